@@ -1,0 +1,170 @@
+// Package profile holds what the operations do to a kind of card: profiles as
+// typed TOML documents, decoded strictly and validated as a whole before they
+// are taken, and the choice of a profile for a card.
+package profile
+
+import (
+	"context"
+	"time"
+
+	"inkan/apdu"
+	"inkan/tks"
+	"inkan/tps/auth"
+	"inkan/tps/token"
+)
+
+// Profile is one profile document.
+type Profile struct {
+	Name       token.ProfileName `toml:"name"`
+	Title      string            `toml:"title"`
+	Family     string            `toml:"family"`     // default coolkey
+	Operations []string          `toml:"operations"` // format, enroll, pin-reset, key-changeover
+
+	Auth    Auth    `toml:"auth"`
+	Card    Card    `toml:"card"`
+	Channel Channel `toml:"channel"`
+	Keys    Keys    `toml:"keys"`
+	Applet  Applet  `toml:"applet"`
+	PIN     PIN     `toml:"pin"`
+	Format  Format  `toml:"format"`
+	Enroll  Enroll  `toml:"enroll"`
+	Key     []Key   `toml:"key"`
+	Compat  Compat  `toml:"compat"`
+
+	// Revision is the stored revision, 0 for a document not stored. Not part of the document.
+	Revision int `toml:"-"`
+}
+
+// Auth says who may run the operations.
+type Auth struct {
+	ID      string    `toml:"id"`      // authenticator; default local
+	Role    auth.Role `toml:"role"`    // "" = the owner, or anyone known for a card without owner
+	Retries int       `toml:"retries"` // login attempts; default 3
+}
+
+// Card says which cards are served.
+type Card struct {
+	AllowUnknown  string `toml:"allow_unknown"`   // operator (default), anyone, never
+	CUIDIsKDD     bool   `toml:"cuid_is_kdd"`     // default false
+	CheckKeyInfo  bool   `toml:"check_key_info"`  // default true
+	KeyVersionMin uint8  `toml:"key_version_min"` // default 1
+	KeyVersionMax uint8  `toml:"key_version_max"` // default 255
+}
+
+// Channel says how secure channels are opened.
+type Channel struct {
+	Level string `toml:"level"` // mac, enc, best (default)
+}
+
+// Keys says which card manager keys a card is to have.
+type Keys struct {
+	Set      tks.KeySetName `toml:"set"`       // default site
+	Version  int            `toml:"version"`   // key version wanted, 0 (leave) to 127
+	ChangeOn []string       `toml:"change_on"` // default format, key-changeover
+	Factory  tks.KeySetName `toml:"factory"`   // for versions that neither Set nor the record names; default factory
+}
+
+// Applet says which applet a card is to have.
+type Applet struct {
+	Version      string            `toml:"version"`
+	ByProtocol   map[string]string `toml:"by_scp"`     // "SCP02" → version
+	Update       bool              `toml:"update"`     // default true
+	EmptyCard    bool              `toml:"empty_card"` // default true
+	InstanceSize int               `toml:"instance_size"`
+	Heap         int               `toml:"heap"`
+	Block        int               `toml:"block"` // 0 = largest that fits
+	IssuerURL    string            `toml:"issuer_url"`
+}
+
+// PIN gives the rules for PINs: lengths in bytes.
+type PIN struct {
+	Min   int  `toml:"min"`   // default 4
+	Max   int  `toml:"max"`   // default 10
+	Tries int  `toml:"tries"` // default 10
+	Reset bool `toml:"reset"` // default true
+	// Kinds is the least number of kinds of characters (digits, lower, upper,
+	// other); Simple allows runs such as 1234 and 1111 and the user's name.
+	Kinds  int  `toml:"kinds"`  // default 1
+	Simple bool `toml:"simple"` // default false
+}
+
+// Format gives the rules of format.
+type Format struct {
+	Revoke bool `toml:"revoke"` // default true
+	Reason int  `toml:"reason"` // default 0
+}
+
+// Enroll gives the rules of enrollment.
+type Enroll struct {
+	OldCerts      string `toml:"old_certs"`      // revoke (default), keep, hold
+	SeveralActive bool   `toml:"several_active"` // default false
+	Label         string `toml:"label"`          // default $auth.cn$
+	Compress      bool   `toml:"compress"`       // default true
+}
+
+// Key is one key pair with its certificate.
+type Key struct {
+	Type      string   `toml:"type"`
+	Cert      int      `toml:"cert"` // certificate number 0 to 7; slots 2n and 2n+1
+	Alg       string   `toml:"alg"`  // rsa-2048 (default), rsa-3072, rsa-4096, p256, p384, p521
+	CA        string   `toml:"ca"`   // default embedded
+	CAProfile string   `toml:"ca_profile"`
+	Label     string   `toml:"label"`
+	Overwrite bool     `toml:"overwrite"` // default true
+	User      int      `toml:"user"`      // PIN number that may use it, 15 = none needed
+	Usage     int      `toml:"usage"`
+	Private   []string `toml:"private"` // capability names
+	Public    []string `toml:"public"`
+}
+
+// PrivateSlot is the number of the private key's slot, 2n.
+func (k Key) PrivateSlot() int { return 2 * k.Cert }
+
+// PublicSlot is the number of the public key's slot, 2n+1.
+func (k Key) PublicSlot() int { return 2*k.Cert + 1 }
+
+// Compat holds switches for old cards and Dogtag's soft token.
+type Compat struct {
+	NoLe        bool `toml:"no_le"`
+	EmptyField  bool `toml:"empty_field"`
+	ClearSlots  bool `toml:"clear_slots"`  // default true
+	ReadBack    bool `toml:"read_back"`    // default true
+	AppletCheck bool `toml:"applet_check"` // default true
+}
+
+// State says whether a profile serves.
+type State string
+
+// Profile states.
+const (
+	Enabled  State = "enabled"
+	Disabled State = "disabled"
+	Pending  State = "pending"
+)
+
+// Record is a stored profile.
+type Record struct {
+	Name     token.ProfileName
+	Revision int // +1 per change of the document or the state
+	State    State
+	Document string // TOML as written
+	Created  time.Time
+	Modified time.Time
+}
+
+// Store stores profiles. Old revisions are kept: a journal is finished with the
+// revision it was begun with.
+type Store interface {
+	Profile(ctx context.Context, name token.ProfileName) (Record, error)                       // token.ErrNotFound
+	ProfileRevision(ctx context.Context, name token.ProfileName, revision int) (Record, error) // token.ErrNotFound
+	Profiles(ctx context.Context) ([]Record, error)
+	// PutProfile stores revision r.Revision+1; token.ErrConflict if r.Revision is not the newest (0 = new).
+	PutProfile(ctx context.Context, r Record) (Record, error)
+}
+
+// Request is what a profile is chosen by.
+type Request struct {
+	Operation string
+	TokenType string // BEGIN_OP extension; empty = none
+	CUID      apdu.CUID
+}
