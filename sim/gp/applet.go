@@ -55,5 +55,7 @@ type Env interface {
 }
 
 // Factory makes an applet when INSTALL [for install] runs, and again when an
-// image is opened (then Load follows). params is the value of tag C9.
-type Factory func(instance apdu.AID, params []byte) (Applet, error)
+// image is opened (then Load follows). params is the value of tag C9, code the
+// load file as it was loaded (components concatenated, without the C4 header),
+// from which an applet may take its version.
+type Factory func(instance apdu.AID, params, code []byte) (Applet, error)
