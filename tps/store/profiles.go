@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+const (
+	profileColumns = "name, revision, state, document, created, modified"
+	newestProfile  = "SELECT " + profileColumns + " FROM profiles WHERE name = ? ORDER BY revision DESC LIMIT 1"
+)
+
+// Profile implements profile.Store.
+func (db *DB) Profile(ctx context.Context, name token.ProfileName) (profile.Record, error) {
+	return queryOne(ctx, db.read, scanProfile, newestProfile, string(name))
+}
+
+// ProfileRevision implements profile.Store.
+func (db *DB) ProfileRevision(ctx context.Context, name token.ProfileName, revision int) (profile.Record, error) {
+	return queryOne(ctx, db.read, scanProfile, "SELECT "+profileColumns+
+		" FROM profiles WHERE name = ? AND revision = ?", string(name), revision)
+}
+
+// Profiles implements profile.Store: the newest revision of each, ordered by name.
+func (db *DB) Profiles(ctx context.Context) ([]profile.Record, error) {
+	return queryAll(ctx, db.read, scanProfile, "SELECT "+profileColumns+
+		" FROM profiles p WHERE revision = (SELECT MAX(revision) FROM profiles WHERE name = p.name) ORDER BY name")
+}
+
+// PutProfile implements profile.Store. Created is that of the first revision.
+func (db *DB) PutProfile(ctx context.Context, r profile.Record) (profile.Record, error) {
+	err := db.tx(ctx, func(q querier) error {
+		newest, err := queryOne(ctx, q, scanProfile, newestProfile, string(r.Name))
+		if err != nil && !errors.Is(err, token.ErrNotFound) {
+			return err
+		}
+		if newest.Revision != r.Revision {
+			return token.ErrConflict
+		}
+		r.Modified = normal(db.now())
+		if r.Created = newest.Created; r.Created.IsZero() {
+			r.Created = r.Modified
+		}
+		r.Revision++
+		_, err = exec(ctx, q, "INSERT INTO profiles ("+profileColumns+") VALUES (?, ?, ?, ?, ?, ?)",
+			string(r.Name), r.Revision, string(r.State), r.Document, stamp(r.Created), stamp(r.Modified))
+		return err
+	})
+	if err != nil {
+		return profile.Record{}, fmt.Errorf("storing profile %s: %w", r.Name, err)
+	}
+	return r, nil
+}
+
+func scanProfile(r row) (profile.Record, error) {
+	var p profile.Record
+	err := r.Scan(&p.Name, &p.Revision, &p.State, &p.Document, stampAt(&p.Created), stampAt(&p.Modified))
+	return p, err
+}

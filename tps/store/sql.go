@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"inkan/tps/token"
+)
+
+// querier is a connection pool or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// row is what a scan function reads one record from.
+type row interface{ Scan(dest ...any) error }
+
+// queryOne reads one record, token.ErrNotFound if there is none. It and the
+// three functions below are the only ways to the driver: a database that wants
+// $1 for ? gets it here.
+func queryOne[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) (T, error) {
+	v, err := scan(q.QueryRowContext(ctx, query, args...))
+	if err != nil {
+		var zero T
+		return zero, wrap("reading", err)
+	}
+	return v, nil
+}
+
+// queryAll reads all records.
+func queryAll[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, wrap("reading", err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, wrap("reading", err)
+		}
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, wrap("reading", err)
+	}
+	return all, nil
+}
+
+// exec writes, and returns how many rows changed.
+func exec(ctx context.Context, q querier, query string, args ...any) (int64, error) {
+	res, err := q.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, wrap("writing", err)
+	}
+	n, err := res.RowsAffected()
+	return n, wrap("writing", err)
+}
+
+// tx runs f in one transaction, of which nothing remains if f fails.
+func (db *DB) tx(ctx context.Context, f func(querier) error) error {
+	return inTx(ctx, db.write, nil, f)
+}
+
+// snapshot runs f, which only reads, on one moment of the database.
+func (db *DB) snapshot(ctx context.Context, f func(querier) error) error {
+	return inTx(ctx, db.read, &sql.TxOptions{ReadOnly: true}, f)
+}
+
+func inTx(ctx context.Context, pool *sql.DB, o *sql.TxOptions, f func(querier) error) error {
+	t, err := pool.BeginTx(ctx, o)
+	if err != nil {
+		return wrap("beginning a transaction", err)
+	}
+	defer t.Rollback() // no effect after the commit
+	if err := f(t); err != nil {
+		return err
+	}
+	return wrap("committing", t.Commit())
+}
+
+// replaced judges a compare-and-swap: none of the rows had the revision.
+func replaced(n int64, err error) error {
+	if err == nil && n == 0 {
+		return token.ErrConflict
+	}
+	return err
+}
+
+// wrap turns an error of the driver into one of tps/token.
+func wrap(doing string, err error) error {
+	var se *sqlite.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return token.ErrNotFound
+	case !errors.As(err, &se):
+		return fmt.Errorf("%w: %s: %w", token.ErrUnavailable, doing, err)
+	}
+	switch se.Code() {
+	case lib.SQLITE_CONSTRAINT_UNIQUE, lib.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return token.ErrConflict
+	case lib.SQLITE_FULL:
+		return fmt.Errorf("%w: %s: no space left on the disk, nothing was changed: %w", token.ErrUnavailable, doing, err)
+	}
+	return fmt.Errorf("%w: %s: %w", token.ErrUnavailable, doing, err)
+}
+
+// stampLayout has a fixed width, so that texts sort as times do.
+const stampLayout = "2006-01-02T15:04:05.000000000Z"
+
+// stamp stores a time; the zero time is ”.
+type stamp time.Time
+
+// stampAt reads a column into t.
+func stampAt(t *time.Time) *stamp { return (*stamp)(t) }
+
+// Value implements driver.Valuer.
+func (s stamp) Value() (driver.Value, error) {
+	t := time.Time(s)
+	if t.IsZero() {
+		return "", nil
+	}
+	return t.UTC().Format(stampLayout), nil
+}
+
+// Scan implements sql.Scanner.
+func (s *stamp) Scan(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("time stored as %T", v)
+	}
+	if text == "" {
+		*s = stamp{}
+		return nil
+	}
+	t, err := time.Parse(stampLayout, text)
+	*s = stamp(t)
+	return err
+}
+
+// normal is t as a column gives it back.
+func normal(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Round(0)
+}
+
+// parsed reads a text column into an identifier.
+type parsed struct{ to encoding.TextUnmarshaler }
+
+// Scan implements sql.Scanner.
+func (p parsed) Scan(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("identifier stored as %T", v)
+	}
+	return p.to.UnmarshalText([]byte(text))
+}
+
+// blob is b, never NULL.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// where collects the conditions of a list.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+func (w *where) add(condition string, args ...any) {
+	w.conditions = append(w.conditions, condition)
+	w.args = append(w.args, args...)
+}
+
+// text looks for a substring in one of the columns, whatever its case.
+func (w *where) text(s string, columns ...string) {
+	if s == "" {
+		return
+	}
+	pattern := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+	var alternatives []string
+	for _, c := range columns {
+		alternatives = append(alternatives, "LOWER("+c+`) LIKE LOWER(?) ESCAPE '\'`)
+		w.args = append(w.args, pattern)
+	}
+	w.conditions = append(w.conditions, "("+strings.Join(alternatives, " OR ")+")")
+}
+
+// page returns the WHERE, ORDER BY and LIMIT clauses and their arguments.
+func (w *where) page(order string, limit int) (string, []any) {
+	clause := ""
+	if len(w.conditions) > 0 {
+		clause = " WHERE " + strings.Join(w.conditions, " AND ")
+	}
+	if limit <= 0 {
+		limit = 100
+	}
+	return clause + " ORDER BY " + order + " LIMIT ?", append(w.args, min(limit, 1000))
+}
