@@ -1,0 +1,60 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Paths that [Embedded.Handler] serves.
+const (
+	PathCRL         = "/ca/crl"       // revocation list, DER
+	PathChain       = "/ca/chain.pem" // the authority's certificate and those above it
+	PathCertificate = "/ca/ca.cer"    // the authority's certificate, DER
+)
+
+// serveTimeout bounds the work for one HTTP request.
+const serveTimeout = 15 * time.Second
+
+// Handler serves the public documents of the authority to anybody, by GET and HEAD.
+func (e *Embedded) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+PathCRL, e.serveCRL)
+	mux.HandleFunc("GET "+PathChain, func(w http.ResponseWriter, r *http.Request) {
+		serve(w, r, "application/x-pem-file", e.cert.NotBefore, e.chainPEM())
+	})
+	mux.HandleFunc("GET "+PathCertificate, func(w http.ResponseWriter, r *http.Request) {
+		serve(w, r, "application/pkix-cert", e.cert.NotBefore, e.cert.Raw)
+	})
+	return mux
+}
+
+func (e *Embedded) serveCRL(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), serveTimeout)
+	defer cancel()
+	crl, err := e.CRL(ctx)
+	if err != nil {
+		http.Error(w, "revocation list unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("ETag", `"`+strconv.FormatInt(crl.Number, 10)+`"`)
+	w.Header().Set("Cache-Control", "public, max-age=60")
+	serve(w, r, "application/pkix-crl", crl.ThisUpdate, crl.DER)
+}
+
+func serve(w http.ResponseWriter, r *http.Request, kind string, modified time.Time, body []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, "", modified, bytes.NewReader(body))
+}
+
+func (e *Embedded) chainPEM() []byte {
+	var b bytes.Buffer
+	for _, der := range append([][]byte{e.cert.Raw}, e.cfg.Chain...) {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	return b.Bytes()
+}
