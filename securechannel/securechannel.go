@@ -59,6 +59,9 @@ const (
 	LevelFull          Level = CMAC | CDEC | RMAC | RENC
 )
 
+// String is two hexadecimal digits, as P1 of EXTERNAL AUTHENTICATE has them.
+func (l Level) String() string { return fmt.Sprintf("%02X", uint8(l)) }
+
 // HostChallenge, CardChallenge, CardCryptogram and SequenceCounter are the
 // values of a channel's opening, 8 bytes (S16: 16); the challenge of an SCP02
 // card 6. Counter is 2 bytes for SCP02, 3 for SCP03 with i bit 10, else empty.
