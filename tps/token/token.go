@@ -200,5 +200,7 @@ type Journals interface {
 	// OpenJournal returns the unfinished journal of a card. ErrNotFound
 	OpenJournal(ctx context.Context, cuid apdu.CUID) (Journal, error)
 	Journal(ctx context.Context, id string) (Journal, error)
+	// OpenJournals returns all unfinished journals, oldest first.
+	OpenJournals(ctx context.Context) ([]Journal, error)
 	Journals(ctx context.Context, f Filter) ([]Journal, error) // newest first
 }
