@@ -42,6 +42,61 @@ const (
 	ReasonEnd     Reason = "terminated"
 )
 
+// labels are those of Dogtag's console (tps-operations.md §16.1).
+var labels = map[State]string{
+	Unformatted: "Unformatted",
+	Formatted:   "Formatted (uninitialized)",
+	Active:      "Active",
+	Suspended:   "Suspended (temporarily lost)",
+	Damaged:     "Physically damaged",
+	PermLost:    "Permanently lost",
+	Terminated:  "Terminated",
+}
+
+// Label is the state's name for people; the state itself for an unknown one.
+func (s State) Label() string {
+	if l, ok := labels[s]; ok {
+		return l
+	}
+	return string(s)
+}
+
+// operatorTransitions is tokendb.allowedTransitions of Dogtag as shipped
+// (tps-operations.md §16.2), without 3:4, which depends on the certificates.
+var operatorTransitions = map[State][]State{
+	Unformatted: {Damaged, PermLost},
+	Formatted:   {Damaged, PermLost, Suspended, Terminated},
+	Active:      {Damaged, PermLost, Suspended, Terminated},
+	Suspended:   {Damaged, PermLost, Terminated},
+	Damaged:     {PermLost},
+	Terminated:  {Damaged, PermLost, Unformatted},
+}
+
+// OperatorChoices lists the states that an agent may give a token in state s
+// without the card. A suspended token goes back to ACTIVE if it has certificate
+// records, else to FORMATTED.
+func (s State) OperatorChoices(certificates int) []State {
+	next := slices.Clone(operatorTransitions[s])
+	switch {
+	case s == Suspended && certificates > 0:
+		next = append(next, Active)
+	case s == Suspended:
+		next = append(next, Formatted)
+	}
+	return next
+}
+
+// stateReasons is tps-operations.md §12.2.
+var stateReasons = map[State]Reason{
+	PermLost:   KeyCompromise,
+	Damaged:    Destroyed,
+	Suspended:  OnHold,
+	Terminated: ReasonEnd,
+}
+
+// Reason is the reason that a token gets with state s; none for a working one.
+func (s State) Reason() Reason { return stateReasons[s] }
+
 // operationTransitions is tps.operations.allowedTransitions of Dogtag:
 // 0:0,0:4,4:4,4:0,7:0.
 var operationTransitions = map[State][]State{
