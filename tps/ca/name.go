@@ -162,7 +162,7 @@ type attribute struct {
 func (a attribute) String() string {
 	var s string
 	name, known := attributeNames[a.Type.String()]
-	if _, err := asn1.Unmarshal(a.Value.FullBytes, &s); err != nil || !known {
+	if _, err := asn1.Unmarshal(a.Value.FullBytes, &s); err != nil || !known || !utf8.ValidString(s) {
 		return a.Type.String() + "=#" + hex.EncodeToString(a.Value.FullBytes)
 	}
 	return name + "=" + escapeValue(s)

@@ -1,0 +1,7 @@
+package ca
+
+// FormatDN is formatDN.
+var FormatDN = formatDN
+
+// SignatureAlgorithm is signatureAlgorithm.
+var SignatureAlgorithm = signatureAlgorithm
