@@ -11,3 +11,12 @@ func (k Key) Bits() int { return keyBits[k.Alg] }
 
 // EC reports whether the key is on an elliptic curve.
 func (k Key) EC() bool { return len(k.Alg) > 0 && k.Alg[0] == 'p' }
+
+// VersionFor is the applet version wanted on a card of a secure channel protocol,
+// "SCP03".
+func (a Applet) VersionFor(protocol string) string {
+	if v, ok := a.ByProtocol[protocol]; ok {
+		return v
+	}
+	return a.Version
+}

@@ -1,0 +1,242 @@
+// Package config is the configuration of a node: the file inkan.toml, decoded
+// strictly (an unknown key stops the start and is named) into [Config], where
+// every key is documented. Secrets are not in it: only paths and HSM URIs.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"inkan/apdu"
+	"inkan/tks/hsm"
+	"inkan/tps/token"
+)
+
+// Config is the content of inkan.toml. Zero values are replaced by the defaults
+// named beside the fields.
+type Config struct {
+	Node     Node     `toml:"node"`
+	Listen   Listen   `toml:"listen"`
+	Database Database `toml:"database"`
+	HSM      HSM      `toml:"hsm"`
+	TKS      TKS      `toml:"tks"`
+	TPS      TPS      `toml:"tps"`
+	CA       CA       `toml:"ca"`
+	Auth     Auth     `toml:"auth"`
+	Audit    Audit    `toml:"audit"`
+	Seal     Seal     `toml:"seal"`
+	Peer     []Peer   `toml:"peer"`
+}
+
+// Node says who this node is.
+type Node struct {
+	Name string `toml:"name"` // default: the host's name
+	Lab  bool   `toml:"lab"`  // a trial: factory keys may stay, no key backup was made; warns at each start
+}
+
+// Listen says where the node is reached.
+type Listen struct {
+	Address string   `toml:"address"` // default 0.0.0.0:8443
+	Names   []string `toml:"names"`   // host names and IP addresses in the server certificate; default: host name, localhost, 127.0.0.1, ::1
+	// Certificate and Key are PEM files of a server certificate from elsewhere;
+	// empty: the node makes its own under the embedded CA.
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+	URL         string `toml:"url"` // how clients reach the node; default https:// first name : port
+}
+
+// Database says where the records are.
+type Database struct {
+	File string `toml:"file"` // SQLite; default inkan.db in the data folder
+}
+
+// HSM says where the keys are.
+type HSM struct {
+	URI       string   `toml:"uri"`        // RFC 7512, pkcs11:token=…?module-path=…&pin-source=…; empty: the encrypted key file keys/keystore
+	OpTimeout Duration `toml:"op_timeout"` // longest wait for one call; default 10s
+}
+
+// TKS says how the key service serves.
+type TKS struct {
+	MinimumProtection string `toml:"minimum_protection"` // A, B, C or D (hsm.md §9); default B with an HSM, D with the key file
+}
+
+// TPS says how operations run.
+type TPS struct {
+	DefaultProfile   token.ProfileName `toml:"default_profile"`   // default userKey
+	AllowSimulator   bool              `toml:"allow_simulator"`   // serve software cards
+	OrphanAfter      Duration          `toml:"orphan_after"`      // unconfirmed certificates are revoked after; default 24h
+	OperationTimeout Duration          `toml:"operation_timeout"` // from the first irreversible step on; default 10m
+	SweepEvery       Duration          `toml:"sweep_every"`       // default 1m
+	ClientTimeout    Duration          `toml:"client_timeout"`    // longest wait for a card or a person; default 5m
+	CardManagers     []apdu.AID        `toml:"card_managers"`     // default: GlobalPlatform's and Open Platform's
+}
+
+// CA says how the embedded authority issues.
+type CA struct {
+	URL          string   `toml:"url"`          // base of the addresses in certificates; default: [listen] url
+	Organization string   `toml:"organization"` // O of issued certificates; empty = none
+	Country      string   `toml:"country"`      // C, two letters
+	CRLLifetime  Duration `toml:"crl_lifetime"` // default 24h
+}
+
+// Auth is reserved for directories; local users need no configuration.
+type Auth struct{}
+
+// Audit says where the audit record is kept.
+type Audit struct {
+	Folder string `toml:"folder"` // default audit in the data folder
+}
+
+// Seal is reserved: configuration sealed by an HSM key.
+type Seal struct{}
+
+// Peer is reserved: other nodes.
+type Peer struct{}
+
+// Duration is a time.Duration written as 30s, 10m, 24h.
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(t []byte) error {
+	v, err := time.ParseDuration(string(t))
+	if err != nil {
+		return fmt.Errorf("duration %q: write it as 30s, 10m or 24h", t)
+	}
+	if v <= 0 {
+		return fmt.Errorf("duration %q is not positive", t)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// maxSize is the largest file that is read, in bytes.
+const maxSize = 1 << 20
+
+// Load reads and checks a configuration file.
+func Load(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, err := Decode(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Decode decodes a document, fills in the defaults and checks the whole.
+func Decode(b []byte) (Config, error) {
+	var c Config
+	if len(b) > maxSize {
+		return c, fmt.Errorf("configuration of %d bytes is larger than %d", len(b), maxSize)
+	}
+	md, err := toml.Decode(string(b), &c)
+	if err != nil {
+		return Config{}, fmt.Errorf("decoding the configuration: %w", err)
+	}
+	var errs []error
+	for _, k := range md.Undecoded() {
+		errs = append(errs, fmt.Errorf("unknown key %s", k))
+	}
+	c.defaults()
+	errs = append(errs, c.Check())
+	return c, errors.Join(errs...)
+}
+
+// Encode writes the document.
+func (c Config) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	if err := toml.NewEncoder(&b).Encode(c); err != nil {
+		return nil, fmt.Errorf("encoding the configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Default is the configuration of an empty document.
+func Default() Config {
+	var c Config
+	c.defaults()
+	return c
+}
+
+func (c *Config) defaults() {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	set(&c.Node.Name, host)
+	set(&c.Listen.Address, "0.0.0.0:8443")
+	if len(c.Listen.Names) == 0 {
+		c.Listen.Names = []string{host, "localhost", "127.0.0.1", "::1"}
+	}
+	if c.Listen.URL == "" {
+		if _, port, err := net.SplitHostPort(c.Listen.Address); err == nil {
+			c.Listen.URL = "https://" + net.JoinHostPort(c.Listen.Names[0], port)
+		}
+	}
+	set(&c.Database.File, "inkan.db")
+	set(&c.HSM.OpTimeout, Duration(10*time.Second))
+	if c.TKS.MinimumProtection == "" {
+		c.TKS.MinimumProtection = "B"
+		if c.HSM.URI == "" {
+			c.TKS.MinimumProtection = "D"
+		}
+	}
+	set(&c.TPS.DefaultProfile, "userKey")
+	set(&c.TPS.OrphanAfter, Duration(24*time.Hour))
+	set(&c.TPS.OperationTimeout, Duration(10*time.Minute))
+	set(&c.TPS.SweepEvery, Duration(time.Minute))
+	set(&c.TPS.ClientTimeout, Duration(5*time.Minute))
+	set(&c.CA.URL, c.Listen.URL)
+	set(&c.CA.CRLLifetime, Duration(24*time.Hour))
+	set(&c.Audit.Folder, "audit")
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Check checks the whole configuration and names everything that is wrong.
+func (c Config) Check() error {
+	var errs []error
+	add := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	_, _, err := net.SplitHostPort(c.Listen.Address)
+	add("[listen] address", err)
+	if (c.Listen.Certificate == "") != (c.Listen.Key == "") {
+		add("[listen]", errors.New("certificate and key go together"))
+	}
+	if !strings.HasPrefix(c.Listen.URL, "https://") {
+		add("[listen] url", fmt.Errorf("%q does not begin https://", c.Listen.URL))
+	}
+	_, err = hsm.ParseLevel(c.TKS.MinimumProtection)
+	add("[tks] minimum_protection", err)
+	if c.HSM.URI != "" && !strings.HasPrefix(c.HSM.URI, "pkcs11:") {
+		add("[hsm] uri", errors.New("does not begin pkcs11:"))
+	}
+	if n := len(c.CA.Country); n != 0 && n != 2 {
+		add("[ca] country", fmt.Errorf("%q is not a two-letter code", c.CA.Country))
+	}
+	if len(c.Peer) > 0 {
+		add("[[peer]]", errors.New("this version runs single nodes"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,72 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"inkan/cli/config"
+)
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	c, err := config.Decode([]byte("[node]\nname = \"desk\"\n[listen]\naddress = \"127.0.0.1:9443\"\nnames = [\"desk.example\"]\n[tps]\norphan_after = \"1h\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen.URL != "https://desk.example:9443" || c.CA.URL != c.Listen.URL {
+		t.Errorf("url %q, CA %q", c.Listen.URL, c.CA.URL)
+	}
+	if time.Duration(c.TPS.OrphanAfter) != time.Hour || c.TKS.MinimumProtection != "D" || c.TPS.DefaultProfile != "userKey" {
+		t.Errorf("decoded %+v", c)
+	}
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := config.Decode(b)
+	if err != nil {
+		t.Fatalf("decoding what was encoded: %v\n%s", err, b)
+	}
+	if again.Listen.Address != c.Listen.Address || again.TPS.OrphanAfter != c.TPS.OrphanAfter {
+		t.Errorf("round trip: %+v", again)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	for doc, want := range map[string]string{
+		"[tps]\nallow_simulater = true\n":            "unknown key tps.allow_simulater",
+		"[listen]\naddress = \"8443\"\n":             "[listen] address",
+		"[listen]\ncertificate = \"a.pem\"\n":        "certificate and key go together",
+		"[tks]\nminimum_protection = \"Z\"\n":        "minimum_protection",
+		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11:",
+		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
+		"[tps]\norphan_after = 24\n":                 "orphan_after",
+		"[[peer]]\n":                                 "single nodes",
+		"[node\n":                                    "decoding",
+		"[ca]\ncountry = \"Germany\"\n":              "two-letter",
+		"[tps]\ncard_managers = [\"A00000\"]\n":      "AID",
+		"[listen]\nurl = \"http://desk.example/\"\n": "https://",
+		"[seal]\nkey = \"x\"\n":                      "unknown key seal.key",
+	} {
+		_, err := config.Decode([]byte(doc))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q in it", doc, err, want)
+		}
+	}
+}
+
+func FuzzConfigNoPanic(f *testing.F) {
+	f.Add([]byte("[node]\nname = \"x\"\n"))
+	f.Add([]byte("[tps]\norphan_after = \"1h\"\n[[peer]]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := config.Decode(b)
+		if err != nil {
+			return
+		}
+		if err := c.Check(); err != nil {
+			t.Errorf("decoded but not valid: %v", err)
+		}
+	})
+}

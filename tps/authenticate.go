@@ -1,0 +1,67 @@
+package tps
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"inkan/tps/audit"
+	"inkan/tps/auth"
+	"inkan/tps/token"
+)
+
+// authenticate asks the person to log in, as often as the profile allows. Until
+// it has succeeded nothing about the card is told, locked or written.
+func (r *run) authenticate(ctx context.Context) error {
+	id := r.profile.Auth.ID
+	a, ok := r.e.Authenticators[id]
+	if !ok {
+		return refuse(StatusMisconfiguration, "profile %s names the authenticator %q, which is not configured", r.profile.Name, id)
+	}
+	form := a.Form(r.req.Locale)
+	for try := 1; ; try++ {
+		p, err := r.login(ctx, a, form)
+		if err == nil {
+			r.person = p
+			return r.audit(ctx, "TOKEN_AUTH", audit.Success, map[string]string{"authenticator": id})
+		}
+		if aerr := r.audit(ctx, "TOKEN_AUTH", audit.Failure, map[string]string{"authenticator": id, "info": err.Error()}); aerr != nil {
+			return errors.Join(err, aerr)
+		}
+		if !errors.Is(err, auth.ErrBadCredentials) || try >= r.profile.Auth.Retries {
+			return within(StatusLogin, StepAuthenticate, err)
+		}
+		form.Invalid = true
+	}
+}
+
+func (r *run) login(ctx context.Context, a auth.Authenticator, form auth.Form) (auth.Person, error) {
+	answers, err := r.cl.Login(ctx, form)
+	if err != nil {
+		return auth.Person{}, err
+	}
+	defer answers.Wipe()
+	return a.Check(ctx, answers)
+}
+
+// acquire locks the card for this session.
+func (r *run) acquire(ctx context.Context) error {
+	l := token.Lock{CUID: r.card.CUID, Node: r.e.Node, Boot: r.e.Boot, Session: r.id, Since: r.e.Now()}
+	if err := r.e.Stores.Locks.Lock(ctx, l); err != nil {
+		if errors.Is(err, token.ErrLocked) {
+			return refuse(StatusInternal, "the card is busy: another session works on it: %w", err)
+		}
+		return within(StatusDatabase, "lock-card", err)
+	}
+	r.lock = &l
+	return nil
+}
+
+func (r *run) release(ctx context.Context) {
+	if r.lock == nil {
+		return
+	}
+	if err := r.e.Stores.Locks.Unlock(ctx, *r.lock); err != nil {
+		r.e.Log.WarnContext(ctx, "freeing the card's lock", slog.String("cuid", r.card.CUID.String()), slog.Any("err", err))
+	}
+}

@@ -1,0 +1,257 @@
+package coolkey
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"inkan/apdu"
+	"inkan/apdu/coolkey"
+	"inkan/apdu/secret"
+	"inkan/securechannel"
+	"inkan/tps"
+	"inkan/tps/profile"
+)
+
+// userPIN is the number of the person's PIN.
+const userPIN = 0
+
+// Open implements tps.Family.
+func (Family) Open(ctx context.Context, l tps.Link, p profile.Profile) (tps.Applet, error) {
+	a := &applet{link: l, profile: p}
+	if _, err := a.channel(ctx); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// applet is a CoolKey applet being personalised.
+type applet struct {
+	link    tps.Link
+	profile profile.Profile
+}
+
+func (a *applet) channel(ctx context.Context) (*securechannel.Session, error) {
+	return a.link.Channel(ctx, coolkey.InstanceAID())
+}
+
+// SetPIN implements tps.Applet. A new applet has no PIN: one is created with a
+// random value first, so that no well-known PIN ever works. An existing PIN keeps
+// the number of tries it was created with.
+func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
+	s, err := a.channel(ctx)
+	if err != nil {
+		return err
+	}
+	initial, err := randomPIN()
+	if err != nil {
+		return err
+	}
+	defer initial.Wipe()
+	err = coolkey.CreatePIN(ctx, s, coolkey.Channel(), userPIN, tries, initial)
+	if err != nil && !errors.Is(err, coolkey.SWIncorrectP1) {
+		return err
+	}
+	return coolkey.SetPIN(ctx, s, userPIN, pin)
+}
+
+func randomPIN() (secret.PIN, error) {
+	raw := secret.Random(8)
+	defer raw.Wipe()
+	text := make([]byte, 16)
+	hex.Encode(text, raw.Bytes())
+	return secret.NewPIN(text)
+}
+
+// GenerateKey implements tps.Applet. The proof is the new key's signature over
+// its public half and a challenge that only this card can decrypt.
+func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult, error) {
+	s, err := a.channel(ctx)
+	if err != nil {
+		return tps.KeyResult{}, err
+	}
+	plain, err := a.link.Keys().Random(ctx, coolkey.ChallengeLen)
+	if err != nil {
+		return tps.KeyResult{}, fmt.Errorf("drawing the challenge: %w", err)
+	}
+	challenge := secret.New(plain)
+	defer challenge.Wipe()
+	wrapped, err := a.link.Keys().Encrypt(ctx, challenge)
+	if err != nil {
+		return tps.KeyResult{}, err
+	}
+	generate := coolkey.GenerateRSA
+	if k.EC() {
+		generate = coolkey.GenerateEC
+	}
+	size, err := generate(ctx, s, slots(k), k.Bits(), wrapped)
+	if err != nil {
+		return tps.KeyResult{}, err
+	}
+	res, err := coolkey.ReadKeyResult(ctx, s, size)
+	if err != nil {
+		return tps.KeyResult{}, err
+	}
+	if err := coolkey.VerifyProof(res, challenge.Bytes()); err != nil {
+		return tps.KeyResult{}, fmt.Errorf("the card does not prove that it has the key: %w", err)
+	}
+	if got := bits(res.Public); got != k.Bits() {
+		return tps.KeyResult{}, fmt.Errorf("the card made a key of %d bits instead of %d", got, k.Bits())
+	}
+	return tps.KeyResult{Public: res.Public, Proof: res.Proof}, nil
+}
+
+func bits(pub any) int {
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		return k.N.BitLen()
+	case *ecdsa.PublicKey:
+		return k.Curve.Params().BitSize
+	}
+	return 0
+}
+
+func slots(k profile.Key) coolkey.Slots {
+	return coolkey.Slots{
+		Private: coolkey.KeyNumber(k.PrivateSlot()), Public: coolkey.KeyNumber(k.PublicSlot()),
+		Owner: coolkey.Owner(k.User), Usage: byte(k.Usage),
+	}
+}
+
+// ImportKey implements tps.Applet: the key travels under a transport key that
+// only this card can decrypt, and the object it came in is deleted (DEF-73).
+func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error {
+	s, err := a.channel(ctx)
+	if err != nil {
+		return err
+	}
+	alg := coolkey.ImportDES
+	if s.Info().Protocol == securechannel.SCP03 {
+		alg = coolkey.ImportAESKWP
+	}
+	transport := secret.Random(16)
+	defer transport.Wipe()
+	w, err := coolkey.WrapPrivateKey(alg, transport, pkcs8)
+	if err != nil {
+		return err
+	}
+	wrapped, err := a.link.Keys().Encrypt(ctx, transport)
+	if err != nil {
+		return err
+	}
+	if err := coolkey.ImportEncrypted(ctx, s, slots(k), coolkey.Import{WrappedPrivateKey: w, TransportKey: wrapped}); err != nil {
+		return err
+	}
+	return coolkey.DeleteObject(ctx, s, coolkey.Channel(), coolkey.IDImport, coolkey.Zeroize)
+}
+
+// flags are the capabilities of a key in the form of the combined object.
+func flags(k profile.Key) (f struct{ private, public coolkey.Fixed }, err error) {
+	if f.private, err = coolkey.ParseCapabilities(k.Private); err != nil {
+		return f, fmt.Errorf("key %s, private: %w", k.Type, err)
+	}
+	if f.public, err = coolkey.ParseCapabilities(k.Public); err != nil {
+		return f, fmt.Errorf("key %s, public: %w", k.Type, err)
+	}
+	return f, nil
+}
+
+// Write implements tps.Applet: the combined object replaces its predecessor, is
+// read back and compared. A cut in between leaves none or half of one; the keys
+// are there, and writing again repairs it.
+func (a *applet) Write(ctx context.Context, c tps.Contents) error {
+	s, err := a.channel(ctx)
+	if err != nil {
+		return err
+	}
+	version, err := a.nextVersion(ctx)
+	if err != nil {
+		return err
+	}
+	z, err := a.combined(c, version)
+	if err != nil {
+		return err
+	}
+	entries := coolkey.ReplaceObjectEntries(coolkey.Channel(), coolkey.IDCombined, coolkey.TokenObjectACL, z)
+	if _, err := apdu.RunAll(ctx, s, entries); err != nil {
+		return fmt.Errorf("writing the combined object: %w", err)
+	}
+	if !a.profile.Compat.ReadBack {
+		return nil
+	}
+	back, err := coolkey.ReadObject(ctx, s, coolkey.Channel(), coolkey.IDCombined, 0, len(z))
+	if err != nil {
+		return fmt.Errorf("reading the combined object back: %w", err)
+	}
+	if !bytes.Equal(back, z) {
+		return errors.New("the card does not hold what was written to it")
+	}
+	return nil
+}
+
+func (a *applet) combined(c tps.Contents, version uint16) ([]byte, error) {
+	certs := make([]coolkey.Certificate, len(c.Certificates))
+	for i, cert := range c.Certificates {
+		f, err := flags(cert.Key)
+		if err != nil {
+			return nil, err
+		}
+		certs[i] = coolkey.Certificate{
+			Number: cert.Key.Cert, Label: cert.Label, DER: cert.DER, PublicKey: cert.Public, Private: f.private, Public: f.public,
+		}
+	}
+	z, err := coolkey.NewCombined(a.link.Card().CUID, version, c.Label, certs)
+	if err != nil {
+		return nil, fmt.Errorf("building the combined object: %w", err)
+	}
+	return z.Encode(a.profile.Enroll.Compress)
+}
+
+// nextVersion is a version that differs from the object's on the card: clients
+// cache by it. An unreadable or torn predecessor counts as none.
+func (a *applet) nextVersion(ctx context.Context) (uint16, error) {
+	objects, err := coolkey.ListObjects(ctx, a.link.Doer())
+	if err != nil {
+		return 0, fmt.Errorf("listing the card's objects: %w", err)
+	}
+	for _, o := range objects {
+		if o.ID != coolkey.IDCombined || o.Size < 4 {
+			continue
+		}
+		s, err := a.channel(ctx)
+		if err != nil {
+			return 0, err
+		}
+		head, err := coolkey.ReadObject(ctx, s, coolkey.Channel(), o.ID, 0, 4)
+		if err != nil {
+			return 0, err
+		}
+		return binary.BigEndian.Uint16(head[2:]) + 1, nil
+	}
+	r := secret.Random(2).Bytes()
+	return binary.BigEndian.Uint16(r) % 1000, nil
+}
+
+// Finish implements tps.Applet.
+func (a *applet) Finish(ctx context.Context) error {
+	s, err := a.channel(ctx)
+	if err != nil {
+		return err
+	}
+	if err := coolkey.SetLifeCycle(ctx, s, coolkey.Personalized); err != nil {
+		return err
+	}
+	if !a.profile.Compat.ClearSlots || len(a.profile.Key) == 0 {
+		return nil
+	}
+	keep := make([]coolkey.Slots, len(a.profile.Key))
+	for i, k := range a.profile.Key {
+		keep[i] = slots(k)
+	}
+	return absent(coolkey.ClearKeySlots(ctx, s, keep)) // old applets refuse; nothing is lost
+}

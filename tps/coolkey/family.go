@@ -1,0 +1,214 @@
+// Package coolkey is the CoolKey applet as a [tps.Family]: what tps's operations
+// do to a CoolKey card, in the commands of apdu/coolkey. See coolkey-applet.md
+// and tps-operations §3.2, §4.2 to §4.7, §5.3.
+//
+// A Family holds no state of a card and is safe for concurrent use.
+package coolkey
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"inkan/apdu"
+	"inkan/apdu/coolkey"
+	"inkan/apdu/gp"
+	"inkan/apdu/gp/loadfile"
+	"inkan/tps"
+	"inkan/tps/profile"
+)
+
+// Name is the family's name in profiles.
+const Name tps.FamilyName = "coolkey"
+
+// Family implements tps.Family.
+type Family struct {
+	// Applets holds the load files, VERSION.ijc or VERSION.cap.
+	Applets fs.FS
+}
+
+var _ tps.Family = Family{}
+
+// Name implements tps.Family.
+func (Family) Name() tps.FamilyName { return Name }
+
+// Probe implements tps.Family: version, memory, PIN state and key slots.
+func (Family) Probe(ctx context.Context, l tps.Link) (tps.Contents, error) {
+	d := l.Doer()
+	if err := coolkey.Select(ctx, d); err != nil {
+		return tps.Contents{}, absent(err)
+	}
+	v, err := coolkey.ReadVersion(ctx, d)
+	if err != nil {
+		return tps.Contents{}, absent(err) // an application of that name that is no CoolKey
+	}
+	c := tps.Contents{Present: true, Version: v.String()}
+	s, err := coolkey.ReadStatus(ctx, d)
+	if err != nil {
+		return tps.Contents{}, err
+	}
+	c.MemoryTotal, c.MemoryFree, c.HasPIN = int(s.HeapTotal), int(s.HeapFree), s.PINs > 0
+	state, err := coolkey.ReadLifeCycle(ctx, d)
+	if err != nil {
+		return tps.Contents{}, err
+	}
+	c.Personalized = state == coolkey.Personalized
+	keys, err := coolkey.ListKeys(ctx, d)
+	if err != nil {
+		return tps.Contents{}, err
+	}
+	for _, k := range keys {
+		c.Slots = append(c.Slots, tps.Slot{Number: int(k.Number), Bits: k.Bits})
+	}
+	return c, nil
+}
+
+// absent turns a card's refusal into "no applet" and leaves every other error.
+func absent(err error) error {
+	var sw apdu.StatusWord
+	if errors.As(err, &sw) {
+		return nil
+	}
+	return err
+}
+
+// Sizes for the estimate of what a profile needs.
+const (
+	certificateBase = 900 // DER without the public key, with names, extensions and a P-256 signature
+	caSignature     = 512 // an RSA-4096 authority
+	maxLabel        = 64
+)
+
+// Check implements tps.Family. It sizes the combined object by an upper bound
+// before any key is made.
+func (Family) Check(_ tps.Contents, p profile.Profile) error {
+	if len(p.Key) > coolkey.MaxCertificates {
+		return fmt.Errorf("profile %s has %d keys, the applet takes %d", p.Name, len(p.Key), coolkey.MaxCertificates)
+	}
+	planned := make([]coolkey.PlannedCertificate, len(p.Key))
+	for i, k := range p.Key {
+		if _, err := flags(k); err != nil {
+			return err
+		}
+		planned[i] = coolkey.PlannedCertificate{Label: maxLabel, DER: certificateBase + caSignature + k.Bits()/8}
+	}
+	need := coolkey.MaxSize(string(make([]byte, maxLabel)), planned) + coolkey.ObjectOverhead
+	if need > p.Applet.Heap {
+		return fmt.Errorf("profile %s may need %d bytes on the card and gives the applet %d ([applet] heap)", p.Name, need, p.Applet.Heap)
+	}
+	return nil
+}
+
+// progressPiece is how many LOAD commands run between two reports of progress.
+const progressPiece = 8
+
+// Prepare implements tps.Family: the old applet is deleted, the load file of the
+// wanted version loaded and installed, and the issuer's address written.
+func (f Family) Prepare(ctx context.Context, l tps.Link, p profile.Profile) error {
+	want := p.Applet.VersionFor(l.Card().Protocol.String())
+	file, err := f.file(want, l.Card())
+	if err != nil {
+		return err
+	}
+	s, err := l.Channel(ctx, l.Card().Manager)
+	if err != nil {
+		return err
+	}
+	block := p.Applet.Block
+	if block == 0 || block > s.MaxData() {
+		block = s.MaxData()
+	}
+	es, err := prepareEntries(l.Card(), p, file, block)
+	if err != nil {
+		return err
+	}
+	// Point of no return: DELETE destroys keys, PINs and objects of the old applet.
+	for done := 0; done < len(es); done += progressPiece {
+		l.Progress(ctx, done, len(es))
+		piece := es[done:min(done+progressPiece, len(es))]
+		if _, err := apdu.RunAll(ctx, s, piece); err != nil {
+			return fmt.Errorf("loading the applet %s: %w", want, err)
+		}
+	}
+	return finishPrepare(ctx, l, p, want)
+}
+
+// prepareEntries is the whole list: two DELETEs whose answers do not matter,
+// INSTALL [for load], LOAD, INSTALL [for install and make selectable].
+func prepareEntries(c tps.Card, p profile.Profile, file *loadfile.File, block int) ([]apdu.Entry, error) {
+	d := gp.DialectOf(uint8(c.Protocol))
+	es := []apdu.Entry{
+		{Command: gp.DeleteCommand(d, coolkey.InstanceAID(), gp.WithRelated), Mode: apdu.Anyway},
+		{Command: gp.DeleteCommand(d, coolkey.PackageAID(), gp.WithRelated), Mode: apdu.Anyway},
+	}
+	load, err := gp.LoadEntries(d, gp.LoadRequest{LoadFile: file.Package, Domain: c.Manager}, file.Code(), block)
+	if err != nil {
+		return nil, err
+	}
+	install, err := gp.InstallRequest{
+		LoadFile: file.Package, Module: coolkey.InstanceAID(), Instance: coolkey.InstanceAID(),
+		NonVolatile: p.Applet.InstanceSize, Params: []byte{0, 2, byte(p.Applet.Heap >> 8), byte(p.Applet.Heap)},
+	}.Command(d)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(es, load...), apdu.Entry{Command: install}), nil
+}
+
+// finishPrepare checks that the applet is the one wanted, and writes the issuer's address.
+func finishPrepare(ctx context.Context, l tps.Link, p profile.Profile, want string) error {
+	if err := coolkey.Select(ctx, l.Doer()); err != nil {
+		return fmt.Errorf("selecting the new applet: %w", err)
+	}
+	if p.Compat.AppletCheck {
+		got, err := coolkey.ReadVersion(ctx, l.Doer())
+		if err != nil {
+			return err
+		}
+		if got.String() != want {
+			return fmt.Errorf("the load file %s made an applet that calls itself %s", want, got)
+		}
+	}
+	if p.Applet.IssuerURL == "" {
+		return nil
+	}
+	s, err := l.Channel(ctx, coolkey.InstanceAID())
+	if err != nil {
+		return err
+	}
+	return coolkey.SetIssuerInfo(ctx, s, p.Applet.IssuerURL)
+}
+
+// file reads a load file. The synthetic one has no code and never goes onto a
+// real card.
+func (f Family) file(version string, c tps.Card) (*loadfile.File, error) {
+	b, err := fs.ReadFile(f.Applets, version+".ijc")
+	if errors.Is(err, fs.ErrNotExist) {
+		b, err = fs.ReadFile(f.Applets, version+".cap")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the load file of applet %s (it belongs into the folder applets): %w", version, err)
+	}
+	file, err := loadfile.Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("load file of applet %s: %w", version, err)
+	}
+	if synthetic(file) && !simulated(c.CUID) {
+		return nil, fmt.Errorf("applet %s is the synthetic one, for software cards only: put the load file of a real applet into the folder applets and name its version in the profile", version)
+	}
+	return file, nil
+}
+
+func synthetic(file *loadfile.File) bool {
+	v, err := file.CoolKey()
+	if err != nil {
+		return false
+	}
+	made, err := loadfile.Synthetic(v)
+	return err == nil && bytes.Equal(made, file.Code())
+}
+
+// simulated reports a software card by the beginning of its CPLC (design.md §6).
+func simulated(c apdu.CUID) bool { return bytes.HasPrefix(c[:], []byte{0x49, 0x4E, 0x4B, 0x41}) }

@@ -1,0 +1,143 @@
+package tps
+
+import (
+	"fmt"
+	"slices"
+
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+// Enroll gives a person a card: PIN, key pairs made on the card, certificates.
+// See tps-operations §4.
+//
+//	register-token       a card that is new here gets its record
+//	ask-pin              before anything is touched
+//	prepare-applet       if the card has no applet, another version, or is new here
+//	change-keys          where the profile asks for it
+//	set-pin
+//	generate-key TYPE    point of no return for what the slot held
+//	issue-certificate TYPE
+//	write-contents       certificates and descriptions, read back
+//	finish-card          personalised; slots nothing refers to are cleared
+//	record-token         ACTIVE, certificates active, old ones revoked
+//
+// After a cut the same request goes on where the journal and the card say: keys
+// whose making is confirmed are not made again, and asking for a certificate
+// again returns the same one.
+
+func planEnroll(f Facts) (Plan, error) {
+	if err := mayEnroll(f); err != nil {
+		return nil, err
+	}
+	h := historyOf(f.Open)
+	prepare := needsPrepare(f, h)
+	if prepare {
+		if err := mayPrepare(f); err != nil {
+			return nil, err
+		}
+		h = history{} // a prepared applet is empty: nothing done before counts
+	}
+	plan := known(f)
+	setPIN := !h.done(StepSetPIN)
+	if setPIN {
+		plan = append(plan, askPINStep(f))
+	}
+	if prepare {
+		plan = append(plan, prepareStep(f))
+	}
+	if f.wantsKeys(OpEnroll) {
+		plan = append(plan, changeKeysStep(f))
+	}
+	if setPIN {
+		plan = append(plan, setPINStep(f))
+	}
+	for _, k := range f.Profile.Key {
+		if !h.done(StepGenerateKey.of(k.Type)) || !f.hasSlot(k) {
+			plan = append(plan, generateStep(k))
+		}
+		plan = append(plan, issueStep(f, k))
+	}
+	return append(plan, writeStep(f), finishStep(), recordStep(f, map[string]string{
+		"applet": f.appletAfter(prepare), "old_certs": f.Profile.Enroll.OldCerts,
+	})), nil
+}
+
+func mayEnroll(f Facts) error {
+	if err := mayBecomeActive(f); err != nil {
+		return err
+	}
+	if f.OtherActive != nil && !f.Profile.Enroll.SeveralActive {
+		return refuse(StatusOtherActiveToken, "you have another active card, %s", f.OtherActive.Pretty())
+	}
+	if err := mayActivate(f, f.finalKeySet(OpEnroll)); err != nil {
+		return err
+	}
+	if len(f.Profile.Key) == 0 {
+		return refuse(StatusMisconfiguration, "profile %s has no keys to enroll", f.Profile.Name)
+	}
+	if f.Ready.CA != nil {
+		return within(StatusEnroll, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
+	}
+	return within(StatusEnroll, "", f.Family.Check(f.Contents, f.Profile))
+}
+
+// mayBecomeActive checks state and policy.
+func mayBecomeActive(f Facts) error {
+	s := f.state()
+	fresh := f.Record == nil || f.Open != nil // a new card is formatted on the way
+	if !s.MayBecome(token.Active) && !(s == token.Unformatted && fresh) {
+		return refuse(StatusDisabledToken, "a card in state %s cannot be enrolled; format it first", s)
+	}
+	p, err := f.policy()
+	if err != nil {
+		return within(StatusMisconfiguration, "", err)
+	}
+	if f.Record != nil && f.Open == nil && !p.ReEnroll && !p.Renew {
+		return refuse(StatusDisabledToken, "the card's policy does not allow another enrollment")
+	}
+	return nil
+}
+
+// needsPrepare reports whether the applet has to be loaded anew before keys are made.
+func needsPrepare(f Facts, h history) bool {
+	if !f.Contents.Present || h.begun(StepPrepare) && !h.done(StepPrepare) {
+		return true
+	}
+	if f.Profile.Applet.Update && f.Contents.Version != f.wantedVersion() {
+		return true
+	}
+	if h.done(StepPrepare) {
+		return false
+	}
+	p, err := f.policy()
+	return err != nil || p.ForceFormat || f.state() == token.Unformatted || f.slotsClash()
+}
+
+// slotsClash reports whether a slot holds a key of another size than the profile
+// wants: a card does not change that in place.
+func (f Facts) slotsClash() bool {
+	return slices.ContainsFunc(f.Profile.Key, func(k profile.Key) bool {
+		return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && s.Bits != k.Bits() })
+	})
+}
+
+// hasSlot reports whether the card shows a key of the right size in k's slot.
+func (f Facts) hasSlot(k profile.Key) bool {
+	return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && s.Bits == k.Bits() })
+}
+
+// appletAfter is the version the card has when the operation is done.
+func (f Facts) appletAfter(prepared bool) string {
+	if prepared {
+		return f.wantedVersion()
+	}
+	return f.Contents.Version
+}
+
+func (f Facts) policy() (token.Policy, error) {
+	if f.Record == nil {
+		return token.ParsePolicy("")
+	}
+	return token.ParsePolicy(f.Record.Policy)
+}

@@ -1,0 +1,155 @@
+package tps
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"inkan/apdu"
+	"inkan/apdu/gp"
+	"inkan/securechannel"
+	"inkan/tks"
+	"inkan/tps/auth"
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+// Operation is what a client asks for.
+type Operation string
+
+// Operations, named as profiles, journals and the command line name them.
+const (
+	OpFormat        Operation = "format"
+	OpEnroll        Operation = "enroll"
+	OpPINReset      Operation = "pin-reset"
+	OpKeyChangeover Operation = "key-changeover"
+)
+
+// activity is the operation's name in an activity record (§17.3).
+func (o Operation) activity() string {
+	switch o {
+	case OpEnroll:
+		return "enrollment"
+	case OpPINReset:
+		return "pin_reset"
+	case OpKeyChangeover:
+		return "key_changeover"
+	}
+	return string(o)
+}
+
+// Request is what BEGIN_OP carries, and where it came from.
+type Request struct {
+	Operation Operation
+	TokenType string // profile asked for
+	ATR       apdu.ATR
+	Locale    string
+	Resume    bool   // an unfinished operation may be finished before this one
+	Client    string // network address
+}
+
+// Card is what a card showed of itself.
+type Card struct {
+	CUID     apdu.CUID
+	MSN      string
+	ATR      apdu.ATR
+	Manager  apdu.AID // AID of the card manager
+	Protocol securechannel.Protocol
+	Option   securechannel.Option
+	Versions []KeySetInfo // of the key information template; empty if the card shows none
+	// Proved is the INITIALIZE UPDATE with which the card proved its keys, under
+	// the key set KeySet. Set after the login.
+	Proved *securechannel.InitUpdate
+	KeySet tks.KeySetName
+	// OldVersions are versions beside the proved one that a cut changeover left.
+	OldVersions []gp.KeyVersion
+}
+
+// KeySetInfo is one version of the key information template.
+type KeySetInfo struct {
+	Version gp.KeyVersion
+	Type    byte // 80 DES, 88 AES
+	Length  int  // bytes per key
+}
+
+// version finds a key version in the template.
+func (c Card) version(v gp.KeyVersion) (KeySetInfo, bool) {
+	i := slices.IndexFunc(c.Versions, func(k KeySetInfo) bool { return k.Version == v })
+	if i < 0 {
+		return KeySetInfo{}, false
+	}
+	return c.Versions[i], true
+}
+
+// keyInfo is the key information of the proved keys as the token record keeps it.
+func keyInfo(iu securechannel.InitUpdate) token.KeyInfo {
+	k := token.KeyInfo{byte(iu.KeyVersion), byte(iu.Protocol)}
+	if iu.Protocol == securechannel.SCP03 {
+		k = append(k, byte(iu.Option))
+	}
+	return k
+}
+
+// Readiness is what answered before the first irreversible step.
+type Readiness struct {
+	CA error // nil = ready
+}
+
+// Facts are all that a planner knows. A planner does no I/O.
+type Facts struct {
+	Asked    Request
+	Card     Card
+	Contents Contents
+	Record   *token.Token // nil only for "not found"
+	Certs    []token.Certificate
+	Open     *token.Journal // unfinished operation on this card, the one to finish
+	Profile  profile.Profile
+	Person   auth.Person
+	// OtherActive is another ACTIVE token of the person.
+	OtherActive *apdu.CUID
+	Ready       Readiness
+	Family      Family
+	Lab         bool
+	// Bound says whether the keys of a set are each card's own (diversified, not published).
+	Bound func(tks.KeySetName) bool
+	Now   time.Time
+}
+
+// state is the token's state, Unformatted for a card without record.
+func (f Facts) state() token.State {
+	if f.Record == nil {
+		return token.Unformatted
+	}
+	return f.Record.State
+}
+
+// wantedVersion is the applet version the profile wants on this card.
+func (f Facts) wantedVersion() string {
+	return f.Profile.Applet.VersionFor(f.Card.Protocol.String())
+}
+
+// wantsKeys reports whether op is to move the card to the profile's key set, and
+// the card is not there yet.
+func (f Facts) wantsKeys(op Operation) bool {
+	k := f.Profile.Keys
+	if k.Version == 0 || !slices.Contains(k.ChangeOn, string(op)) {
+		return false
+	}
+	return !f.hasWantedKeys() || len(f.Card.OldVersions) > 0
+}
+
+func (f Facts) hasWantedKeys() bool {
+	k := f.Profile.Keys
+	return f.Card.KeySet == k.Set && f.Card.Proved != nil && int(f.Card.Proved.KeyVersion) == k.Version
+}
+
+// finalKeySet is the key set the card has when op is done.
+func (f Facts) finalKeySet(op Operation) tks.KeySetName {
+	if f.wantsKeys(op) {
+		return f.Profile.Keys.Set
+	}
+	return f.Card.KeySet
+}
+
+// String names the card for logs.
+func (c Card) String() string { return fmt.Sprintf("card %s", c.CUID) }

@@ -1,0 +1,108 @@
+// Package tps runs the operations on cards: format, enroll, PIN reset and key
+// changeover, from the first command to the record of what happened.
+//
+// An operation is a pure planner ([Facts] in, [Plan] out) and one runner for
+// all of them: journal entry, step, confirmation. An applet is one type behind
+// [Family]. Cards, key service, authorities and stores are handed to [New] as
+// interfaces; the package opens none of them.
+//
+// An [Engine] is safe for concurrent use; one operation owns one card.
+package tps
+
+import (
+	"context"
+	"crypto"
+
+	"inkan/apdu"
+	"inkan/apdu/secret"
+	"inkan/securechannel"
+	"inkan/tps/profile"
+)
+
+// FamilyName names a kind of applet in a profile.
+type FamilyName string
+
+// Family is one kind of applet. Its methods are called between the operation's
+// own steps, never concurrently for one card.
+type Family interface {
+	Name() FamilyName
+	// Probe reads what is on the card. It changes nothing.
+	Probe(ctx context.Context, l Link) (Contents, error)
+	// Check says whether a card with contents c can carry profile p. It is pure.
+	Check(c Contents, p profile.Profile) error
+	// Prepare leaves an empty applet of the wanted version. It destroys what was
+	// there: irreversible.
+	Prepare(ctx context.Context, l Link, p profile.Profile) error
+	// Open begins the personalisation of a prepared applet.
+	Open(ctx context.Context, l Link, p profile.Profile) (Applet, error)
+}
+
+// Applet is an applet being personalised.
+type Applet interface {
+	// SetPIN sets the person's PIN and resets the try counter.
+	SetPIN(ctx context.Context, pin secret.PIN, tries int) error
+	// GenerateKey makes a key pair on the card and proves its possession.
+	GenerateKey(ctx context.Context, k profile.Key) (KeyResult, error)
+	// ImportKey brings a private key to the card, encrypted on the way.
+	ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error
+	// Write writes certificates and objects, reads them back and compares.
+	Write(ctx context.Context, c Contents) error
+	// Finish marks the card personalised and clears keys that nothing refers to.
+	Finish(ctx context.Context) error
+}
+
+// KeyResult is a key pair made on the card.
+type KeyResult struct {
+	Public crypto.PublicKey
+	CSR    []byte // DER, where the card can sign one
+	Proof  []byte // evidence of possession, verified already
+}
+
+// Link is what the runner lends to a family.
+type Link interface {
+	// Doer runs plain commands. A SELECT through it ends an open channel.
+	Doer() apdu.Doer
+	// Channel selects the application and opens a secure channel with it, or
+	// returns the one that is open. ISD() is the card manager.
+	Channel(ctx context.Context, aid apdu.AID) (*securechannel.Session, error)
+	// Keys is the key service, bound to this card and its open channel.
+	Keys() CardKeys
+	// Card is what is known of the card.
+	Card() Card
+	// Progress says how much of a long step is done.
+	Progress(ctx context.Context, done, total int)
+}
+
+// CardKeys is the part of the key service that a family needs.
+type CardKeys interface {
+	Random(ctx context.Context, n int) ([]byte, error)
+	// Encrypt encrypts under the DEK of the channel that is open.
+	Encrypt(ctx context.Context, data secret.Secret) ([]byte, error)
+}
+
+// Contents is what a card carries of a family, or is to carry.
+type Contents struct {
+	Present      bool   // there is an applet of this family
+	Version      string // of the applet, canonical lower case: 1.4.58768072
+	MemoryTotal  int    // bytes
+	MemoryFree   int    // bytes
+	HasPIN       bool
+	Personalized bool
+	Label        string
+	Slots        []Slot
+	Certificates []CardCertificate
+}
+
+// Slot is a key slot in use.
+type Slot struct {
+	Number int
+	Bits   int
+}
+
+// CardCertificate is a certificate on a card with the key it belongs to.
+type CardCertificate struct {
+	Key    profile.Key
+	Label  string
+	DER    []byte
+	Public crypto.PublicKey
+}

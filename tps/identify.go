@@ -1,0 +1,126 @@
+package tps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"inkan/apdu"
+	"inkan/apdu/gp"
+	"inkan/securechannel"
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+// identify learns which card it is, by plain commands only: card manager, CPLC
+// (CUID), card recognition data (protocol), key information (versions). See
+// tps-operations §2.1 and §2.3.
+func (r *run) identify(ctx context.Context) error {
+	r.conn = apdu.NewConn(r.cl)
+	r.card.ATR = r.req.ATR
+	if err := r.selectManager(ctx); err != nil {
+		return err
+	}
+	cplc, err := gp.ReadCPLC(ctx, r.conn)
+	if err != nil {
+		return within(StatusSecureChannel, StepIdentify, fmt.Errorf("reading the card's CPLC: %w", err))
+	}
+	r.card.CUID, r.card.MSN = cplc.CUID(), cplc.MSN().String()
+	if cplc.Simulated() && !r.e.AllowSimulator {
+		return refuse(StatusUnknownToken, "this is a software card, and [tps] allow_simulator is not set")
+	}
+	return within(StatusSecureChannel, StepIdentify, r.readPlatform(ctx))
+}
+
+// selectManager selects the card manager: the default application if it is one
+// of the configured managers, else the first configured one the card has.
+func (r *run) selectManager(ctx context.Context) error {
+	fci, err := gp.Select(ctx, r.conn, apdu.AID{})
+	if err == nil && r.isManager(fci.AID) {
+		r.card.Manager = fci.AID
+		return nil
+	}
+	for _, aid := range r.e.Managers {
+		switch _, err = gp.Select(ctx, r.conn, aid); {
+		case err == nil:
+			r.card.Manager = aid
+			return nil
+		case !isStatus(err):
+			return within(StatusNoCardManager, StepIdentify, err)
+		}
+	}
+	return refuse(StatusNoCardManager, "no card manager that is configured can be selected: %w", err)
+}
+
+// isManager compares by prefix either way: a card may show its AID shortened.
+func (r *run) isManager(aid apdu.AID) bool {
+	return aid.Len() > 0 && slices.ContainsFunc(r.e.Managers, func(m apdu.AID) bool { return aid.HasPrefix(m) })
+}
+
+// isStatus tells a card that refuses from a card that is not there.
+func isStatus(err error) bool {
+	var sw apdu.StatusWord
+	return errors.As(err, &sw)
+}
+
+// readPlatform reads protocol, option and key versions. Cards that refuse the
+// objects are taken for SCP02 or what their INITIALIZE UPDATE says.
+func (r *run) readPlatform(ctx context.Context) error {
+	rec, err := gp.ReadRecognition(ctx, r.conn)
+	switch {
+	case err == nil:
+		r.card.Protocol, r.card.Option = choose(rec)
+	case !isStatus(err):
+		return fmt.Errorf("reading the card recognition data: %w", err)
+	}
+	keys, err := gp.ReadKeyInfo(ctx, r.conn)
+	if err != nil && !isStatus(err) {
+		return fmt.Errorf("reading the key information: %w", err)
+	}
+	for _, v := range gp.KeyVersions(keys) {
+		i := slices.IndexFunc(keys, func(k gp.KeyInfoEntry) bool { return k.KVN == v })
+		r.card.Versions = append(r.card.Versions, KeySetInfo{Version: v, Type: byte(keys[i].Type), Length: keys[i].Length})
+	}
+	return nil
+}
+
+// choose takes the first protocol of the card that this side speaks.
+func choose(rec gp.Recognition) (securechannel.Protocol, securechannel.Option) {
+	for _, s := range rec.SCPs {
+		if p := securechannel.Protocol(s.Protocol); p >= securechannel.SCP01 && p <= securechannel.SCP03 && s.Option <= 0xFF {
+			return p, securechannel.Option(s.Option)
+		}
+	}
+	return 0, 0
+}
+
+// resolve chooses the profile and its family.
+func (r *run) resolve(ctx context.Context) error {
+	p, err := profile.Choose(ctx, r.e.Profiles, profile.Request{
+		Operation: string(r.req.Operation), TokenType: r.req.TokenType, CUID: r.card.CUID,
+	}, r.e.DefaultProfile)
+	if err != nil {
+		return profileError(err)
+	}
+	return r.take(p)
+}
+
+func (r *run) take(p profile.Profile) error {
+	f, ok := r.e.families[FamilyName(p.Family)]
+	if !ok {
+		return refuse(StatusMisconfiguration, "profile %s names the applet family %q, which this node does not have", p.Name, p.Family)
+	}
+	r.profile, r.family = p, f
+	return nil
+}
+
+func profileError(err error) error {
+	switch {
+	case errors.Is(err, token.ErrUnavailable):
+		return within(StatusDatabase, "resolve-profile", err)
+	case errors.Is(err, profile.ErrDisabled), errors.Is(err, profile.ErrNotServed):
+		return within(StatusDisabledToken, "resolve-profile", err)
+	}
+	return within(StatusMisconfiguration, "resolve-profile", err)
+}

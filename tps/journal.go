@@ -1,0 +1,144 @@
+package tps
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"inkan/tps/token"
+)
+
+// begin makes the operation durable before its first step that changes anything.
+func (r *run) begin(ctx context.Context) error {
+	j, err := r.e.Stores.Journals.BeginJournal(ctx, token.Journal{
+		ID: r.id, CUID: r.card.CUID, Operation: string(r.req.Operation),
+		Profile: r.profile.Name, ProfileRevision: r.profile.Revision,
+		UserID: r.person.ID, Client: r.req.Client, Started: r.e.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("beginning the journal: %w", err)
+	}
+	r.journal = j
+	return nil
+}
+
+// intend writes that a step is about to act.
+func (r *run) intend(ctx context.Context, step StepName, data map[string]string) error {
+	r.journal.Entries = append(slices.Clone(r.journal.Entries), token.Entry{
+		Step: string(step), At: r.e.Now(), Data: maps.Clone(data),
+	})
+	return r.keepJournal(ctx)
+}
+
+// note adds a fact to the entry of the step that runs; confirm stores it.
+func (r *run) note(key, value string) {
+	e := &r.journal.Entries[len(r.journal.Entries)-1]
+	if e.Data == nil {
+		e.Data = map[string]string{}
+	}
+	e.Data[key] = value
+}
+
+// confirm writes that the step has happened.
+func (r *run) confirm(ctx context.Context, step StepName) error {
+	for i := len(r.journal.Entries) - 1; i >= 0; i-- {
+		if r.journal.Entries[i].Step == string(step) {
+			r.journal.Entries[i].Confirmed = true
+			return r.keepJournal(ctx)
+		}
+	}
+	return fmt.Errorf("confirming %s: no such entry", step)
+}
+
+func (r *run) keepJournal(ctx context.Context) error {
+	j, err := r.e.Stores.Journals.ReplaceJournal(ctx, r.journal)
+	if err != nil {
+		return fmt.Errorf("writing the journal: %w", err)
+	}
+	r.journal = j
+	return nil
+}
+
+// endJournal closes a journal with its result.
+func (e *Engine) endJournal(ctx context.Context, j token.Journal, result string) (token.Journal, error) {
+	j.Ended, j.Result = e.Now(), result
+	j, err := e.Stores.Journals.ReplaceJournal(ctx, j)
+	if err != nil {
+		return j, fmt.Errorf("closing the journal: %w", err)
+	}
+	return j, nil
+}
+
+// history answers what a journal knows of a step.
+type history struct{ entries []token.Entry }
+
+func historyOf(j *token.Journal) history {
+	if j == nil {
+		return history{}
+	}
+	return history{j.Entries}
+}
+
+// last returns the last entry of a step. A step that began to prepare the applet
+// wipes what came before it on the card, so earlier entries no longer count;
+// generating a key anew does the same to that key's entries.
+func (h history) last(step StepName) (token.Entry, bool) {
+	for i := len(h.entries) - 1; i >= 0; i-- {
+		e := h.entries[i]
+		if e.Step == string(step) {
+			return e, true
+		}
+		if e.Step == string(StepPrepare) && step != StepChangeKeys {
+			return token.Entry{}, false
+		}
+	}
+	return token.Entry{}, false
+}
+
+// done reports whether a step is known to have happened.
+func (h history) done(step StepName) bool {
+	e, ok := h.last(step)
+	return ok && e.Confirmed
+}
+
+// begun reports whether a step may have happened.
+func (h history) begun(step StepName) bool {
+	_, ok := h.last(step)
+	return ok
+}
+
+// count is how often a step was begun.
+func (h history) count(step StepName) int {
+	n := 0
+	for _, e := range h.entries {
+		if e.Step == string(step) {
+			n++
+		}
+	}
+	return n
+}
+
+// changedCard reports whether any step began that changed keys, PIN or contents
+// of the applet beyond the PIN.
+func (h history) changedCard() bool {
+	return slices.ContainsFunc(h.entries, func(e token.Entry) bool {
+		s := StepName(e.Step)
+		return s == StepPrepare || s == StepWrite || len(s) > len(StepGenerateKey) && s[:len(StepGenerateKey)] == StepGenerateKey
+	})
+}
+
+// newID is a UUIDv7 (RFC 9562 §5.7): time-ordered, 74 random bits.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	ms := time.Now().UnixMilli()
+	for i := range 6 {
+		b[i] = byte(ms >> (8 * (5 - i)))
+	}
+	b[6] = b[6]&0x0F | 0x70
+	b[8] = b[8]&0x3F | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}

@@ -1,0 +1,19 @@
+package tps
+
+// Key changeover moves a card to the key set and version that its profile names.
+// See tps-operations §10.
+//
+//	change-keys     point of no return: PUT KEY
+//	record-token
+
+func planKeyChangeover(f Facts) (Plan, error) {
+	k := f.Profile.Keys
+	if k.Version == 0 {
+		return nil, refuse(StatusMisconfiguration, "profile %s names no key version to change to ([keys] version = 0)", f.Profile.Name)
+	}
+	plan := known(f)
+	if f.wantsKeys(OpKeyChangeover) {
+		plan = append(plan, changeKeysStep(f))
+	}
+	return append(plan, recordStep(f, nil)), nil
+}

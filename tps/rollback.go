@@ -1,0 +1,239 @@
+package tps
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"crypto/x509"
+
+	"inkan/tps/ca"
+	"inkan/tps/token"
+)
+
+// rollback undoes an unfinished operation when another one is asked for: what it
+// had issued is revoked, and the record says what is left of the card.
+func (r *run) rollback(ctx context.Context) error {
+	open := r.facts.Open
+	if open == nil || Operation(open.Operation) == r.req.Operation || r.req.Resume {
+		return nil
+	}
+	if err := mayResume(r.facts); err != nil {
+		return err
+	}
+	if err := r.e.rollBack(ctx, *open); err != nil {
+		return within(StatusInternal, "roll-back", fmt.Errorf("rolling back the unfinished %s: %w", open.Operation, err))
+	}
+	return r.steps(ctx, ahead{StepRead, r.gather})
+}
+
+// settleOpen writes the records of an unfinished operation whose card is done:
+// the card is not touched again. If it is the one asked for, that was all.
+func (r *run) settleOpen(ctx context.Context) (done bool, err error) {
+	open := r.facts.Open
+	if open == nil {
+		return false, nil
+	}
+	if _, ok := settled(*open); !ok {
+		return false, nil
+	}
+	if err := mayResume(r.facts); err != nil {
+		return false, err
+	}
+	if err := r.e.finish(ctx, *open); err != nil {
+		return false, within(StatusUpdateFailed, StepRecord, err)
+	}
+	if Operation(open.Operation) == r.req.Operation {
+		return true, nil
+	}
+	return false, r.steps(ctx, ahead{StepRead, r.gather})
+}
+
+// rollBack settles a journal without its card.
+func (e *Engine) rollBack(ctx context.Context, j token.Journal) error {
+	if _, ok := settled(j); ok { // the card was done: only records were missing
+		return e.finish(ctx, j)
+	}
+	if err := e.claimIssued(ctx, j); err != nil {
+		return err
+	}
+	h := historyOf(&j)
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	if err != nil {
+		return fmt.Errorf("reading the card's certificates: %w", err)
+	}
+	for _, c := range certs {
+		switch {
+		case c.State == token.CertUninitialized:
+			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
+		case c.State == token.CertActive && h.changedCard(): // its key is gone or may be
+			err = e.revoke(ctx, c, ca.ReasonSuperseded)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if h.changedCard() {
+		if err := e.emptied(ctx, j); err != nil {
+			return err
+		}
+	}
+	return e.close(ctx, j, "rolled-back")
+}
+
+// emptied records that a card lost its content on the way.
+func (e *Engine) emptied(ctx context.Context, j token.Journal) error {
+	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) {
+		if t.State != token.Unformatted {
+			t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
+		}
+	})
+	return err
+}
+
+// claimIssued makes sure that every certificate the journal asked for has a
+// record: asking again with the same identity returns the same certificate.
+func (e *Engine) claimIssued(ctx context.Context, j token.Journal) error {
+	for _, entry := range j.Entries {
+		if !strings.HasPrefix(entry.Step, string(StepIssue)) || entry.Confirmed || entry.Data["request"] == "" {
+			continue
+		}
+		spki, err := base64.StdEncoding.DecodeString(entry.Data["spki"])
+		if err != nil {
+			return fmt.Errorf("reading the journaled public key: %w", err)
+		}
+		pub, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return fmt.Errorf("reading the journaled public key: %w", err)
+		}
+		number, _ := strconv.Atoi(entry.Data["number"])
+		_, err = e.issue(ctx, issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, journal: j, request: ca.Request{
+			ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
+			Subject: ca.Subject{UserID: string(j.UserID), Name: string(j.UserID)},
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish settles a journal whose card is done.
+func (e *Engine) finish(ctx context.Context, j token.Journal) error {
+	if err := e.settle(ctx, j); err != nil {
+		return err
+	}
+	return e.close(ctx, j, "done")
+}
+
+// close ends a journal and leaves an activity.
+func (e *Engine) close(ctx context.Context, j token.Journal, result string) error {
+	if _, err := e.endJournal(ctx, j, result); err != nil {
+		return err
+	}
+	text := "unfinished " + j.Operation + " rolled back"
+	if result == "done" {
+		text = "unfinished " + j.Operation + " finished without the card"
+	}
+	err := e.Stores.Activities.AddActivity(ctx, token.Activity{
+		ID: newID(), Time: e.Now(), CUID: j.CUID, UserID: j.UserID, IP: j.Client, Operation: Operation(j.Operation).activity(),
+		Success: result == "done", Message: text, Profile: j.Profile, Reference: j.ID,
+	})
+	if err != nil {
+		e.Log.ErrorContext(ctx, "writing the activity", slog.String("cuid", j.CUID.String()), slog.Any("err", err))
+	}
+	return nil
+}
+
+// Sweep does what unfinished business needs no card: it settles operations whose
+// cards are done, repeats revocations that an authority did not answer, and
+// revokes certificates that stayed unconfirmed for OrphanAfter. Run it at start
+// and every minute; it leaves cards alone that a session works on.
+func (e *Engine) Sweep(ctx context.Context) error {
+	return errors.Join(e.sweepJournals(ctx), e.sweepCertificates(ctx))
+}
+
+func (e *Engine) sweepJournals(ctx context.Context) error {
+	js, err := e.Stores.Journals.OpenJournals(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, j := range js {
+		if _, ok := settled(j); !ok {
+			continue
+		}
+		errs = append(errs, e.unlocked(ctx, j.CUID, func() error {
+			fresh, err := e.Stores.Journals.Journal(ctx, j.ID)
+			if err != nil || !fresh.Ended.IsZero() {
+				return err
+			}
+			return e.finish(ctx, fresh)
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) sweepCertificates(ctx context.Context) error {
+	certs, err := e.Stores.Certificates.Unsettled(ctx, e.Now().Add(-e.OrphanAfter))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range certs {
+		reason := ca.Reason(c.Reason)
+		if c.Pending == "" {
+			reason = ca.ReasonCessationOfOperation
+		}
+		errs = append(errs, e.unlocked(ctx, c.CUID, func() error { return e.revoke(ctx, c, reason) }))
+	}
+	return errors.Join(errs...)
+}
+
+// unlocked runs do while no session works on the card; a busy card is left.
+func (e *Engine) unlocked(ctx context.Context, cuid [10]byte, do func() error) error {
+	l := token.Lock{CUID: cuid, Node: e.Node, Boot: e.Boot, Session: "sweeper", Since: e.Now()}
+	if err := e.Stores.Locks.Lock(ctx, l); err != nil {
+		if errors.Is(err, token.ErrLocked) {
+			return nil
+		}
+		return err
+	}
+	defer e.Stores.Locks.Unlock(context.WithoutCancel(ctx), l)
+	return do()
+}
+
+// Tend heartbeats and sweeps until ctx ends: the node's housekeeping.
+func (e *Engine) Tend(ctx context.Context, every time.Duration) {
+	beat, sweep := time.NewTicker(5*time.Second), time.NewTicker(every)
+	defer beat.Stop()
+	defer sweep.Stop()
+	e.tend(ctx, true)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+			e.tend(ctx, false)
+		case <-sweep.C:
+			e.tend(ctx, true)
+		}
+	}
+}
+
+func (e *Engine) tend(ctx context.Context, sweep bool) {
+	if err := e.Stores.Locks.Heartbeat(ctx, e.Node, e.Boot, e.Now()); err != nil {
+		e.Log.WarnContext(ctx, "heartbeat", slog.Any("err", err))
+	}
+	if !sweep {
+		return
+	}
+	if err := e.Sweep(ctx); err != nil {
+		e.Log.WarnContext(ctx, "sweeping", slog.Any("err", err))
+	}
+}

@@ -1,0 +1,193 @@
+package tps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"inkan/tps/audit"
+	"inkan/tps/ca"
+	"inkan/tps/token"
+)
+
+// What is left when a card is done needs no card: records and revocations. It is
+// all in the journal, so that the operation, a resumed operation and the sweeper
+// run the same code, as often as it takes.
+
+// recordStep writes the outcome: the planner's facts go into the journal first.
+func recordStep(f Facts, facts map[string]string) Step {
+	return settling(StepRecord, StatusUpdateFailed, f, facts, func(ctx context.Context, r *run) error {
+		if err := r.e.settle(ctx, r.journal); err != nil {
+			return err
+		}
+		ended, err := r.e.endJournal(ctx, r.journal, "done")
+		if err == nil {
+			r.journal = ended
+		}
+		return err
+	})
+}
+
+// revokeStep revokes the certificates of a card that was emptied.
+func revokeStep(f Facts) Step {
+	return settling(StepRevoke, StatusRevocationFailed, f, nil, func(ctx context.Context, r *run) error {
+		return r.e.settleRevocations(ctx, r.journal)
+	})
+}
+
+// settling journals what the settling of the operation needs to know, with the
+// certificates that the card carries now, and then acts.
+func settling(name StepName, fail Status, f Facts, facts map[string]string, do func(context.Context, *run) error) Step {
+	data := map[string]string{
+		"revoke": strconv.FormatBool(f.Profile.Format.Revoke), "reason": strconv.Itoa(f.Profile.Format.Reason),
+		"old_certs": f.Profile.Enroll.OldCerts,
+	}
+	maps.Copy(data, facts)
+	return Step{Name: name, Kind: Settling, Weight: 1, Task: string(name), Fail: fail, Do: func(ctx context.Context, r *run) error {
+		for _, c := range r.certs {
+			data["cert "+c.Serial] = c.KeyType
+		}
+		if err := r.intend(ctx, name, data); err != nil {
+			return err
+		}
+		return do(ctx, r)
+	}}
+}
+
+// settled finds the facts that the last settling step journaled.
+func settled(j token.Journal) (map[string]string, bool) {
+	for i := len(j.Entries) - 1; i >= 0; i-- {
+		if s := StepName(j.Entries[i].Step); s == StepRecord || s == StepRevoke {
+			return j.Entries[i].Data, true
+		}
+	}
+	return nil, false
+}
+
+// settle brings certificate and token records to what the card is now.
+func (e *Engine) settle(ctx context.Context, j token.Journal) error {
+	facts, _ := settled(j)
+	switch Operation(j.Operation) {
+	case OpFormat:
+		if err := e.settleRevocations(ctx, j); err != nil {
+			return err
+		}
+	case OpEnroll:
+		if err := e.settleCertificates(ctx, j, facts); err != nil {
+			return err
+		}
+	}
+	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) { settleToken(t, j, facts) })
+	return err
+}
+
+// settleToken is what an operation makes of a token record.
+func settleToken(t *token.Token, j token.Journal, facts map[string]string) {
+	switch Operation(j.Operation) {
+	case OpFormat:
+		t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
+	case OpEnroll:
+		t.State, t.Reason, t.UserID = token.Active, token.NoReason, j.UserID
+	}
+	if a := facts["applet"]; a != "" {
+		t.AppletID = a
+	}
+	if Operation(j.Operation) == OpFormat || Operation(j.Operation) == OpEnroll {
+		t.Profile = j.Profile
+	}
+	if facts["pin_reset"] == "no" {
+		if p, err := token.ParsePolicy(t.Policy); err == nil {
+			p.PINReset = false
+			t.Policy = p.String()
+		}
+	}
+}
+
+// settleCertificates makes the certificates on the card active and deals with
+// all others of the card as [enroll] old_certs says.
+func (e *Engine) settleCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	if err != nil {
+		return fmt.Errorf("reading the card's certificates: %w", err)
+	}
+	for _, c := range certs {
+		_, onCard := facts["cert "+c.Serial]
+		switch {
+		case onCard && c.Operation == j.ID:
+			if c.State == token.CertUninitialized {
+				c.State = token.CertActive
+				err = e.replaceCertificate(ctx, c)
+			}
+		case c.State == token.CertUninitialized:
+			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
+		case c.State == token.CertActive && facts["old_certs"] == "revoke":
+			err = e.revoke(ctx, c, ca.ReasonSuperseded)
+		case c.State == token.CertActive && facts["old_certs"] == "hold":
+			err = e.revoke(ctx, c, ca.ReasonCertificateHold)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleRevocations revokes what a formatted card carried.
+func (e *Engine) settleRevocations(ctx context.Context, j token.Journal) error {
+	facts, _ := settled(j)
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	if err != nil {
+		return fmt.Errorf("reading the card's certificates: %w", err)
+	}
+	reason, _ := strconv.Atoi(facts["reason"])
+	for _, c := range certs {
+		if !revocable(c) || c.State == token.CertActive && facts["revoke"] != "true" {
+			continue
+		}
+		if err := e.revoke(ctx, c, ca.Reason(reason)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// revoke has a certificate revoked (or held) and records what the authority
+// confirmed. If the authority does not answer, that is noted on the record and
+// the sweeper tries again; the error is returned all the same.
+func (e *Engine) revoke(ctx context.Context, c token.Certificate, reason ca.Reason) error {
+	event := audit.Event{Name: "TOKEN_CERT_STATUS_CHANGE_REQUEST", Outcome: audit.Attempt, CUID: c.CUID.String(), Reference: c.Operation,
+		Fields: map[string]string{"serial": c.Serial, "reason": strconv.Itoa(int(reason)), "ca": c.CA}}
+	if err := e.Audit.Record(ctx, event); err != nil {
+		return fmt.Errorf("writing the audit record: %w", err)
+	}
+	err := e.tellAuthority(ctx, c, reason)
+	event.Outcome = audit.Success
+	if err != nil {
+		event.Outcome, event.Fields["info"] = audit.Failure, err.Error()
+		c.Pending, c.Reason = "revoke", int(reason)
+		return errors.Join(fmt.Errorf("revoking certificate %s: %w", c.Serial, err), e.replaceCertificate(ctx, c), e.Audit.Record(ctx, event))
+	}
+	c.State, c.Reason, c.Pending = token.CertRevoked, int(reason), ""
+	if reason == ca.ReasonCertificateHold {
+		c.State = token.CertOnHold
+	}
+	return errors.Join(e.replaceCertificate(ctx, c), e.Audit.Record(ctx, event))
+}
+
+func (e *Engine) tellAuthority(ctx context.Context, c token.Certificate, reason ca.Reason) error {
+	a, ok := e.Authorities[c.CA]
+	if !ok {
+		return fmt.Errorf("authority %q is not configured", c.CA)
+	}
+	return a.Revoke(ctx, ca.Issuer{Name: c.Issuer, KeyID: c.AKI}, ca.Serial(c.Serial), reason)
+}
+
+func (e *Engine) replaceCertificate(ctx context.Context, c token.Certificate) error {
+	c.Modified = e.Now()
+	if _, err := e.Stores.Certificates.ReplaceCertificate(ctx, c); err != nil {
+		return fmt.Errorf("writing the record of certificate %s: %w", c.Serial, err)
+	}
+	return nil
+}

@@ -1,0 +1,319 @@
+package tps
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"crypto/x509"
+
+	"inkan/apdu/secret"
+	"inkan/tps/ca"
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+// registerStep makes the record of a card that is new here.
+func registerStep() Step {
+	return Step{Name: StepRegister, Kind: Settling, Fail: StatusUpdateFailed, Do: func(ctx context.Context, r *run) error {
+		kdd := r.card.Proved.KDD
+		t, err := r.e.Stores.Tokens.CreateToken(ctx, token.Token{
+			CUID: r.card.CUID, KDD: &kdd, Profile: r.profile.Name, State: token.Unformatted,
+			KeySet: r.card.KeySet, KeyInfo: keyInfo(*r.card.Proved), Created: r.e.Now(), Modified: r.e.Now(),
+		})
+		if err != nil {
+			return fmt.Errorf("adding the token record: %w", err)
+		}
+		r.facts.Record = &t
+		return r.e.Stores.Activities.AddActivity(ctx, token.Activity{
+			ID: newID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client, Operation: "add",
+			Success: true, Message: fmt.Sprintf("added during %s", r.req.Operation), Profile: r.profile.Name, Reference: r.id,
+		})
+	}}
+}
+
+// adoptKeysStep writes what a known card proved and its record lacks.
+func adoptKeysStep() Step {
+	return Step{Name: "adopt-keys", Kind: Settling, Fail: StatusUpdateFailed, Do: func(ctx context.Context, r *run) error {
+		kdd := r.card.Proved.KDD
+		return r.updateToken(ctx, func(t *token.Token) {
+			t.KDD, t.KeySet, t.KeyInfo = &kdd, r.card.KeySet, keyInfo(*r.card.Proved)
+		})
+	}}
+}
+
+// known begins a plan: the card's record exists and holds its keys.
+func known(f Facts) Plan {
+	switch {
+	case f.Record == nil:
+		return Plan{registerStep()}
+	case f.Record.KDD == nil || len(f.Record.KeyInfo) == 0:
+		return Plan{adoptKeysStep()}
+	}
+	return nil
+}
+
+// askPINStep asks for the new PIN, before the card is touched. The profile's
+// rules are checked here and the PIN is asked for again.
+func askPINStep(f Facts) Step {
+	p := f.Profile
+	return Step{Name: StepAskPIN, Kind: Harmless, Weight: 1, Task: string(StepAskPIN), Fail: StatusSetPIN,
+		Do: func(ctx context.Context, r *run) error {
+			var last error
+			for range p.Auth.Retries {
+				pin, err := r.cl.NewPIN(ctx, p.PIN.Min, p.PIN.Max)
+				if err != nil {
+					return fmt.Errorf("asking for the PIN: %w", err)
+				}
+				if last = p.PIN.Check(pin, r.person.ID, r.person.Name); last == nil {
+					r.pin = pin
+					return nil
+				}
+				pin.Wipe()
+			}
+			return fmt.Errorf("the PIN does not meet the profile's rules: %w", last)
+		}}
+}
+
+// prepareStep leaves an empty applet of the wanted version.
+func prepareStep(f Facts) Step {
+	return Step{Name: StepPrepare, Kind: Irreversible, Weight: 40, Task: "PROGRESS_APPLET_BLOCK", Event: "TOKEN_APPLET_UPGRADE",
+		Fail: StatusApplet, Intent: map[string]string{"from": f.Contents.Version, "to": f.wantedVersion()},
+		Do: func(ctx context.Context, r *run) error {
+			r.applet = nil
+			return r.family.Prepare(ctx, r.link, r.profile)
+		}}
+}
+
+// personalize opens the applet, once.
+func (r *run) personalize(ctx context.Context) (Applet, error) {
+	if r.applet == nil {
+		a, err := r.family.Open(ctx, r.link, r.profile)
+		if err != nil {
+			return nil, fmt.Errorf("opening the applet: %w", err)
+		}
+		r.applet = a
+	}
+	return r.applet, nil
+}
+
+func setPINStep(f Facts) Step {
+	tries := f.Profile.PIN.Tries
+	return Step{Name: StepSetPIN, Kind: Irreversible, Weight: 3, Task: string(StepSetPIN), Event: "TOKEN_PIN_SET", Fail: StatusSetPIN,
+		Do: func(ctx context.Context, r *run) error {
+			a, err := r.personalize(ctx)
+			if err != nil {
+				return err
+			}
+			return a.SetPIN(ctx, secret.PIN{Secret: r.pin.Secret}, tries)
+		}}
+}
+
+// generateStep makes a key pair on the card. Its public key is journaled, so
+// that a resumed operation need not make another.
+func generateStep(k profile.Key) Step {
+	return Step{Name: StepGenerateKey.of(k.Type), Kind: Irreversible, Weight: 15, Task: "PROGRESS_KEY_GENERATION",
+		Event: "TOKEN_KEY_GENERATION", Fail: StatusEnroll, Intent: map[string]string{"alg": k.Alg, "slot": fmt.Sprint(k.PrivateSlot())},
+		Do: func(ctx context.Context, r *run) error {
+			a, err := r.personalize(ctx)
+			if err != nil {
+				return err
+			}
+			res, err := a.GenerateKey(ctx, k)
+			if err != nil {
+				return err
+			}
+			spki, err := x509.MarshalPKIXPublicKey(res.Public)
+			if err != nil {
+				return fmt.Errorf("encoding the public key: %w", err)
+			}
+			r.note("spki", base64.StdEncoding.EncodeToString(spki))
+			r.keep(k.Type, res)
+			return nil
+		}}
+}
+
+func (r *run) keep(keyType string, res KeyResult) {
+	if r.keys == nil {
+		r.keys = map[string]KeyResult{}
+	}
+	r.keys[keyType] = res
+}
+
+// keyOf is the key pair of a type: made in this run, or before the cut.
+func (r *run) keyOf(keyType string) (KeyResult, error) {
+	if res, ok := r.keys[keyType]; ok {
+		return res, nil
+	}
+	e, ok := historyOf(&r.journal).last(StepGenerateKey.of(keyType))
+	if !ok || !e.Confirmed {
+		return KeyResult{}, fmt.Errorf("no %s key was made", keyType)
+	}
+	spki, err := base64.StdEncoding.DecodeString(e.Data["spki"])
+	if err != nil {
+		return KeyResult{}, fmt.Errorf("reading the journaled public key: %w", err)
+	}
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return KeyResult{}, fmt.Errorf("reading the journaled public key: %w", err)
+	}
+	return KeyResult{Public: pub}, nil
+}
+
+// issueStep has the certificate of a key issued and its record written, state
+// uninitialized. The request's identity is journaled first: asking again after a
+// cut returns the same certificate.
+func issueStep(f Facts, k profile.Key) Step {
+	// A key that was made anew needs another certificate: the request's identity
+	// counts the generations.
+	return Step{Name: StepIssue.of(k.Type), Kind: Irreversible, Weight: 5, Task: "PROGRESS_ENROLL_CERT", Event: "TOKEN_CERT_ENROLLMENT",
+		Fail: StatusEnroll, Intent: map[string]string{"ca": k.CA, "ca_profile": k.CAProfile, "key": k.Type, "number": fmt.Sprint(k.Cert)},
+		Do: func(ctx context.Context, r *run) error {
+			res, err := r.keyOf(k.Type)
+			if err != nil {
+				return err
+			}
+			generation := historyOf(&r.journal).count(StepGenerateKey.of(k.Type))
+			id := fmt.Sprintf("%s/%s/%d", r.journal.ID, k.Type, generation)
+			spki, err := x509.MarshalPKIXPublicKey(res.Public)
+			if err != nil {
+				return fmt.Errorf("encoding the public key: %w", err)
+			}
+			r.note("request", id)
+			r.note("spki", base64.StdEncoding.EncodeToString(spki))
+			if err := r.keepJournal(ctx); err != nil {
+				return err
+			}
+			c, err := r.e.issue(ctx, issuance{
+				ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, request: ca.Request{
+					ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID,
+					Subject: ca.Subject{UserID: string(r.person.ID), Name: r.person.Name, Mail: r.person.Mail, UPN: r.person.UPN},
+				},
+			})
+			if err != nil {
+				return err
+			}
+			r.note("serial", c.Serial)
+			if r.certs == nil {
+				r.certs = map[string]token.Certificate{}
+			}
+			r.certs[k.Type] = c
+			return nil
+		}}
+}
+
+// issuance is one certificate to be issued for a card.
+type issuance struct {
+	ca, key string
+	number  int
+	journal token.Journal
+	request ca.Request
+}
+
+// issue asks the authority and records the answer. It is safe to repeat.
+func (e *Engine) issue(ctx context.Context, i issuance) (token.Certificate, error) {
+	authority, ok := e.Authorities[i.ca]
+	if !ok {
+		return token.Certificate{}, refuse(StatusMisconfiguration, "authority %q is not configured", i.ca)
+	}
+	c, err := authority.Issue(ctx, i.request)
+	if err != nil {
+		return token.Certificate{}, fmt.Errorf("issuing the %s certificate: %w", i.key, err)
+	}
+	have, err := e.Stores.Certificates.CertificatesOf(ctx, i.journal.CUID)
+	if err != nil {
+		return token.Certificate{}, err
+	}
+	for _, h := range have {
+		if h.Operation == i.journal.ID && h.Serial == string(c.Serial) {
+			return h, nil
+		}
+	}
+	rec, err := e.Stores.Certificates.CreateCertificate(ctx, token.Certificate{
+		ID: newID(), CUID: i.journal.CUID, UserID: i.journal.UserID, KeyType: i.key, Number: i.number, Profile: i.journal.Profile,
+		State: token.CertUninitialized, Serial: string(c.Serial), Subject: c.Subject, Issuer: c.Issuer.Name, AKI: c.Issuer.KeyID,
+		DER: c.DER, CA: i.ca, Origin: i.journal.CUID, Operation: i.journal.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		Created: e.Now(), Modified: e.Now(),
+	})
+	if err != nil {
+		return rec, fmt.Errorf("recording the %s certificate: %w", i.key, err)
+	}
+	return rec, nil
+}
+
+// writeStep writes the certificates and what describes them to the card, reads
+// it back and compares.
+func writeStep(f Facts) Step {
+	return Step{Name: StepWrite, Kind: Irreversible, Weight: 10, Task: "PROGRESS_WRITE_OBJECTS", Event: "TOKEN_CONTENTS_WRITE", Fail: StatusEnroll,
+		Do: func(ctx context.Context, r *run) error {
+			c, err := r.contents(ctx)
+			if err != nil {
+				return err
+			}
+			a, err := r.personalize(ctx)
+			if err != nil {
+				return err
+			}
+			return a.Write(ctx, c)
+		}}
+}
+
+// contents is what the card is to carry.
+func (r *run) contents(ctx context.Context) (Contents, error) {
+	vars := r.variables()
+	label, err := profile.Expand(r.profile.Enroll.Label, vars)
+	if err != nil {
+		return Contents{}, within(StatusMisconfiguration, StepWrite, err)
+	}
+	c := Contents{Present: true, Label: label}
+	for _, k := range r.profile.Key {
+		cert, err := r.certOf(ctx, k.Type)
+		if err != nil {
+			return Contents{}, err
+		}
+		res, err := r.keyOf(k.Type)
+		if err != nil {
+			return Contents{}, err
+		}
+		keyLabel, err := profile.Expand(k.Label, vars)
+		if err != nil {
+			return Contents{}, within(StatusMisconfiguration, StepWrite, err)
+		}
+		c.Certificates = append(c.Certificates, CardCertificate{Key: k, Label: keyLabel, DER: cert.DER, Public: res.Public})
+	}
+	return c, nil
+}
+
+// certOf is the certificate of a key type that this operation had issued.
+func (r *run) certOf(ctx context.Context, keyType string) (token.Certificate, error) {
+	if c, ok := r.certs[keyType]; ok {
+		return c, nil
+	}
+	return token.Certificate{}, errors.New("no " + keyType + " certificate was issued")
+}
+
+func (r *run) variables() map[string]string {
+	v := map[string]string{
+		"userid": string(r.person.ID), "cuid": r.card.CUID.String(), "pretty_cuid": r.card.CUID.Pretty(),
+		"msn": r.card.MSN, "profileId": string(r.profile.Name),
+		"auth.cn": r.person.Name, "auth.mail": r.person.Mail, "auth.upn": r.person.UPN,
+	}
+	for k, a := range r.person.Attributes {
+		v["auth."+k] = a
+	}
+	return v
+}
+
+// finishStep marks the card personalised. The certificates it now carries are
+// journaled: from here on only records are left to write.
+func finishStep() Step {
+	return Step{Name: StepFinish, Kind: Irreversible, Weight: 3, Task: "PROGRESS_SET_LIFECYCLE", Event: "TOKEN_LIFECYCLE", Fail: StatusLifeCycle,
+		Do: func(ctx context.Context, r *run) error {
+			a, err := r.personalize(ctx)
+			if err != nil {
+				return err
+			}
+			return a.Finish(ctx)
+		}}
+}
