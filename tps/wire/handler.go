@@ -161,7 +161,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this connection cannot carry the protocol", http.StatusInternalServerError)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
+	// net/http would cancel for a reason of its own, sometimes before ours.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer cancel(nil)
 	defer context.AfterFunc(h.stop, func() { cancel(ErrShutdown) })()
 
