@@ -210,9 +210,9 @@ func (s *CardSession) authenticate(cmd apdu.Command) apdu.StatusWord {
 		return apdu.SWNoDiagnosis
 	}
 	known := equal(want, cmd.Data[:len(want)])
-	var d dialects
+	var d Dialect
 	if s.cfg.CounterWithDataOnly {
-		d.counting = scp03.CountWithData
+		d = CounterWithDataOnly
 	}
 	sm, err := newMessaging(s.keys.Protocol, s.keys.Option, level, s.sess, d)
 	if err != nil {

@@ -98,26 +98,28 @@ func (m messaging03) unwrapResponse(x exchange, r apdu.Response) (apdu.Response,
 	return out, x.responses, err
 }
 
-// dialects are the deviations of cards and hosts from the specifications.
-type dialects struct {
-	empty    scp02.EmptyField
-	counting scp03.Counting
-}
-
 // newMessaging makes the secure messaging of a session that opens at level l.
 // It does not copy the keys.
-func newMessaging(p Protocol, o Option, l Level, k SessionKeys, d dialects) (messaging, error) {
+func newMessaging(p Protocol, o Option, l Level, k SessionKeys, d Dialect) (messaging, error) {
 	switch p {
 	case SCP02:
-		return messaging02{scp02.Channel{
+		ch := scp02.Channel{
 			ENC: k.ENC.Bytes(), MAC: k.MAC.Bytes(), RMAC: k.RMAC.Bytes(),
-			Option: scp02.Option(o), Level: scp02.Level(l), Empty: d.empty,
-		}}, nil
+			Option: scp02.Option(o), Level: scp02.Level(l),
+		}
+		if d&EmptyField != 0 {
+			ch.Empty = scp02.EmptyPadded
+		}
+		return messaging02{ch}, nil
 	case SCP03:
-		return messaging03{scp03.Channel{
+		ch := scp03.Channel{
 			ENC: k.ENC.Bytes(), MAC: k.MAC.Bytes(), RMAC: k.RMAC.Bytes(),
-			Option: scp03.Option(o), Level: scp03.Level(l), Counting: d.counting,
-		}}, nil
+			Option: scp03.Option(o), Level: scp03.Level(l),
+		}
+		if d&CounterWithDataOnly != 0 {
+			ch.Counting = scp03.CountWithData
+		}
+		return messaging03{ch}, nil
 	}
 	return nil, fmt.Errorf("%v: %w", p, apdu.ErrUnsupported)
 }

@@ -115,7 +115,22 @@ type Request struct {
 	// whose answer does not name them (SCP01, SCP02). Zero: SCP02 i=15.
 	HintProtocol Protocol
 	HintOption   Option
+	// Dialect names the card's deviations from the specifications.
+	Dialect Dialect
 }
+
+// Dialect is a set of deviations of cards that the host has to follow.
+type Dialect uint8
+
+// Deviations.
+const (
+	// EmptyField: an SCP02 card wants an encrypted block of padding for a command
+	// without data, as Dogtag sends it.
+	EmptyField Dialect = 1 << iota
+	// CounterWithDataOnly: an SCP03 card advances its encryption counter for
+	// commands with data only.
+	CounterWithDataOnly
+)
 
 // ErrCryptogram means that the card did not prove knowledge of its keys: the
 // keys used are not the card's, or it is not the card it claims to be. Nothing
