@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
-	"inkan/apdu/gp"
+	"inkan/securechannel/keyset"
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/kdf"
@@ -78,13 +78,14 @@ func (s *Service) grant(ctx context.Context, c *card, to keySet) error {
 	return err
 }
 
-// payload is the data field of PUT KEY (GlobalPlatform 2.3.1 §11.8.2.3).
+// payload is the data field of PUT KEY. No key of it is in memory here.
 func (c *card) payload(ctx context.Context, to keySet) (tks.KeySetReply, error) {
 	kek, err := c.session.kek(ctx)
 	if err != nil {
 		return tks.KeySetReply{}, err
 	}
-	reply := tks.KeySetReply{Data: []byte{byte(to.version)}}
+	var reply tks.KeySetReply
+	var blocks [3]keyset.Block
 	for i, slot := range kdf.Slots() {
 		k, err := to.key(ctx, c.work, slot, kdf.Identity{KDD: c.KDD, CUID: c.CUID})
 		if err != nil {
@@ -97,19 +98,15 @@ func (c *card) payload(ctx context.Context, to keySet) (tks.KeySetReply, error) 
 		if err != nil {
 			return tks.KeySetReply{}, err
 		}
-		reply.Data = appendBlock(reply.Data, k.Type(), ct, reply.KCVs[i])
+		blocks[i] = keyset.Block{Type: blockType(k.Type()), Length: k.Type().Size(), Cryptogram: ct, KCV: reply.KCVs[i]}
 	}
-	return reply, nil
+	reply.Data, err = keyset.Encode(to.version, blocks[:]...)
+	return reply, err
 }
 
-// appendBlock appends one key block: type, length, component, check value. An
-// AES component carries the length of the clear key (Amendment D 1.1.1 §7.2).
-func appendBlock(b []byte, t hsm.KeyType, ct []byte, kcv gp.KCV) []byte {
+func blockType(t hsm.KeyType) keyset.Type {
 	if t.Cipher() == kdf.AES {
-		b = append(b, 0x88, byte(1+len(ct)), byte(t.Size()))
-	} else {
-		b = append(b, 0x80, byte(len(ct)))
+		return keyset.AES
 	}
-	b = append(b, ct...)
-	return append(append(b, byte(len(kcv))), kcv[:]...)
+	return keyset.DES
 }
