@@ -1,0 +1,220 @@
+package server
+
+import (
+	"context"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"inkan/apdu/gp"
+	"inkan/apdu/secret"
+	"inkan/cli/config"
+	"inkan/fixtures"
+	"inkan/tks"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/softkey"
+	"inkan/tks/local"
+	"inkan/tps/auth"
+	"inkan/tps/ca"
+	"inkan/tps/profile"
+	"inkan/tps/store"
+	"inkan/tps/token"
+)
+
+// SiteKeySet and SiteKeyVersion name the master key that a new folder gets.
+const (
+	SiteKeySet     tks.KeySetName = "site"
+	SiteKeyVersion gp.KeyVersion  = 2
+)
+
+// Answers are what Create needs to know.
+type Answers struct {
+	Config config.Config
+	// Passphrase of the key file; zero: a random one is made and kept in the folder.
+	// Not used with an HSM.
+	Passphrase secret.Secret
+	// KeepPassphrase writes a typed passphrase to the folder, so that nobody has to
+	// type it at each start.
+	KeepPassphrase bool
+	KeyType        hsm.KeyType   // of the site's master key; zero: aes-128
+	CAKey          hsm.Algorithm // default ec-p256
+	CAName         string        // common name; default Inkan CA NODE
+	Admin          auth.User     // first administrator
+	AdminPassword  secret.Secret
+	// KeyParams of the key file; nil = the defaults. Tests and demonstrations take less.
+	KeyParams *softkey.Params
+}
+
+// ErrPrepared means that the folder holds a configuration already.
+var ErrPrepared = errors.New("the data folder is prepared already")
+
+// Create prepares a data folder: configuration, key file or HSM token with the
+// site's master key, embedded authority, database with the shipped profiles and a
+// first administrator. The configuration is written last: a folder without it
+// is not prepared, and Create may be run on it again after a cut.
+func Create(ctx context.Context, folder string, a Answers) error {
+	path := func(name string) string { return within(folder, name) }
+	if _, err := os.Stat(path(ConfigFile)); err == nil {
+		return fmt.Errorf("%s: %w", folder, ErrPrepared)
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	lock, err := lockFolder(path(LockFile))
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	for _, dir := range []string{"keys", "ca", AppletFolder, a.Config.Audit.Folder} {
+		if err := os.MkdirAll(path(dir), 0o700); err != nil {
+			return fmt.Errorf("making the data folder: %w", err)
+		}
+	}
+	v, err := createVault(a, path)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	db, err := store.Open(ctx, path(a.Config.Database.File))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for _, step := range []func() error{
+		func() error { return createMaster(ctx, v, path, a) },
+		func() error { return createAuthority(ctx, v, path, a) },
+		func() error { return createRecords(ctx, db, a) },
+		func() error { return createApplets(path, a.Config.Node.Lab) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	doc, err := a.Config.Encode()
+	if err != nil {
+		return err
+	}
+	return writeFile(path(ConfigFile), doc, 0o600)
+}
+
+// createVault makes the key file, or opens the HSM. A key file of an earlier,
+// cut attempt is opened.
+func createVault(a Answers, path func(string) string) (vault, error) {
+	if a.Config.HSM.URI != "" {
+		return openVault(a.Config.HSM, path, Options{})
+	}
+	if _, err := os.Stat(path(KeyFile)); err == nil {
+		return openVault(a.Config.HSM, path, Options{Passphrase: func() (secret.Secret, error) { return a.Passphrase.Clone(), nil }})
+	}
+	p := a.Passphrase
+	keep := a.KeepPassphrase
+	if p.IsZero() {
+		raw := secret.Random(20)
+		text := make([]byte, 2*raw.Len())
+		hex.Encode(text, raw.Bytes())
+		raw.Wipe()
+		p, keep = secret.New(text), true
+	}
+	if keep {
+		if err := writeFile(path(PassphraseFile), p.Bytes(), 0o400); err != nil {
+			return nil, err
+		}
+	}
+	v, err := softkey.Create(path(KeyFile), p, a.KeyParams)
+	if err != nil {
+		return nil, fmt.Errorf("making the key file: %w", err)
+	}
+	return v, nil
+}
+
+func createMaster(ctx context.Context, v vault, path func(string) string, a Answers) error {
+	ledger, err := local.OpenLedger(path(LedgerFile))
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
+	s, err := local.New(local.Config{Vault: v, Ledger: ledger})
+	if err != nil {
+		return err
+	}
+	if a.KeyType == 0 {
+		a.KeyType = hsm.AES128
+	}
+	_, err = s.CreateKeySet(ctx, SiteKeySet, SiteKeyVersion, a.KeyType)
+	if err != nil && !errors.Is(err, hsm.ErrExists) {
+		return fmt.Errorf("making the site's master key: %w", err)
+	}
+	return nil
+}
+
+func createAuthority(ctx context.Context, v vault, path func(string) string, a Answers) error {
+	if a.CAKey == "" {
+		a.CAKey = hsm.P256
+	}
+	label := hsm.CALabel("inkan", 1)
+	signer, err := v.GenerateSigner(ctx, label, a.CAKey)
+	if errors.Is(err, hsm.ErrExists) {
+		signer, err = v.Signer(ctx, label)
+	}
+	if err != nil {
+		return fmt.Errorf("making the authority's key: %w", err)
+	}
+	if _, err := os.Stat(path(caFile)); err == nil {
+		return nil
+	}
+	subject := subjectBase(a.Config.CA)
+	if subject.CommonName = a.CAName; subject.CommonName == "" {
+		subject.CommonName = "Inkan CA " + a.Config.Node.Name
+	}
+	der, err := ca.Create(ctx, ca.RootConfig{Signer: signer, Subject: subject})
+	if err != nil {
+		return err
+	}
+	return writeFile(path(caFile), pemOf("CERTIFICATE", der), 0o644)
+}
+
+func subjectBase(c config.CA) pkix.Name {
+	var n pkix.Name
+	if c.Organization != "" {
+		n.Organization = []string{c.Organization}
+	}
+	if c.Country != "" {
+		n.Country = []string{c.Country}
+	}
+	return n
+}
+
+// createRecords stores the shipped profiles and the first administrator.
+func createRecords(ctx context.Context, db *store.DB, a Answers) error {
+	for _, r := range profile.Shipped(a.Config.Node.Lab) {
+		if r.Name != "cleanToken" {
+			r.Document = strings.Replace(r.Document, `issuer_url = ""`, fmt.Sprintf("issuer_url = %q", a.Config.Listen.URL+"/tps/phoneHome"), 1)
+		}
+		if _, err := db.PutProfile(ctx, r); err != nil && !errors.Is(err, token.ErrConflict) {
+			return fmt.Errorf("storing profile %s: %w", r.Name, err)
+		}
+	}
+	if a.Admin.ID == "" {
+		return nil
+	}
+	_, err := auth.Create(ctx, db, a.Admin, a.AdminPassword)
+	if err != nil && !errors.Is(err, token.ErrConflict) {
+		return fmt.Errorf("adding %s: %w", a.Admin.ID, err)
+	}
+	return nil
+}
+
+// createApplets writes the synthetic load file: for trials with software cards.
+func createApplets(path func(string) string, lab bool) error {
+	if !lab {
+		return nil
+	}
+	b, err := fixtures.Applet(fixtures.DefaultApplet)
+	if err != nil {
+		return err
+	}
+	return writeFile(path(AppletFolder+"/"+fixtures.DefaultApplet+".ijc"), b, 0o644)
+}

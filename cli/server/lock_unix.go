@@ -1,0 +1,34 @@
+//go:build unix
+
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// folderLock keeps other processes out of a data folder.
+type folderLock struct{ f *os.File }
+
+// ErrInUse means that another process has the data folder open.
+var ErrInUse = errors.New("another inkan process has this data folder open")
+
+func lockFolder(path string) (*folderLock, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", path, ErrInUse)
+		}
+		return nil, fmt.Errorf("locking the data folder: %w", err)
+	}
+	return &folderLock{f}, nil
+}
+
+func (l *folderLock) release() error { return l.f.Close() }

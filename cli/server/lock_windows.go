@@ -1,0 +1,33 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// folderLock keeps other processes out of a data folder.
+type folderLock struct{ f *os.File }
+
+// ErrInUse means that another process has the data folder open.
+var ErrInUse = errors.New("another inkan process has this data folder open")
+
+func lockFolder(path string) (*folderLock, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the data folder: %w", err)
+	}
+	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})
+	if err != nil {
+		f.Close()
+		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+			return nil, fmt.Errorf("%s: %w", path, ErrInUse)
+		}
+		return nil, fmt.Errorf("locking the data folder: %w", err)
+	}
+	return &folderLock{f}, nil
+}
+
+func (l *folderLock) release() error { return l.f.Close() }

@@ -1,0 +1,315 @@
+// Package server wires a node from its data folder: keys, database, authority,
+// operations, the HTTPS server and the local socket. [Create] makes a folder,
+// [Open] opens it, [Node.Serve] runs it.
+//
+// One process at a time has a folder open. A Node is safe for concurrent use.
+package server
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"inkan/apdu/gp"
+	"inkan/apdu/secret"
+	"inkan/cli/config"
+	"inkan/tks"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/pkcs11"
+	"inkan/tks/hsm/softkey"
+	"inkan/tks/local"
+	"inkan/tps"
+	"inkan/tps/audit"
+	"inkan/tps/auth"
+	"inkan/tps/ca"
+	"inkan/tps/coolkey"
+	"inkan/tps/store"
+)
+
+// Names of what is in a data folder (design.md §6).
+const (
+	ConfigFile     = "inkan.toml"
+	KeyFile        = "keys/keystore"
+	LedgerFile     = "keys/ledger"
+	PassphraseFile = "passphrase"
+	AppletFolder   = "applets"
+	LockFile       = "lock"
+	SocketFile     = "admin.sock"
+	caFile         = "ca/ca.pem"
+	serverCertFile = "ca/server.pem"
+	serverKeyFile  = "ca/server.key"
+)
+
+// authorityName names the embedded authority in profiles and labels.
+const authorityName = "embedded"
+
+// vault is what a node needs of its HSM or key file.
+type vault interface {
+	hsm.Vault
+	hsm.Signers
+	io.Closer
+}
+
+// Options are what Open cannot read from the folder. The zero value is usable.
+type Options struct {
+	Log *slog.Logger // nil = discard
+	// Passphrase of the key file, asked for when there is no file passphrase in
+	// the folder; nil = that is an error.
+	Passphrase func() (secret.Secret, error)
+}
+
+// Node is an open data folder.
+type Node struct {
+	Folder    string
+	Config    config.Config
+	Keys      *local.Service
+	DB        *store.DB
+	Authority *ca.Embedded
+	Engine    *tps.Engine
+	Users     *auth.Local
+	Audit     *audit.File
+
+	log    *slog.Logger
+	vault  vault
+	ledger *local.FileLedger
+	lock   *folderLock
+	boot   string
+}
+
+// ErrNotPrepared means that the folder is not a data folder yet.
+var ErrNotPrepared = errors.New("the data folder is not prepared: run inkan init first")
+
+// Open opens a data folder. The caller closes the node.
+func Open(ctx context.Context, folder string, o Options) (*Node, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{Folder: folder, log: o.Log, boot: newBoot()}
+	if err := n.open(ctx, o); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context, o Options) error {
+	var err error
+	if _, err = os.Stat(n.path(ConfigFile)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: %w", n.Folder, ErrNotPrepared)
+	}
+	if n.Config, err = config.Load(n.path(ConfigFile)); err != nil {
+		return err
+	}
+	if n.lock, err = lockFolder(n.path(LockFile)); err != nil {
+		return err
+	}
+	if n.vault, err = openVault(n.Config.HSM, n.path, o); err != nil {
+		return err
+	}
+	if n.DB, err = store.Open(ctx, n.path(n.Config.Database.File)); err != nil {
+		return err
+	}
+	if n.Audit, err = audit.OpenFile(n.path(n.Config.Audit.Folder)); err != nil {
+		return err
+	}
+	if err = n.openKeys(); err != nil {
+		return err
+	}
+	if err = n.openAuthority(ctx); err != nil {
+		return err
+	}
+	return n.openEngine()
+}
+
+// path resolves a name within the folder; absolute ones stay.
+func (n *Node) path(name string) string { return within(n.Folder, name) }
+
+func within(folder, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(folder, filepath.FromSlash(name))
+}
+
+func openVault(c config.HSM, path func(string) string, o Options) (vault, error) {
+	if c.URI != "" {
+		v, err := pkcs11.Open(c.URI, pkcs11.Config{OpTimeout: time.Duration(c.OpTimeout)})
+		if err != nil {
+			return nil, fmt.Errorf("opening the HSM: %w", err)
+		}
+		return v, nil
+	}
+	p, err := passphrase(path(PassphraseFile), o)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Wipe()
+	v, err := softkey.Open(path(KeyFile), p)
+	if err != nil {
+		return nil, fmt.Errorf("opening the key file: %w", err)
+	}
+	return v, nil
+}
+
+func passphrase(file string, o Options) (secret.Secret, error) {
+	b, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		return secret.New(trimNewline(b)), nil
+	case !errors.Is(err, os.ErrNotExist):
+		return secret.Secret{}, fmt.Errorf("reading the passphrase of the key file: %w", err)
+	case o.Passphrase == nil:
+		return secret.Secret{}, fmt.Errorf("the key file's passphrase is not in %s and cannot be asked for here", file)
+	}
+	return o.Passphrase()
+}
+
+func trimNewline(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// openKeys starts the key service over the vault.
+func (n *Node) openKeys() error {
+	var err error
+	if n.ledger, err = local.OpenLedger(n.path(LedgerFile)); err != nil {
+		return err
+	}
+	level, err := hsm.ParseLevel(n.Config.TKS.MinimumProtection)
+	if err != nil {
+		return err
+	}
+	n.Keys, err = local.New(local.Config{
+		Vault: n.vault, Ledger: n.ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys,
+		MinimumProtection: level, Log: n.log,
+	})
+	return err
+}
+
+// retirements is the database as the key service sees it; who retired a version
+// is in the audit record.
+type retirements struct{ db *store.DB }
+
+func (r retirements) Retired(ctx context.Context, set tks.KeySetName, v gp.KeyVersion) (bool, error) {
+	return r.db.Retired(ctx, set, v)
+}
+
+func (r retirements) Retire(ctx context.Context, set tks.KeySetName, v gp.KeyVersion, _ string) error {
+	return r.db.Retire(ctx, set, v)
+}
+
+// auditKeys writes the key service's own events.
+func (n *Node) auditKeys(ctx context.Context, e local.Event) error {
+	out := audit.Event{Time: e.Time, Name: string(e.Operation), Outcome: audit.Success, Subject: e.Peer, Fields: map[string]string{
+		"key_set": string(e.KeySet), "key_version": e.KeyVersion.String(),
+	}}
+	if !e.CUID.IsZero() {
+		out.CUID = e.CUID.String()
+	}
+	if !e.KDD.IsZero() {
+		out.Fields["kdd"] = e.KDD.String()
+	}
+	if e.NewKeySet != "" {
+		out.Fields["new_key_set"], out.Fields["new_key_version"] = string(e.NewKeySet), e.NewKeyVersion.String()
+	}
+	if e.Err != nil {
+		out.Outcome, out.Fields["info"] = audit.Failure, e.Err.Error()
+	}
+	return n.Audit.Record(ctx, out)
+}
+
+func (n *Node) openAuthority(ctx context.Context) error {
+	signer, err := n.vault.Signer(ctx, hsm.CALabel("inkan", 1))
+	if err != nil {
+		return fmt.Errorf("finding the key of the certificate authority: %w", err)
+	}
+	b, err := os.ReadFile(n.path(caFile))
+	if err != nil {
+		return fmt.Errorf("reading the authority's certificate: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return fmt.Errorf("%s holds no PEM certificate", n.path(caFile))
+	}
+	c := n.Config.CA
+	n.Authority, err = ca.Open(ca.Config{
+		Signer: signer, Certificate: block.Bytes, Store: n.DB.Authority(authorityName), BaseURL: c.URL,
+		SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime),
+	})
+	return err
+}
+
+func (n *Node) openEngine() error {
+	var err error
+	if n.Users, err = auth.NewLocal(n.DB); err != nil {
+		return err
+	}
+	t := n.Config.TPS
+	n.Engine, err = tps.New(tps.Config{
+		Stores:         tps.Stores{Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Locks: n.DB},
+		Profiles:       n.DB,
+		Keys:           n.Keys,
+		Authorities:    map[string]ca.Authority{authorityName: n.Authority},
+		Authenticators: map[string]auth.Authenticator{auth.LocalID: n.Users},
+		Families:       []tps.Family{coolkey.Family{Applets: os.DirFS(n.path(AppletFolder))}},
+		Audit:          n.Audit, Log: n.log,
+		Node: n.Config.Node.Name, Boot: n.boot,
+		DefaultProfile: t.DefaultProfile, Managers: t.CardManagers,
+		AllowSimulator: t.AllowSimulator, Lab: n.Config.Node.Lab, Bound: n.bound,
+		OperationTimeout: time.Duration(t.OperationTimeout), OrphanAfter: time.Duration(t.OrphanAfter),
+	})
+	return err
+}
+
+// bound reports whether a key set's cards have keys of their own: it is in the
+// vault and diversified.
+func (n *Node) bound(set tks.KeySetName) bool {
+	if set == tks.Factory {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	masters, err := n.vault.Masters(ctx)
+	if err != nil {
+		return false
+	}
+	found := false
+	for _, m := range masters {
+		if m.ID.Set != set {
+			continue
+		}
+		if !m.ID.KDF.Diversified() {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// Close ends everything that is open, in the order opposite to Open's.
+func (n *Node) Close() error {
+	var errs []error
+	if n.Audit != nil {
+		errs = append(errs, n.Audit.Close())
+	}
+	if n.DB != nil {
+		errs = append(errs, n.DB.Close())
+	}
+	if n.ledger != nil {
+		errs = append(errs, n.ledger.Close())
+	}
+	if n.vault != nil {
+		errs = append(errs, n.vault.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.release())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+
+	"inkan/apdu"
+	"inkan/tps"
+	"inkan/tps/wire"
+)
+
+// operations are those of the client protocol that this node runs.
+var operations = map[wire.Operation]tps.Operation{
+	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll,
+	wire.ResetPIN: tps.OpPINReset, wire.KeyChangeover: tps.OpKeyChangeover,
+}
+
+// operate runs one operation of a client and returns the status for END_OP.
+func (n *Node) operate(ctx context.Context, s *wire.Session) int {
+	b := s.Begin()
+	op, ok := operations[b.Operation]
+	if !ok {
+		return int(tps.StatusCannotPerform)
+	}
+	req := tps.Request{
+		Operation: op, Locale: b.Extensions.Get(wire.ExtLocale),
+		Resume: b.Extensions.IsTrue(wire.ExtResume), Client: s.RemoteAddr(),
+	}
+	if t := b.Extensions.Get(wire.ExtTokenType); t != "(null)" { // what ESC sends when it has none
+		req.TokenType = t
+	}
+	if atr, err := apdu.ParseATR(b.Extensions.Get(wire.ExtTokenATR)); err == nil {
+		req.ATR = atr
+	}
+	if err := n.Engine.Run(ctx, req, s); err != nil {
+		return int(tps.StatusOf(err))
+	}
+	return int(tps.StatusOK)
+}

@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"inkan/tps/wire"
+)
+
+// shutdownTimeout is how long running operations get to reach END_OP.
+const shutdownTimeout = 20 * time.Second
+
+// Listener is where a node is reached once it runs.
+type Listener struct {
+	Address     string           // host:port
+	Fingerprint wire.Fingerprint // SHA-256 of the certificate that clients are to trust
+}
+
+// Serve runs the node until ctx ends: HTTPS for card clients and everybody, the
+// local socket for commands on this machine, and the housekeeping. ready, if not
+// nil, is called once it accepts connections. Running operations are ended in
+// order before Serve returns.
+func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
+	cert, err := n.certificate(ctx)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", n.Config.Listen.Address)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	defer ln.Close()
+	admin, err := n.listenLocal()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	cards := wire.NewHandler(n.operate, wire.Config{
+		Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
+	})
+	mux, err := n.routes(cards)
+	if err != nil {
+		return err
+	}
+	public := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		ErrorLog:  slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	private := &http.Server{Handler: n.localHandler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
+	if n.Config.Node.Lab {
+		n.log.WarnContext(ctx, "this node is a trial ([node] lab = true): factory keys may stay on cards, and no copy of the key file was made")
+	}
+	return n.run(ctx, running{public: public, private: private, cards: cards, ln: ln, admin: admin, ready: ready, cert: cert})
+}
+
+// running is what Serve has started.
+type running struct {
+	public, private *http.Server
+	cards           *wire.Handler
+	ln, admin       net.Listener
+	ready           func(Listener)
+	cert            tls.Certificate
+}
+
+func (n *Node) run(ctx context.Context, r running) error {
+	tend, stop := context.WithCancel(ctx)
+	var housekeeping sync.WaitGroup
+	housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
+	failed := make(chan error, 2)
+	go func() { failed <- r.public.ServeTLS(r.ln, "", "") }()
+	go func() { failed <- r.private.Serve(r.admin) }()
+	n.log.InfoContext(ctx, "serving", slog.String("address", r.ln.Addr().String()), slog.String("url", n.Config.Listen.URL),
+		slog.String("folder", n.Folder))
+	if r.ready != nil {
+		r.ready(Listener{Address: r.ln.Addr().String(), Fingerprint: n.trustAnchor(r.cert)})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stop()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err = errors.Join(err, r.cards.Shutdown(end), r.public.Shutdown(end), r.private.Shutdown(end))
+	housekeeping.Wait()
+	return err
+}
+
+// trustAnchor is the certificate whose fingerprint clients accept: the embedded
+// authority's, or the top of the chain of a certificate from elsewhere.
+func (n *Node) trustAnchor(c tls.Certificate) wire.Fingerprint {
+	if n.Config.Listen.Certificate == "" {
+		return wire.FingerprintOf(n.Authority.Certificate())
+	}
+	return wire.FingerprintOf(c.Leaf)
+}
+
+// routes are the addresses of the public server (design.md §6).
+func (n *Node) routes(cards http.Handler) (*http.ServeMux, error) {
+	home, err := wire.PhoneHome(wire.ServiceInfo{
+		IssuerName: "Inkan " + n.Config.Node.Name,
+		Services:   wire.Services{Operation: n.Config.Listen.URL + "/tps/tps"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/tps/tps", cards)
+	mux.Handle("/nk_service", cards)
+	mux.Handle("/tps/phoneHome", home)
+	mux.Handle("/ca/", n.Authority.Handler())
+	mux.Handle("GET /healthz", loopback(func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, nil) }))
+	mux.Handle("GET /readyz", loopback(n.serveReady))
+	return mux, nil
+}
+
+// serveReady tells whether database, keys and authority answer.
+func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	checks := map[string]error{"database": n.DB.Ready(ctx), "authority": n.Authority.Ready(ctx)}
+	_, checks["keys"] = n.Keys.Random(ctx, 8)
+	status, body := http.StatusOK, map[string]string{}
+	for name, err := range checks {
+		body[name] = "ok"
+		if err != nil {
+			body[name] = err.Error()
+			status = http.StatusServiceUnavailable
+		}
+	}
+	answer(w, status, body)
+}
+
+func answer(w http.ResponseWriter, status int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+// loopback serves callers on this machine only.
+func loopback(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !a.Addr().Unmap().IsLoopback() {
+			http.NotFound(w, r)
+			return
+		}
+		h(w, r)
+	})
+}

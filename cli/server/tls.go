@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"time"
+)
+
+// renewBefore is how long before its end the node's own certificate is replaced.
+const renewBefore = 30 * 24 * time.Hour
+
+// certificate returns the server certificate: the configured one, or one that
+// the node makes for itself under the embedded authority, at first start and
+// when it is about to end or the names have changed.
+func (n *Node) certificate(ctx context.Context) (tls.Certificate, error) {
+	l := n.Config.Listen
+	if l.Certificate != "" {
+		c, err := tls.LoadX509KeyPair(n.path(l.Certificate), n.path(l.Key))
+		if err != nil {
+			return c, fmt.Errorf("reading the server certificate: %w", err)
+		}
+		return c, nil
+	}
+	c, err := tls.LoadX509KeyPair(n.path(serverCertFile), n.path(serverKeyFile))
+	if err == nil && n.serves(c.Leaf) {
+		return c, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		n.log.WarnContext(ctx, "the server certificate is unreadable and is made anew", "err", err)
+	}
+	if err := n.makeCertificate(ctx); err != nil {
+		return tls.Certificate{}, fmt.Errorf("making the server certificate: %w", err)
+	}
+	return tls.LoadX509KeyPair(n.path(serverCertFile), n.path(serverKeyFile))
+}
+
+// serves reports whether a certificate still does: names, issuer, time.
+func (n *Node) serves(leaf *x509.Certificate) bool {
+	roots := x509.NewCertPool()
+	roots.AddCert(n.Authority.Certificate())
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots}); err != nil || time.Until(leaf.NotAfter) < renewBefore {
+		return false
+	}
+	return !slices.ContainsFunc(n.Config.Listen.Names, func(name string) bool { return leaf.VerifyHostname(name) != nil })
+}
+
+func (n *Node) makeCertificate(ctx context.Context) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	var names []string
+	var ips []net.IP
+	for _, name := range n.Config.Listen.Names {
+		if ip := net.ParseIP(name); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			names = append(names, name)
+		}
+	}
+	c, err := n.Authority.IssueServer(ctx, &key.PublicKey, names, ips)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	chain := slices.Concat(pemOf("CERTIFICATE", c.DER), pemOf("CERTIFICATE", n.Authority.Certificate().Raw))
+	// The key goes first: a cut between the two leaves a pair that does not match,
+	// which is noticed and made anew.
+	if err := writeFile(n.path(serverKeyFile), pemOf("PRIVATE KEY", der), 0o600); err != nil {
+		return err
+	}
+	return writeFile(n.path(serverCertFile), chain, 0o644)
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}

@@ -1,0 +1,283 @@
+package tps_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"inkan/apdu"
+	"inkan/apdu/secret"
+	"inkan/fixtures"
+	"inkan/sim"
+	"inkan/tks"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/softkey"
+	"inkan/tks/local"
+	"inkan/tps"
+	"inkan/tps/audit"
+	"inkan/tps/auth"
+	"inkan/tps/ca"
+	"inkan/tps/coolkey"
+	"inkan/tps/profile"
+	"inkan/tps/store"
+	"inkan/tps/token"
+)
+
+// site is everything a TPS needs, in process and in a temporary folder. Key
+// sets: "site" (AES-128, version 2), "wide" (AES-256, version 3), "des" (DES3,
+// version 2).
+type site struct {
+	t      testing.TB
+	db     *store.DB
+	keys   tks.Service
+	local  *local.Service
+	ca     ca.Authority
+	audit  audit.Log
+	people *people
+	stores tps.Stores
+	log    *slog.Logger
+	lab    bool
+	boot   int
+}
+
+// people is an authenticator that answers at once.
+type people struct {
+	mu  sync.Mutex
+	all map[string]auth.Person
+}
+
+func (p *people) Form(string) auth.Form {
+	return auth.Form{Title: "Log in", Fields: []auth.Field{{ID: "UID", Name: "User"}, {ID: "PASSWORD", Name: "Password", Secret: true}}}
+}
+
+func (p *people) Check(_ context.Context, a auth.Answers) (auth.Person, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	who, ok := p.all[string(a["UID"].Bytes())]
+	if !ok || string(a["PASSWORD"].Bytes()) != "right" {
+		return auth.Person{}, auth.ErrBadCredentials
+	}
+	return who, nil
+}
+
+// memoryAudit keeps events.
+type memoryAudit struct {
+	mu     sync.Mutex
+	events []audit.Event
+}
+
+func (m *memoryAudit) Record(_ context.Context, e audit.Event) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.events = append(m.events, e)
+	return nil
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	ctx := context.Background()
+	dir := t.TempDir()
+	db, err := store.Open(ctx, filepath.Join(dir, "inkan.db"))
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	p := softkey.FloorParams()
+	v, err := softkey.Create(filepath.Join(dir, "keystore"), secret.New([]byte("passphrase of the test")), &p)
+	must(t, err)
+	t.Cleanup(func() { v.Close() })
+	ledger, err := local.OpenLedger(filepath.Join(dir, "ledger"))
+	must(t, err)
+	t.Cleanup(func() { ledger.Close() })
+	svc, err := local.New(local.Config{Vault: v, Ledger: ledger})
+	must(t, err)
+	for name, ks := range map[tks.KeySetName]struct {
+		v uint8
+		t hsm.KeyType
+	}{"site": {2, hsm.AES128}, "wide": {3, hsm.AES256}, "des": {2, hsm.DES3}} {
+		_, err := svc.CreateKeySet(ctx, name, apduVersion(ks.v), ks.t)
+		must(t, err)
+	}
+	s := &site{
+		t: t, db: db, keys: svc, local: svc, audit: &memoryAudit{}, lab: true,
+		stores: tps.Stores{Tokens: db, Certificates: db, Activities: db, Journals: db, Locks: db},
+		people: &people{all: map[string]auth.Person{
+			"ada":  {ID: "ada", Name: "Ada Lovelace", Mail: "ada@example.org", UPN: "ada@corp.example.org"},
+			"bob":  {ID: "bob", Name: "Bob Byte", Mail: "bob@example.org"},
+			"olga": {ID: "olga", Name: "Olga Operator", Roles: []auth.Role{auth.Operator}},
+		}},
+		log: slog.New(slog.DiscardHandler),
+	}
+	s.ca = newAuthority(t, db)
+	s.put(ecProfile("test", nil))
+	return s
+}
+
+func newAuthority(t testing.TB, db *store.DB) ca.Authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	der, err := ca.Create(context.Background(), ca.RootConfig{Signer: key, Subject: pkix.Name{CommonName: "Test CA"}})
+	must(t, err)
+	a, err := ca.Open(ca.Config{Signer: key, Certificate: der, Store: db.Authority("embedded")})
+	must(t, err)
+	return a
+}
+
+// ecProfile is userKey with EC keys, on the synthetic applet, changed by edits.
+func ecProfile(name string, edits map[string]string) string {
+	doc := `
+name = "` + name + `"
+title = "Test profile"
+family = "coolkey"
+operations = ["format", "enroll", "pin-reset", "key-changeover"]
+[card]
+allow_unknown = "anyone"
+[keys]
+set = "site"
+version = 2
+change_on = ["key-changeover"]
+[applet]
+version = "1.4.66000001"
+issuer_url = "https://tps.example.org:8443/tps/phoneHome"
+[[key]]
+type = "signing"
+cert = 1
+alg = "p256"
+ca_profile = "signing"
+label = "signing key for $userid$"
+private = ["sign", "sensitive", "private", "token"]
+public = ["verify", "token"]
+[[key]]
+type = "encryption"
+cert = 2
+alg = "p256"
+ca_profile = "encryption"
+label = "encryption key for $userid$"
+private = ["derive", "sensitive", "private", "token"]
+public = ["derive", "token"]
+`
+	for old, new := range edits {
+		if !strings.Contains(doc, old) {
+			panic("profile has no " + old)
+		}
+		doc = strings.ReplaceAll(doc, old, new)
+	}
+	return doc
+}
+
+// put stores a profile document.
+func (s *site) put(doc string) {
+	s.t.Helper()
+	p, err := profile.Decode([]byte(doc))
+	must(s.t, err)
+	have, err := s.db.Profile(context.Background(), p.Name)
+	if err != nil && !errors.Is(err, token.ErrNotFound) {
+		s.t.Fatal(err)
+	}
+	_, err = s.db.PutProfile(context.Background(), profile.Record{Name: p.Name, Revision: have.Revision, State: profile.Enabled, Document: doc})
+	must(s.t, err)
+}
+
+// engine is a node that has just started: locks of the one before are void.
+func (s *site) engine() *tps.Engine {
+	s.t.Helper()
+	s.boot++
+	e, err := tps.New(tps.Config{
+		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
+		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}},
+		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint("boot-", s.boot), DefaultProfile: "test", AllowSimulator: true, Lab: s.lab,
+	})
+	must(s.t, err)
+	return e
+}
+
+// applets is the folder of load files: the synthetic one.
+func applets() fs.FS {
+	b, err := fixtures.Applet(fixtures.DefaultApplet)
+	if err != nil {
+		panic(err)
+	}
+	return fstest.MapFS{fixtures.DefaultApplet + ".ijc": &fstest.MapFile{Data: b}}
+}
+
+// client is a card with a person in front of it.
+type client struct {
+	apdu.Card
+	user, password string
+	pins           []string // given one after the other; the last one again
+	asked          int
+	logins         int
+	tasks          []string
+	percents       []int
+	invalid        bool // the last form said so
+}
+
+func (c *client) Login(_ context.Context, f auth.Form) (auth.Answers, error) {
+	c.logins++
+	c.invalid = f.Invalid
+	return auth.Answers{"UID": secret.New([]byte(c.user)), "PASSWORD": secret.New([]byte(c.password))}, nil
+}
+
+func (c *client) NewPIN(context.Context, int, int) (secret.PIN, error) {
+	pin := c.pins[min(c.asked, len(c.pins)-1)]
+	c.asked++
+	return secret.NewPIN([]byte(pin))
+}
+
+func (c *client) Progress(_ context.Context, percent int, task string) error {
+	c.percents, c.tasks = append(c.percents, percent), append(c.tasks, task)
+	return nil
+}
+
+func newCard(t testing.TB, model string) *sim.Card {
+	t.Helper()
+	c, err := sim.New(sim.Config{Model: model})
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// run runs an operation as ada with a good password and PIN.
+func (s *site) run(op tps.Operation, card apdu.Card, edit ...func(*client, *tps.Request)) (*client, error) {
+	s.t.Helper()
+	c := &client{Card: card, user: "ada", password: "right", pins: []string{"7351924"}}
+	req := tps.Request{Operation: op, Client: "192.0.2.1"}
+	for _, e := range edit {
+		e(c, &req)
+	}
+	return c, s.engine().Run(s.t.Context(), req, c)
+}
+
+// as runs it as somebody else.
+func as(user string) func(*client, *tps.Request) {
+	return func(c *client, _ *tps.Request) { c.user = user }
+}
+
+// with asks for a profile.
+func with(name string) func(*client, *tps.Request) {
+	return func(_ *client, r *tps.Request) { r.TokenType = name }
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantStatus(t testing.TB, err error, want tps.Status) {
+	t.Helper()
+	if got := tps.StatusOf(err); err == nil || got != want {
+		t.Fatalf("error %v, status %d, want status %d", err, got, want)
+	}
+}
