@@ -26,6 +26,9 @@ func (g *signer) Public() crypto.PublicKey { return g.inner.Public() }
 
 // Sign implements crypto.Signer.
 func (g *signer) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if err := hsm.CheckDigest(digest, opts); err != nil {
+		return nil, err
+	}
 	g.store.mu.RLock()
 	defer g.store.mu.RUnlock()
 	if g.store.closed {

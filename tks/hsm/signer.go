@@ -27,3 +27,18 @@ func PublicKeyID(pub crypto.PublicKey) ([]byte, error) {
 	sum := sha1.Sum(spki.Key.Bytes)
 	return sum[:], nil
 }
+
+// CheckDigest refuses to sign what is no digest of the hash that opts names:
+// SHA-256, SHA-384 or SHA-512.
+func CheckDigest(digest []byte, opts crypto.SignerOpts) error {
+	h := opts.HashFunc()
+	switch h {
+	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
+	default:
+		return fmt.Errorf("signing: hash %v is not SHA-256, SHA-384 or SHA-512", h)
+	}
+	if len(digest) != h.Size() {
+		return fmt.Errorf("signing: %v digest of %d bytes", h, len(digest))
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package hsmtest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"testing"
+	"time"
+
+	"inkan/tks/hsm"
+)
+
+// suiteCA is a signer that the suite makes and finds again.
+var suiteCA = hsm.CALabel("suite", 1)
+
+func testSigners(t *testing.T, v Token) {
+	for i, a := range []hsm.Algorithm{hsm.P256, hsm.P384, hsm.RSA2048} {
+		t.Run("alg="+string(a), func(t *testing.T) {
+			label := hsm.CALabel("suite", uint8(1+i))
+			made, err := v.GenerateSigner(t.Context(), label, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := v.Signer(t.Context(), label)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePublic(made, found) {
+				t.Fatal("found another key than was made")
+			}
+			for _, s := range []crypto.Signer{made, found} {
+				for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
+					if err := sign(s, h); err != nil {
+						t.Errorf("%v: %v", h, err)
+					}
+				}
+				if err := issue(s); err != nil {
+					t.Error(err)
+				}
+			}
+			checkAlgorithm(t, made.Public(), a)
+			if _, err := v.GenerateSigner(t.Context(), label, a); !errors.Is(err, hsm.ErrExists) {
+				t.Errorf("the same label again: %v, want ErrExists", err)
+			}
+		})
+	}
+}
+
+func checkAlgorithm(t *testing.T, pub crypto.PublicKey, a hsm.Algorithm) {
+	t.Helper()
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		if k.N.BitLen() != a.Bits() || k.E != 65537 {
+			t.Errorf("%d bits, e=%d", k.N.BitLen(), k.E)
+		}
+	case *ecdsa.PublicKey:
+		if want := map[hsm.Algorithm]int{hsm.P256: 256, hsm.P384: 384}[a]; k.Curve.Params().BitSize != want {
+			t.Errorf("curve %s", k.Curve.Params().Name)
+		}
+	default:
+		t.Errorf("public key is a %T", pub)
+	}
+}
+
+func samePublic(a, b crypto.Signer) bool {
+	eq, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && eq.Equal(b.Public())
+}
+
+// sign signs and verifies a message with every scheme of the key; h 0 is SHA-256.
+func sign(s crypto.Signer, h crypto.Hash) error {
+	if h == 0 {
+		h = crypto.SHA256
+	}
+	digest := sum(h, []byte("message"))
+	sig, err := s.Sign(rand.Reader, digest, h)
+	if err != nil {
+		return err
+	}
+	switch pub := s.Public().(type) {
+	case *ecdsa.PublicKey:
+		if !ecdsa.VerifyASN1(pub, digest, sig) {
+			return errors.New("ECDSA signature does not verify")
+		}
+	case *rsa.PublicKey:
+		if err := rsa.VerifyPKCS1v15(pub, h, digest, sig); err != nil {
+			return fmt.Errorf("PKCS #1 v1.5: %w", err)
+		}
+		pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+		if sig, err = s.Sign(rand.Reader, digest, pss); err != nil {
+			return fmt.Errorf("PSS: %w", err)
+		}
+		if err := rsa.VerifyPSS(pub, h, digest, sig, pss); err != nil {
+			return fmt.Errorf("PSS: %w", err)
+		}
+	}
+	if _, err := s.Sign(rand.Reader, digest[1:], h); err == nil {
+		return errors.New("signed a digest of the wrong length")
+	}
+	return nil
+}
+
+func sum(h crypto.Hash, msg []byte) []byte {
+	switch h {
+	case crypto.SHA384:
+		d := sha512.Sum384(msg)
+		return d[:]
+	case crypto.SHA512:
+		d := sha512.Sum512(msg)
+		return d[:]
+	}
+	d := sha256.Sum256(msg)
+	return d[:]
+}
+
+// issue makes a certificate as an authority does.
+func issue(s crypto.Signer) error {
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "suite"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, s.Public(), s)
+	if err != nil {
+		return err
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	return c.CheckSignatureFrom(c)
+}
+
+func testSignerErrors(t *testing.T, v Token) {
+	if _, err := v.Signer(t.Context(), hsm.CALabel("nobody", 1)); !errors.Is(err, hsm.ErrNotFound) {
+		t.Errorf("no such signer: %v, want ErrNotFound", err)
+	}
+	if _, err := v.GenerateSigner(t.Context(), hsm.CALabel("suite", 0x40), "rsa-512"); err == nil {
+		t.Error("made a key of an unknown algorithm")
+	}
+	for _, l := range []hsm.SignerLabel{"", "ca", "tms:master:site:v01", "tms:ca:UPPER:v01", "tms:ca:x:v1"} {
+		if _, err := v.GenerateSigner(t.Context(), l, hsm.P256); err == nil {
+			t.Errorf("made a key labelled %q", l)
+		}
+	}
+}
