@@ -81,7 +81,7 @@ var meanings = map[code]meaning{
 	codeRemoved:           {apdu.ErrCardRemoved, "card removed"},
 	codeNoCard:            {ErrNoCard, "no card in the reader: insert one"},
 	codeSharing:           {ErrInUse, "card in use by another program: close it and try again"},
-	codeProtocolMismatch:  {ErrInUse, "card in use by another program with another protocol: close it and try again"},
+	codeProtocolMismatch:  {ErrMute, "card offers no protocol that the reader can speak with it"},
 	codeUnresponsive:      {ErrMute, "card does not answer: is it in the right way round?"},
 	codeUnpowered:         {ErrMute, "card gets no power: take it out and insert it again"},
 	codeUnsupportedCard:   {ErrMute, "reader does not understand the card's answer to reset"},
