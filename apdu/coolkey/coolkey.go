@@ -27,6 +27,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/apdu/secret"
 )
 
 // Application identifiers as text, for [apdu.MustAID] and configuration.
@@ -51,15 +52,15 @@ const (
 // with C-MAC, C-ENC and padding it fits a short APDU of every protocol.
 const MaxPiece = 0xD0
 
-// Nonce is the proof of a login, given out by VERIFY PIN. It is a bearer token:
-// it does not print.
-type Nonce [8]byte
+// NonceLen is the length of a nonce.
+const NonceLen = 8
 
-// String hides the nonce.
-func (Nonce) String() string { return "[redacted]" }
+// Nonce is the proof of a login, given out by VERIFY PIN, 8 bytes. It is a bearer
+// token and does not print. The zero value is nobody's.
+type Nonce struct{ secret.Secret }
 
-// GoString hides the nonce.
-func (Nonce) GoString() string { return "[redacted]" }
+// NewNonce makes a nonce of its bytes.
+func NewNonce(b [NonceLen]byte) Nonce { return Nonce{secret.New(b[:])} }
 
 // Access says on whose behalf a command runs. The zero value is [Channel].
 type Access struct {
@@ -85,8 +86,9 @@ func (a Access) command(ins, p1, p2 byte, data []byte, ne int) apdu.Command {
 		}
 		return apdu.Command{CLA: claSecure, INS: ins, P1: p1, P2: p2, Data: data, Ne: ne}
 	}
-	d := make([]byte, 0, len(data)+len(a.nonce))
-	d = append(append(d, data...), a.nonce[:]...)
+	d := make([]byte, len(data)+NonceLen)
+	copy(d, data)
+	copy(d[len(data):], a.nonce.Bytes())
 	return apdu.Command{CLA: claPlain, INS: ins, P1: p1, P2: p2, Data: d, Ne: ne}
 }
 
@@ -107,16 +109,15 @@ func secure(ins, p1, p2 byte, data []byte, ne int) apdu.Command {
 
 // send runs c; class B0 and 00 never go wrapped.
 func send(ctx context.Context, d apdu.Doer, c apdu.Command) (apdu.Response, error) {
-	b, ok := d.(apdu.Batcher)
-	if !ok || c.CLA == claSecure {
+	if c.CLA == claSecure {
 		return d.Do(ctx, c)
 	}
-	rs, err := b.DoAll(ctx, []apdu.Entry{{Command: c, Mode: apdu.Plain}})
+	rs, err := apdu.DoAll(ctx, d, apdu.Entries(apdu.Plain, c))
+	if err == nil && len(rs) != 1 {
+		err = fmt.Errorf("%d answers to one command", len(rs))
+	}
 	if err != nil {
 		return apdu.Response{}, err
-	}
-	if len(rs) != 1 {
-		return apdu.Response{}, fmt.Errorf("%d answers to one command", len(rs))
 	}
 	return rs[0], nil
 }

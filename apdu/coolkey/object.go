@@ -181,35 +181,9 @@ func address(id ObjectID, offset, n int) []byte {
 
 // run runs a list and checks every answer.
 func run(ctx context.Context, d apdu.Doer, what string, es []apdu.Entry) ([]apdu.Response, error) {
-	rs, err := doAll(ctx, d, es)
-	for i, r := range rs {
-		if i < len(es) && err == nil {
-			err = r.Check(es[i].Command)
-		}
-	}
-	if err == nil && len(rs) != len(es) {
-		err = fmt.Errorf("%d answers to %d commands", len(rs), len(es))
-	}
+	rs, err := apdu.RunAll(ctx, d, es)
 	if err != nil {
 		return rs, fmt.Errorf("%s: %w", what, err)
-	}
-	return rs, nil
-}
-
-func doAll(ctx context.Context, d apdu.Doer, es []apdu.Entry) ([]apdu.Response, error) {
-	if b, ok := d.(apdu.Batcher); ok {
-		return b.DoAll(ctx, es)
-	}
-	rs := make([]apdu.Response, 0, len(es))
-	for _, e := range es {
-		r, err := d.Do(ctx, e.Command)
-		if err != nil {
-			return rs, err
-		}
-		rs = append(rs, r)
-		if r.SW != apdu.SWSuccess && e.Mode&apdu.Anyway == 0 {
-			break
-		}
 	}
 	return rs, nil
 }

@@ -48,20 +48,18 @@ func (e *PINError) Unwrap() error { return e.SW }
 // VerifyPIN logs in with PIN number n and returns the nonce that proves it. A
 // refused PIN is a *[PINError].
 func VerifyPIN(ctx context.Context, d apdu.Doer, n int, pin secret.PIN) (Nonce, error) {
-	var nonce Nonce
-	c := plain(0x42, byte(n), 0, pin.Bytes(), len(nonce))
+	c := plain(0x42, byte(n), 0, pin.Bytes(), NonceLen)
 	r, err := send(ctx, d, c)
 	if err == nil {
 		err = pinError(ctx, d, n, c, r)
 	}
-	if err == nil && len(r.Data) != len(nonce) {
-		err = fmt.Errorf("nonce of %d bytes, want %d", len(r.Data), len(nonce))
+	if err == nil && len(r.Data) != NonceLen {
+		err = fmt.Errorf("nonce of %d bytes, want %d", len(r.Data), NonceLen)
 	}
 	if err != nil {
-		return nonce, fmt.Errorf("verifying PIN %d: %w", n, err)
+		return Nonce{}, fmt.Errorf("verifying PIN %d: %w", n, err)
 	}
-	copy(nonce[:], r.Data)
-	return nonce, nil
+	return NewNonce([NonceLen]byte(r.Data)), nil
 }
 
 // ChangePIN replaces PIN number n by its owner and ends its logins. A refused old
@@ -131,7 +129,7 @@ func ListPINs(ctx context.Context, d apdu.Doer) ([]int, error) {
 
 // Logout ends the login of PIN number n.
 func Logout(ctx context.Context, d apdu.Doer, n int, nonce Nonce) error {
-	_, err := call(ctx, d, fmt.Sprintf("logging out PIN %d", n), plain(0x61, byte(n), 0, nonce[:], 0), 0)
+	_, err := call(ctx, d, fmt.Sprintf("logging out PIN %d", n), plain(0x61, byte(n), 0, nonce.Bytes(), 0), 0)
 	return err
 }
 
