@@ -1,0 +1,7 @@
+package vpcd
+
+// Names for the tests.
+var (
+	ReadFrame  = readFrame
+	WriteFrame = writeFrame
+)
