@@ -93,7 +93,7 @@ func randomBytes(rnd *rand.Rand, n int) []byte {
 	return b
 }
 
-// chacha is a deterministic random source.
+// newRand is a deterministic random source.
 func newRand(seed byte) *rand.Rand { return rand.New(rand.NewChaCha8([32]byte{seed})) }
 
 // testCard is a software card with one application: it answers the data it got,
