@@ -33,7 +33,7 @@ func Find(readers []Reader, name string) (Reader, error) {
 
 // withCard narrows readers to those with a card, or leaves them if none has one.
 func withCard(readers []Reader) []Reader {
-	out := slices.DeleteFunc(slices.Clone(readers), func(r Reader) bool { return r.State == Empty || r.State == Unavailable })
+	out := slices.DeleteFunc(slices.Clone(readers), func(r Reader) bool { return !r.State.HasCard() })
 	if len(out) == 0 {
 		return readers
 	}

@@ -47,6 +47,9 @@ const (
 	Mute                           // a card that does not answer, such as one put in the wrong way round
 )
 
+// HasCard reports whether there is a card, usable or not.
+func (s ReaderState) HasCard() bool { return s == Present || s == InUse || s == Mute }
+
 // String names the state.
 func (s ReaderState) String() string {
 	switch s {

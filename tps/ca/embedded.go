@@ -126,8 +126,8 @@ func checkAuthority(cert *x509.Certificate, pub crypto.PublicKey) error {
 	return nil
 }
 
-// Certificate returns the authority's own certificate, DER.
-func (e *Embedded) Certificate() []byte { return bytes.Clone(e.cert.Raw) }
+// Certificate returns the authority's own certificate, which is not to be changed.
+func (e *Embedded) Certificate() *x509.Certificate { return e.cert }
 
 // Issuer returns what the certificates of this authority name as their issuer.
 func (e *Embedded) Issuer() Issuer {

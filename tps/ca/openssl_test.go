@@ -48,7 +48,7 @@ func testOpenSSL(t *testing.T, a *authority) {
 		}
 		return path
 	}
-	root := file("root.pem", "CERTIFICATE", a.Certificate())
+	root := file("root.pem", "CERTIFICATE", a.Certificate().Raw)
 	get := func(id, profile string, pub crypto.PublicKey) ca.Certificate {
 		t.Helper()
 		c, err := a.Issue(t.Context(), request(id, profile, pub))

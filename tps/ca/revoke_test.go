@@ -242,13 +242,13 @@ func TestHandler(t *testing.T) {
 		t.Errorf("POST: %s", res.Status)
 	}
 	_, body = get("GET", ca.PathChain, "")
-	for i, want := range [][]byte{a.Certificate(), above.Certificate()} {
+	for i, want := range [][]byte{a.Certificate().Raw, above.Certificate().Raw} {
 		var b *pem.Block
 		if b, body = pem.Decode(body); b == nil || b.Type != "CERTIFICATE" || !bytes.Equal(b.Bytes, want) {
 			t.Fatalf("certificate %d of the chain", i)
 		}
 	}
-	if _, body := get("GET", ca.PathCertificate, ""); !bytes.Equal(body, a.Certificate()) {
+	if _, body := get("GET", ca.PathCertificate, ""); !bytes.Equal(body, a.Certificate().Raw) {
 		t.Error("certificate")
 	}
 }
