@@ -7,14 +7,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,76 +20,11 @@ import (
 	"time"
 
 	"inkan/apdu"
+	"inkan/apdu/apdutest"
 	"inkan/pcsc"
+	"inkan/sim"
+	"inkan/sim/vpcd/vpcdtest"
 )
-
-const (
-	pcscdPath  = "/usr/sbin/pcscd"
-	driverPath = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so"
-	realReader = "Inkan Test 00 00"
-)
-
-// startPCSCD runs a private pcscd with one virtual reader of two slots and makes
-// it the service of this process. It returns the port of the first slot.
-func startPCSCD(t *testing.T) int {
-	t.Helper()
-	dir := t.TempDir()
-	port := freePair(t)
-	conf := fmt.Sprintf("FRIENDLYNAME \"Inkan Test\"\nDEVICENAME /dev/null:%d\nLIBPATH %s\n", port, driverPath)
-	if err := os.WriteFile(filepath.Join(dir, "reader"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	l.SetUnlinkOnClose(false)
-	fd, err := l.File() // becomes descriptor 3, as a service manager would hand it over
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fd.Close()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" --foreground -c "$1"`, pcscdPath, dir)
-	cmd.ExtraFiles = []*os.File{fd}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("pcscd:\n%s", out.String())
-		}
-	})
-	if err := os.Setenv("PCSCLITE_CSOCK_NAME", socket); err != nil { // read by the library once, at its first use
-		t.Fatal(err)
-	}
-	return port
-}
-
-// freePair finds a port that is free together with the next one.
-func freePair(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		a, err := net.Listen("tcp4", "0.0.0.0:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp4", "0.0.0.0:"+strconv.Itoa(port+1))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
-		}
-	}
-	t.Fatal("no two adjacent free ports")
-	return 0
-}
 
 // vcard is a card at the far end of the vpcd protocol. It answers AA… commands
 // with a counter of the commands since power-on, BB <Ne> with that many bytes,
@@ -105,16 +38,9 @@ type vcard struct {
 	sent  int
 }
 
-func insertCard(t *testing.T, port int, atr []byte) *vcard {
+func dial(t *testing.T, addr string, atr []byte) *vcard {
 	t.Helper()
-	var conn net.Conn
-	var err error
-	for range 500 {
-		if conn, err = net.Dial("tcp4", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	conn, err := net.Dial("tcp4", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +49,6 @@ func insertCard(t *testing.T, port int, atr []byte) *vcard {
 	t.Cleanup(func() { conn.Close() })
 	return c
 }
-
-func (c *vcard) remove() { c.conn.Close() }
 
 func (c *vcard) commands() int {
 	c.mu.Lock()
@@ -183,43 +107,40 @@ func (c *vcard) answer(msg []byte) []byte {
 	return append(bytes.Clone(cmd.Data), 0x90, 0x00)
 }
 
-// TestReal drives the machine's real pcscd with a virtual reader.
+// rig is a real pcscd with two slots, the service on it and a watch.
+type rig struct {
+	daemon  *vpcdtest.Daemon
+	service *pcsc.Service
+	watch   *watched
+	reader  string // name of the first slot
+}
+
+// TestReal drives the machine's real pcscd with virtual readers. It is one test,
+// because the library finds its service once per process.
 func TestReal(t *testing.T) {
-	if os.Getenv("INKAN_REAL") != "1" {
-		t.Skip("needs pcscd and vsmartcard-vpcd; set INKAN_REAL=1")
-	}
-	for _, path := range []string{pcscdPath, driverPath} {
-		if _, err := os.Stat(path); err != nil {
-			t.Fatalf("install pcscd and vsmartcard-vpcd: %v", err)
-		}
-	}
-	port := startPCSCD(t)
-	s := openReal(t)
+	daemon := vpcdtest.Start(t, 2)
+	daemon.Setenv(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	w := watchFake(t, ctx, s)
-	expect(t, w, "reader added Inkan Test 00 00", "reader added Inkan Test 00 01")
-	_, err := s.Connect(t.Context(), realReader)
+	r := &rig{daemon: daemon, service: openReal(t), reader: daemon.Readers[0]}
+	r.watch = watchFake(t, ctx, r.service)
+	r.expect(t, "reader added "+r.reader, "reader added "+daemon.Readers[1])
+	_, err := r.service.Connect(t.Context(), r.reader)
 	wantError(t, err, pcsc.ErrNoCard)
 
-	t.Run("exchange", func(t *testing.T) {
-		card := insertCard(t, port, atr)
-		expect(t, w, "card inserted "+realReader+" "+atr.String())
-		testRealExchange(t, s, card)
-		card.remove()
-		expect(t, w, "card removed "+realReader)
-	})
-	t.Run("removal", func(t *testing.T) { testRealRemoval(t, s, w, port) })
-	t.Run("t0", func(t *testing.T) { testRealT0(t, s, w, port) })
-	t.Run("mute", func(t *testing.T) { testRealMute(t, s, w, port) })
+	t.Run("exchange", r.testExchange)
+	t.Run("removal", r.testRemoval)
+	t.Run("t0", r.testT0)
+	t.Run("mute", r.testMute)
+	t.Run("conformance", r.testConformance)
 
 	began := time.Now()
 	cancel()
-	<-w.done
+	<-r.watch.done
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("the watch took %s to end", d)
 	}
-	if lines := w.rest(); len(lines) > 0 {
-		t.Errorf("further events %q", lines)
+	for len(r.watch.lines) > 0 {
+		t.Errorf("further event %q", <-r.watch.lines)
 	}
 }
 
@@ -246,12 +167,12 @@ func openReal(t *testing.T) *pcsc.Service {
 }
 
 // expect waits for exactly these events.
-func expect(t *testing.T, w *watched, want ...string) {
+func (r *rig) expect(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
 	for range want {
 		select {
-		case l := <-w.lines:
+		case l := <-r.watch.lines:
 			got = append(got, l)
 		case <-time.After(5 * time.Second):
 			t.Fatalf("reported %q, want %q", got, want)
@@ -262,16 +183,24 @@ func expect(t *testing.T, w *watched, want ...string) {
 	}
 }
 
-func (w *watched) rest() (out []string) {
-	for len(w.lines) > 0 {
-		out = append(out, <-w.lines)
-	}
-	return out
+// insert puts a card into the first slot and waits until that is reported.
+func (r *rig) insert(t *testing.T, atr apdu.ATR) *vcard {
+	t.Helper()
+	card := dial(t, r.daemon.Addr(0), atr)
+	r.expect(t, "card inserted "+r.reader+" "+atr.String())
+	return card
 }
 
-func connectReal(t *testing.T, s *pcsc.Service) *pcsc.Conn {
+// remove pulls the card and waits until that is reported.
+func (r *rig) remove(t *testing.T, card *vcard) {
 	t.Helper()
-	c, err := s.Connect(t.Context(), "")
+	card.conn.Close()
+	r.expect(t, "card removed "+r.reader)
+}
+
+func (r *rig) connect(t *testing.T) *pcsc.Conn {
+	t.Helper()
+	c, err := r.service.Connect(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,9 +221,10 @@ func transmit(t *testing.T, c *pcsc.Conn, cmd ...byte) []byte {
 	return res
 }
 
-func testRealExchange(t *testing.T, s *pcsc.Service, card *vcard) {
-	c := connectReal(t, s)
-	if c.Reader() != realReader || c.ATR().String() != atr.String() {
+func (r *rig) testExchange(t *testing.T) {
+	card := r.insert(t, atr)
+	c := r.connect(t)
+	if c.Reader() != r.reader || c.ATR().String() != atr.String() {
 		t.Errorf("reader %s, ATR %s", c.Reader(), c.ATR())
 	}
 	if res := transmit(t, c, 0xAA, 0, 0, 0); !bytes.Equal(res, []byte{1, 0x90, 0}) {
@@ -318,47 +248,44 @@ func testRealExchange(t *testing.T, s *pcsc.Service, card *vcard) {
 	if res := transmit(t, c, 0xBB, 0, 0, 0, 0, 0, 0); len(res) != 65535 {
 		t.Errorf("%d bytes came back", len(res))
 	}
-	_, err = s.Connect(t.Context(), realReader)
+	_, err = r.service.Connect(t.Context(), r.reader)
 	wantError(t, err, pcsc.ErrInUse)
-	r, err := s.Readers(t.Context())
-	if err != nil || r[0].State != pcsc.InUse || r[1].State != pcsc.Empty {
-		t.Errorf("readers %+v, %v", r, err)
+	readers, err := r.service.Readers(t.Context())
+	if err != nil || readers[0].State != pcsc.InUse || readers[1].State != pcsc.Empty {
+		t.Errorf("readers %+v, %v", readers, err)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := connectReal(t, s)
+	again := r.connect(t)
 	if res := transmit(t, again, 0xAA, 0, 0, 0); res[0] != 1 {
 		t.Errorf("card kept its state over a connection: %X", res)
 	}
+	r.remove(t, card)
 }
 
-func testRealRemoval(t *testing.T, s *pcsc.Service, w *watched, port int) {
-	card := insertCard(t, port, atr)
-	expect(t, w, "card inserted "+realReader+" "+atr.String())
-	c := connectReal(t, s)
+func (r *rig) testRemoval(t *testing.T) {
+	card := r.insert(t, atr)
+	c := r.connect(t)
 	transmit(t, c, 0xAA, 0, 0, 0)
-	card.remove()
+	card.conn.Close()
 	_, err := c.Transmit(t.Context(), []byte{0xAA, 0, 0, 0}) // before the service has noticed
 	wantError(t, err, apdu.ErrCardRemoved)
-	expect(t, w, "card removed "+realReader)
-	next := insertCard(t, port, atr)
-	expect(t, w, "card inserted "+realReader+" "+atr.String())
+	r.expect(t, "card removed "+r.reader)
+	next := r.insert(t, atr)
 	_, err = c.Transmit(t.Context(), []byte{0xAA, 0, 0, 0})
 	wantError(t, err, apdu.ErrCardRemoved)
 	wantError(t, c.Reset(t.Context()), apdu.ErrCardRemoved)
 	if n := next.commands(); n != 0 {
 		t.Errorf("the next card was sent %d commands", n)
 	}
-	next.remove()
-	expect(t, w, "card removed "+realReader)
+	r.remove(t, next)
 }
 
-func testRealT0(t *testing.T, s *pcsc.Service, w *watched, port int) {
+func (r *rig) testT0(t *testing.T) {
 	t0 := apdu.ATR{0x3B, 0x00}
-	card := insertCard(t, port, t0)
-	expect(t, w, "card inserted "+realReader+" "+t0.String())
-	c := connectReal(t, s)
+	card := r.insert(t, t0)
+	c := r.connect(t)
 	if res := transmit(t, c, 0, 0xA4, 4, 0, 2, 0xA0, 0, 0); !bytes.Equal(res, []byte{0xA0, 0, 0x90, 0}) {
 		t.Errorf("response %X", res)
 	}
@@ -367,33 +294,42 @@ func testRealT0(t *testing.T, s *pcsc.Service, w *watched, port int) {
 	if _, err := c.Transmit(t.Context(), []byte{0xAA, 0, 0, 0}); err != nil {
 		t.Errorf("after a refused command: %v", err)
 	}
-	card.remove()
-	expect(t, w, "card removed "+realReader)
+	r.remove(t, card)
 }
 
-// testRealMute: a card with a damaged ATR cannot be powered up.
-func testRealMute(t *testing.T, s *pcsc.Service, w *watched, port int) {
-	card := insertCard(t, port, []byte{0x00, 0x00})
+// testMute: a card with a damaged ATR cannot be powered up.
+func (r *rig) testMute(t *testing.T) {
+	card := dial(t, r.daemon.Addr(0), []byte{0x00, 0x00})
 	select {
-	case l := <-w.lines:
+	case l := <-r.watch.lines:
 		if !strings.HasPrefix(l, "card ") || strings.HasPrefix(l, "card removed") {
 			t.Errorf("reported %q", l)
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("nothing reported")
 	}
-	if _, err := s.Connect(t.Context(), realReader); !errors.Is(err, pcsc.ErrMute) {
+	if _, err := r.service.Connect(t.Context(), r.reader); !errors.Is(err, pcsc.ErrMute) {
 		t.Errorf("error %v", err)
 	}
-	card.remove()
-	expect(t, w, "card removed "+realReader)
+	r.remove(t, card)
+}
+
+// testConformance runs the suite of every apdu.Card on a software card behind pcscd.
+func (r *rig) testConformance(t *testing.T) {
+	card, err := sim.New(sim.Config{Model: "gp-scp03"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unplug := r.daemon.Plug(t, 0, card)
+	r.expect(t, "card inserted "+r.reader+" "+card.ATR().String())
+	apdutest.TestCard(t, func(t *testing.T) apdu.Card { return r.connect(t) })
+	unplug()
+	r.expect(t, "card removed "+r.reader)
 }
 
 // TestRealNoService asks for a service that is not there, in a process of its own.
 func TestRealNoService(t *testing.T) {
-	if os.Getenv("INKAN_REAL") != "1" {
-		t.Skip("needs libpcsclite; set INKAN_REAL=1")
-	}
+	vpcdtest.Need(t)
 	if os.Getenv("PCSC_TEST_CHILD") == "1" {
 		_, err := pcsc.Open(t.Context())
 		if !errors.Is(err, pcsc.ErrNoService) || !strings.Contains(err.Error(), "pcscd") {
