@@ -177,12 +177,19 @@ func (s *CardSession) random(n int) ([]byte, error) {
 }
 
 // ExternalAuthenticate answers EXTERNAL AUTHENTICATE and opens the session. Any
-// failure drops the pending INITIALIZE UPDATE. Status words: 6985 without one,
+// failure drops the pending INITIALIZE UPDATE. Without one an open session is
+// aborted, and an aborted one stays so. Status words: 6985 without a pending one,
 // 6A86 level or P2, 6700 length, 6300 host cryptogram wrong, 6982 (or the
 // configured one) C-MAC missing or wrong, 6581 counter not stored.
 func (s *CardSession) ExternalAuthenticate(cmd apdu.Command) apdu.Response {
-	if s.state != cardPending {
-		s.Terminate()
+	switch s.state {
+	case cardPending:
+	case cardAborted:
+		return apdu.Response{SW: s.macError()}
+	case cardOpen:
+		s.abort()
+		return apdu.Response{SW: apdu.SWConditionsOfUse}
+	default:
 		return apdu.Response{SW: apdu.SWConditionsOfUse}
 	}
 	if sw := s.authenticate(cmd); sw != apdu.SWSuccess {

@@ -177,14 +177,21 @@ func TestCardStates(t *testing.T) {
 		check("open, plain", plain, apdu.SWSecurityStatus)
 		check("aborted, plain", plain, apdu.SWSecurityStatus)
 		check("aborted, secured", secured, apdu.SWSecurityStatus)
-		if got := card.ExternalAuthenticate(secured); got.SW != apdu.SWConditionsOfUse {
+		if got := card.ExternalAuthenticate(secured); got.SW != apdu.SWSecurityStatus {
 			t.Errorf("%v: EXTERNAL AUTHENTICATE when aborted: %v", v.p, got.SW)
 		}
+		check("still aborted, plain", plain, apdu.SWSecurityStatus)
 		if _, ok := card.DecryptDEK(make([]byte, 16)); ok {
 			t.Errorf("%v: data encryption key without a session", v.p)
 		}
 		card.Terminate()
 		check("terminated, plain", plain, apdu.SWSuccess)
+		card.ExternalAuthenticate(authCommand(t, v, card.InitializeUpdate(initUpdate(v)), 0, 0))
+		if got := card.ExternalAuthenticate(secured); got.SW != apdu.SWConditionsOfUse {
+			t.Errorf("%v: EXTERNAL AUTHENTICATE in a session: %v", v.p, got.SW)
+		}
+		check("aborted by it, plain", plain, apdu.SWSecurityStatus)
+		card.Terminate()
 		if got := card.WrapResponse(apdu.Response{Data: []byte{1}, SW: apdu.SWSuccess}); len(got.Data) != 1 {
 			t.Errorf("%v: answer without a session altered", v.p)
 		}

@@ -8,9 +8,13 @@
 // scp02 and scp03.
 //
 // Implemented: SCP02 explicit with three keys (i=05, 15, 45, 55, each also with
-// R-MAC, +20), SCP03 (i=00 to 71, S8 and S16). Implicit SCP02 is refused by
-// name. Short and extended length. See GlobalPlatform Card Specification 2.3.1
-// chapter 10 and appendix E of 2.2.1, Amendment D.
+// R-MAC, +20), SCP03 (i=00 to 71, S8 and S16), short and extended length. See
+// GlobalPlatform Card Specification 2.3.1 chapter 10 and appendix E of 2.2.1,
+// Amendment D. SCP01, implicit SCP02 and the commands BEGIN and END R-MAC
+// SESSION are not supported; the protocols are refused by name
+// (apdu.ErrUnsupported).
+//
+// A Session serialises its callers; a CardSession serves one goroutine.
 package securechannel
 
 import (
@@ -100,7 +104,8 @@ func (k SessionKeys) Wipe() {
 
 // KeySource turns the card's answer into session keys. It is called once per
 // Open, after INITIALIZE UPDATE. It must have verified the card cryptogram; the
-// session verifies it again.
+// session verifies it again. The keys it returns belong to the session, which
+// wipes them.
 type KeySource func(ctx context.Context, iu InitUpdate) (SessionKeys, error)
 
 // Request says how a channel is to be opened.
