@@ -19,7 +19,7 @@ import (
 // staticKeys are card keys as a key service would hold them.
 type staticKeys struct{ enc, mac, dek []byte }
 
-func unhex(t *testing.T, s string) []byte {
+func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {

@@ -1,0 +1,30 @@
+package sim
+
+import (
+	"inkan/apdu"
+	agp "inkan/apdu/gp"
+	"inkan/sim/gp"
+)
+
+// Info says what a card is.
+type Info struct {
+	Model    string
+	ATR      apdu.ATR
+	CUID     apdu.CUID
+	KDD      agp.KDD
+	ISD      apdu.AID           // of the card manager
+	Channels []gp.ChannelOption // the preferred one first
+	Path     string             // image file, empty in memory
+}
+
+// Info tells what the card is. It does not disturb the card and is no exchange.
+func (c *Card) Info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.m.Profile()
+	i := Info{Model: c.model, ATR: c.atr, KDD: p.KDD, ISD: p.ISD, Channels: p.Channels, Path: c.cfg.Path}
+	if cplc, err := agp.ParseCPLC(p.CPLC[:]); err == nil {
+		i.CUID = cplc.CUID()
+	}
+	return i
+}
