@@ -55,8 +55,9 @@ func (c *Client) timeout() time.Duration {
 }
 
 // transport speaks HTTP/1.1 only, on a connection of its own: a request is
-// never repeated and nothing is pooled.
-func (c *Client) transport() (*http.Transport, error) {
+// never repeated and nothing is pooled. It calls lost when the connection ends;
+// by itself net/http waits for the request body before it reports that.
+func (c *Client) transport(lost func()) (*http.Transport, error) {
 	cfg := c.TLS
 	if cfg == nil {
 		cfg = SystemTrust()
@@ -68,15 +69,37 @@ func (c *Client) transport() (*http.Transport, error) {
 	cfg.NextProtos = nil
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	dialer := &net.Dialer{Timeout: 15 * time.Second}
 	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &watchedConn{conn, lost}, nil
+		},
 		TLSHandshakeTimeout: 15 * time.Second,
 		TLSClientConfig:     cfg,
 		DisableKeepAlives:   true,
 		DisableCompression:  true,
 		Protocols:           protocols,
 	}, nil
+}
+
+// watchedConn tells when nothing more can be read.
+type watchedConn struct {
+	net.Conn
+	lost func()
+}
+
+// Read implements net.Conn.
+func (c *watchedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.lost()
+	}
+	return n, err
 }
 
 // link is one open exchange: messages out through a pipe, one write and so one
@@ -95,7 +118,8 @@ func (c *Client) dial(ctx context.Context, begin BeginOp) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := c.transport()
+	in, out := io.Pipe()
+	tr, err := c.transport(func() { in.CloseWithError(errors.New("the server closed the connection")) })
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +135,7 @@ func (c *Client) dial(ctx context.Context, begin BeginOp) (*link, error) {
 	sent := make(chan struct{})
 	once := sync.OnceFunc(func() { close(sent) })
 	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { once() }}
-	in, out := io.Pipe()
+	context.AfterFunc(reqCtx, func() { in.CloseWithError(context.Cause(reqCtx)) })
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(reqCtx, trace), http.MethodPost, endpoint, in)
 	if err != nil {
 		abort(nil)

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -140,16 +141,15 @@ func reject(w http.ResponseWriter, r *http.Request, status int) {
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(status)
 	rc.Flush()
-	// What the client has sent is read, so that closing does not reset the
-	// connection before the answer has arrived.
-	rc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	buf := make([]byte, 4096)
-	for range 16 {
-		if _, err := r.Body.Read(buf); err != nil {
-			break
-		}
-	}
+	discard(rc, r.Body)
 	rc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// discard reads what a client is still sending, for a moment: closing a connection
+// with unread data resets it, and our last words might be lost.
+func discard(rc *http.ResponseController, body io.Reader) {
+	rc.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	io.CopyN(io.Discard, body, 1<<16)
 }
 
 // serve holds one conversation.
@@ -172,6 +172,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	})
 	status := h.converse(ctx, s)
 	err := s.end(status)
+	select {
+	case <-s.inbox.done: // nobody reads any more, yet the client may be writing
+		discard(st.rc, r.Body)
+	default:
+	}
 	st.close()
 	<-s.inbox.done // the body is not touched after ServeHTTP
 
