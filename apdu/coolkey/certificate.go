@@ -84,15 +84,19 @@ func (c Certificate) owns(o Object) bool {
 	return false
 }
 
-// Certificates are the certificates of the object in its order. PublicKey is nil
-// where the certificate cannot be parsed.
+// Certificates are the certificates of the object in its order, one per number.
+// PublicKey is nil where the certificate cannot be parsed.
 func (c Combined) Certificates() []Certificate {
 	var list []Certificate
+	seen := make(map[int]bool)
 	for _, o := range c.Objects {
-		if n, ok := o.ID.Index(); ok && o.ID.Kind() == KindAttributes {
-			if cert, ok := c.Certificate(n); ok {
-				list = append(list, cert)
-			}
+		n, ok := o.ID.Index()
+		if !ok || o.ID.Kind() != KindAttributes || seen[n] {
+			continue
+		}
+		seen[n] = true
+		if cert, ok := c.Certificate(n); ok {
+			list = append(list, cert)
 		}
 	}
 	return list

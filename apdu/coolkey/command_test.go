@@ -108,7 +108,7 @@ func TestWireForms(t *testing.T) {
 				t.Errorf("sent %v, want %s", s.sent, want)
 			}
 			refused := &script{answers: []string{"9C06"}}
-			if err := tt.run(t.Context(), refused); !errors.Is(err, coolkey.SWUnauthorized) {
+			if err := tt.run(t.Context(), refused); !errors.Is(err, coolkey.SWUnauthorized) || !strings.Contains(err.Error(), "not authorized") {
 				t.Errorf("9C06 becomes %v", err)
 			}
 			if err := tt.run(t.Context(), &script{}); !errors.Is(err, apdu.ErrCardRemoved) {

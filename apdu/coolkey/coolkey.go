@@ -129,7 +129,7 @@ func call(ctx context.Context, d apdu.Doer, what string, c apdu.Command, min int
 		err = r.Check(c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, named(err))
 	}
 	if len(r.Data) < min {
 		return nil, fmt.Errorf("%s: answer of %d bytes, want %d", what, len(r.Data), min)

@@ -183,7 +183,7 @@ func address(id ObjectID, offset, n int) []byte {
 func run(ctx context.Context, d apdu.Doer, what string, es []apdu.Entry) ([]apdu.Response, error) {
 	rs, err := apdu.RunAll(ctx, d, es)
 	if err != nil {
-		return rs, fmt.Errorf("%s: %w", what, err)
+		return rs, fmt.Errorf("%s: %w", what, named(err))
 	}
 	return rs, nil
 }

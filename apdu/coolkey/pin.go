@@ -98,7 +98,7 @@ func pinError(ctx context.Context, d apdu.Doer, n int, c apdu.Command, r apdu.Re
 		}
 		return &PINError{Tries: tries, SW: r.SW}
 	}
-	return r.Check(c)
+	return named(r.Check(c))
 }
 
 // PINTries asks how many tries PIN number n has left. Applets before

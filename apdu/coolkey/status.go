@@ -1,6 +1,7 @@
 package coolkey
 
 import (
+	"errors"
 	"fmt"
 
 	"inkan/apdu"
@@ -86,4 +87,16 @@ func Explain(sw apdu.StatusWord) string {
 		return fmt.Sprintf("status %04X (%s)", uint16(sw), t)
 	}
 	return sw.Error()
+}
+
+// named adds the applet's meaning of a status word to an error that carries one.
+func named(err error) error {
+	var se *apdu.StatusError
+	if !errors.As(err, &se) {
+		return err
+	}
+	if t, ok := statusText[se.SW]; ok {
+		return fmt.Errorf("%w (%s)", err, t)
+	}
+	return err
 }

@@ -318,3 +318,14 @@ func check(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+func secretOf(b []byte) secret.Secret { return secret.New(bytes.Clone(b)) }
+
+func pkcs8Of(t testing.TB, k any) secret.Secret {
+	t.Helper()
+	b, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret.New(b)
+}
