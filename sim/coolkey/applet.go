@@ -66,10 +66,11 @@ type volatile struct {
 // file the version (§15.3).
 func Factory(c Config) gp.Factory {
 	return func(_ apdu.AID, params, code []byte) (gp.Applet, error) {
-		t, ok := variants[c.Variant.orDefault()]
-		if !ok {
-			return nil, fmt.Errorf("making CoolKey applet: unknown variant %q", c.Variant)
+		v, err := ParseVariant(string(c.Variant))
+		if err != nil {
+			return nil, fmt.Errorf("making CoolKey applet: %w", err)
 		}
+		t := variants[v]
 		a := &Applet{traits: t, delay: c.PINDelay}
 		if a.delay == 0 {
 			a.delay = DefaultPINDelay

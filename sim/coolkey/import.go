@@ -44,8 +44,8 @@ func (a *Applet) isAES(i importCommand) bool {
 }
 
 // importEncrypted brings in a key pair from an object that holds it encrypted
-// under a transport key (coolkey-applet.md §8.2). The object is zeroed whatever
-// happens.
+// under a transport key (coolkey-applet.md §8.2). The object is zeroed once the
+// command is understood, whatever happens then.
 func (a *Applet) importEncrypted(c call) ([]byte, apdu.StatusWord) {
 	p, sw := a.pairOf(c)
 	if sw != done {
@@ -58,6 +58,11 @@ func (a *Applet) importEncrypted(c call) ([]byte, apdu.StatusWord) {
 	if sw != done {
 		return nil, sw
 	}
+	o := a.p.Heap.find(i.object)
+	allowed := o != nil && c.allowed(o.ACL.Read) && c.allowed(o.ACL.Write)
+	if allowed {
+		defer func() { clear(o.Data); c.env.Touch() }()
+	}
 	transport, ok := c.env.Unwrap(i.wrapped)
 	if !ok || len(transport) != len(i.wrapped) {
 		return nil, ck.SWBadWrappedKey
@@ -66,14 +71,12 @@ func (a *Applet) importEncrypted(c call) ([]byte, apdu.StatusWord) {
 	if sw := a.checkTransport(i, transport); sw != done {
 		return nil, sw
 	}
-	o := a.p.Heap.find(i.object)
 	if o == nil {
 		return nil, ck.SWObjectNotFound
 	}
-	if !c.allowed(o.ACL.Read) || !c.allowed(o.ACL.Write) {
+	if !allowed {
 		return nil, ck.SWUnauthorized
 	}
-	defer func() { clear(o.Data); c.env.Touch() }()
 	return nil, a.importBlob(c, p, i, transport, o.Data)
 }
 

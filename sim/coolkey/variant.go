@@ -1,6 +1,8 @@
 package coolkey
 
 import (
+	"fmt"
+
 	ck "inkan/apdu/coolkey"
 )
 
@@ -16,6 +18,15 @@ const (
 	Applet15 Variant = "1.5"
 	Extended Variant = "extended"
 )
+
+// ParseVariant checks the name of a variant; "" is Extended.
+func ParseVariant(s string) (Variant, error) {
+	v := Variant(s).orDefault()
+	if _, ok := variants[v]; !ok {
+		return "", fmt.Errorf("unknown CoolKey variant %q", s)
+	}
+	return v, nil
+}
 
 func (v Variant) orDefault() Variant {
 	if v == "" {
