@@ -123,7 +123,7 @@ var defaultManagers = []apdu.AID{
 // client is to be told; nil is success. What happened is recorded before Run
 // returns, whatever it was.
 func (e *Engine) Run(ctx context.Context, req Request, cl Client) error {
-	r := &run{e: e, req: req, cl: cl, start: e.Now(), id: newID()}
+	r := &run{e: e, req: req, cl: cl, start: e.Now(), id: token.NewID()}
 	defer r.close()
 	return r.outcome(ctx, r.operate(ctx))
 }

@@ -2,11 +2,9 @@ package tps
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"inkan/tps/token"
 )
@@ -128,17 +126,4 @@ func (h history) changedCard() bool {
 		s := StepName(e.Step)
 		return s == StepPrepare || s == StepWrite || len(s) > len(StepGenerateKey) && s[:len(StepGenerateKey)] == StepGenerateKey
 	})
-}
-
-// newID is a UUIDv7 (RFC 9562 §5.7): time-ordered, 74 random bits.
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	ms := time.Now().UnixMilli()
-	for i := range 6 {
-		b[i] = byte(ms >> (8 * (5 - i)))
-	}
-	b[6] = b[6]&0x0F | 0x70
-	b[8] = b[8]&0x3F | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }

@@ -30,7 +30,7 @@ func (r *run) outcome(ctx context.Context, err error) error {
 	defer r.release(ctx)
 	err = r.classify(err)
 	activity := token.Activity{
-		ID: newID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client,
+		ID: token.NewID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client,
 		Operation: r.req.Operation.activity(), Success: err == nil, Message: r.message(err),
 		Profile: r.profile.Name, Reference: r.id,
 	}

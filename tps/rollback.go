@@ -96,31 +96,52 @@ func (e *Engine) emptied(ctx context.Context, j token.Journal) error {
 	return err
 }
 
+// finder is the optional ability of an authority to look a request up without
+// issuing anything.
+type finder interface {
+	// Find returns what was issued for a request; ca.ErrUnknown if nothing was.
+	Find(ctx context.Context, requestID string) (ca.Certificate, error)
+}
+
 // claimIssued makes sure that every certificate the journal asked for has a
-// record: asking again with the same identity returns the same certificate.
+// record. An authority that cannot look a request up is asked for it again: the
+// same identity returns the same certificate.
 func (e *Engine) claimIssued(ctx context.Context, j token.Journal) error {
 	for _, entry := range j.Entries {
 		if !strings.HasPrefix(entry.Step, string(StepIssue)) || entry.Confirmed || entry.Data["request"] == "" {
 			continue
 		}
-		spki, err := base64.StdEncoding.DecodeString(entry.Data["spki"])
+		i, err := issuanceOf(j, entry)
 		if err != nil {
-			return fmt.Errorf("reading the journaled public key: %w", err)
+			return err
 		}
-		pub, err := x509.ParsePKIXPublicKey(spki)
-		if err != nil {
-			return fmt.Errorf("reading the journaled public key: %w", err)
+		if f, ok := e.Authorities[i.ca].(finder); ok {
+			if _, err := f.Find(ctx, i.request.ID); errors.Is(err, ca.ErrUnknown) {
+				continue
+			}
 		}
-		number, _ := strconv.Atoi(entry.Data["number"])
-		_, err = e.issue(ctx, issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, journal: j, request: ca.Request{
-			ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
-			Subject: ca.Subject{UserID: string(j.UserID), Name: string(j.UserID)},
-		}})
-		if err != nil {
+		if _, err := e.issue(ctx, i); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// issuanceOf is the certificate that a journal entry was about to ask for.
+func issuanceOf(j token.Journal, entry token.Entry) (issuance, error) {
+	spki, err := base64.StdEncoding.DecodeString(entry.Data["spki"])
+	if err != nil {
+		return issuance{}, fmt.Errorf("reading the journaled public key: %w", err)
+	}
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return issuance{}, fmt.Errorf("reading the journaled public key: %w", err)
+	}
+	number, _ := strconv.Atoi(entry.Data["number"])
+	return issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, journal: j, request: ca.Request{
+		ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
+		Subject: ca.Subject{UserID: string(j.UserID), Name: string(j.UserID)},
+	}}, nil
 }
 
 // finish settles a journal whose card is done.
@@ -141,7 +162,7 @@ func (e *Engine) close(ctx context.Context, j token.Journal, result string) erro
 		text = "unfinished " + j.Operation + " finished without the card"
 	}
 	err := e.Stores.Activities.AddActivity(ctx, token.Activity{
-		ID: newID(), Time: e.Now(), CUID: j.CUID, UserID: j.UserID, IP: j.Client, Operation: Operation(j.Operation).activity(),
+		ID: token.NewID(), Time: e.Now(), CUID: j.CUID, UserID: j.UserID, IP: j.Client, Operation: Operation(j.Operation).activity(),
 		Success: result == "done", Message: text, Profile: j.Profile, Reference: j.ID,
 	})
 	if err != nil {

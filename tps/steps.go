@@ -27,7 +27,7 @@ func registerStep() Step {
 		}
 		r.facts.Record = &t
 		return r.e.Stores.Activities.AddActivity(ctx, token.Activity{
-			ID: newID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client, Operation: "add",
+			ID: token.NewID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client, Operation: "add",
 			Success: true, Message: fmt.Sprintf("added during %s", r.req.Operation), Profile: r.profile.Name, Reference: r.id,
 		})
 	}}
@@ -231,7 +231,7 @@ func (e *Engine) issue(ctx context.Context, i issuance) (token.Certificate, erro
 		}
 	}
 	rec, err := e.Stores.Certificates.CreateCertificate(ctx, token.Certificate{
-		ID: newID(), CUID: i.journal.CUID, UserID: i.journal.UserID, KeyType: i.key, Number: i.number, Profile: i.journal.Profile,
+		ID: token.NewID(), CUID: i.journal.CUID, UserID: i.journal.UserID, KeyType: i.key, Number: i.number, Profile: i.journal.Profile,
 		State: token.CertUninitialized, Serial: string(c.Serial), Subject: c.Subject, Issuer: c.Issuer.Name, AKI: c.Issuer.KeyID,
 		DER: c.DER, CA: i.ca, Origin: i.journal.CUID, Operation: i.journal.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Created: e.Now(), Modified: e.Now(),

@@ -44,6 +44,11 @@ type Answers struct {
 	CAName         string        // common name; default Inkan CA NODE
 	Admin          auth.User     // first administrator
 	AdminPassword  secret.Secret
+	// BackupTo is where an encrypted copy of the key file goes, under
+	// BackupPassphrase; one key of it is checked by restoring. Required with a key
+	// file outside a lab.
+	BackupTo         string
+	BackupPassphrase secret.Secret
 	// KeyParams of the key file; nil = the defaults. Tests and demonstrations take less.
 	KeyParams *softkey.Params
 }
@@ -73,7 +78,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 			return fmt.Errorf("making the data folder: %w", err)
 		}
 	}
-	v, err := createVault(a, path)
+	v, err := createVault(ctx, a, path)
 	if err != nil {
 		return err
 	}
@@ -88,6 +93,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 		func() error { return createAuthority(ctx, v, path, a) },
 		func() error { return createRecords(ctx, db, a) },
 		func() error { return createApplets(path, a.Config.Node.Lab) },
+		func() error { return backUp(v, a) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -102,12 +108,12 @@ func Create(ctx context.Context, folder string, a Answers) error {
 
 // createVault makes the key file, or opens the HSM. A key file of an earlier,
 // cut attempt is opened.
-func createVault(a Answers, path func(string) string) (vault, error) {
+func createVault(ctx context.Context, a Answers, path func(string) string) (vault, error) {
 	if a.Config.HSM.URI != "" {
-		return openVault(a.Config.HSM, path, Options{})
+		return openVault(ctx, a.Config.HSM, path, Options{})
 	}
 	if _, err := os.Stat(path(KeyFile)); err == nil {
-		return openVault(a.Config.HSM, path, Options{Passphrase: func() (secret.Secret, error) { return a.Passphrase.Clone(), nil }})
+		return openVault(ctx, a.Config.HSM, path, Options{Passphrase: func() (secret.Secret, error) { return a.Passphrase.Clone(), nil }})
 	}
 	p := a.Passphrase
 	keep := a.KeepPassphrase
@@ -128,6 +134,25 @@ func createVault(a Answers, path func(string) string) (vault, error) {
 		return nil, fmt.Errorf("making the key file: %w", err)
 	}
 	return v, nil
+}
+
+// errNoBackup means that Create was not told where the copy of the key file goes.
+var errNoBackup = errors.New("a key file needs a copy elsewhere before anything depends on it: a lost master key locks every card for ever")
+
+// backUp writes the copy of the key file and reads one key of it back.
+func backUp(v vault, a Answers) error {
+	keys, ok := v.(*softkey.Store)
+	if !ok || a.Config.Node.Lab {
+		return nil
+	}
+	if a.BackupTo == "" {
+		return errNoBackup
+	}
+	if err := keys.Backup(a.BackupTo, a.BackupPassphrase); err != nil {
+		return err
+	}
+	_, err := keys.CheckBackup(a.BackupTo, a.BackupPassphrase)
+	return err
 }
 
 func createMaster(ctx context.Context, v vault, path func(string) string, a Answers) error {

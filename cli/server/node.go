@@ -108,7 +108,7 @@ func (n *Node) open(ctx context.Context, o Options) error {
 	if n.lock, err = lockFolder(n.path(LockFile)); err != nil {
 		return err
 	}
-	if n.vault, err = openVault(n.Config.HSM, n.path, o); err != nil {
+	if n.vault, err = openVault(ctx, n.Config.HSM, n.path, o); err != nil {
 		return err
 	}
 	if n.DB, err = store.Open(ctx, n.path(n.Config.Database.File)); err != nil {
@@ -136,13 +136,13 @@ func within(folder, name string) string {
 	return filepath.Join(folder, filepath.FromSlash(name))
 }
 
-func openVault(c config.HSM, path func(string) string, o Options) (vault, error) {
+func openVault(ctx context.Context, c config.HSM, path func(string) string, o Options) (vault, error) {
 	if c.URI != "" {
-		v, err := pkcs11.Open(c.URI, pkcs11.Config{OpTimeout: time.Duration(c.OpTimeout)})
+		uri, err := pkcs11.ParseURI(c.URI)
 		if err != nil {
-			return nil, fmt.Errorf("opening the HSM: %w", err)
+			return nil, fmt.Errorf("[hsm] uri: %w", err)
 		}
-		return v, nil
+		return pkcs11.Open(ctx, pkcs11.Config{URI: uri, OpTimeout: time.Duration(c.OpTimeout), Log: o.Log})
 	}
 	p, err := passphrase(path(PassphraseFile), o)
 	if err != nil {
@@ -282,10 +282,10 @@ func (n *Node) bound(set tks.KeySetName) bool {
 	}
 	found := false
 	for _, m := range masters {
-		if m.ID.Set != set {
+		if m.Set != set {
 			continue
 		}
-		if !m.ID.KDF.Diversified() {
+		if !m.KDF.Diversified() {
 			return false
 		}
 		found = true

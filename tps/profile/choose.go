@@ -15,11 +15,14 @@ var (
 	ErrNotServed = errors.New("profile does not serve the operation")
 )
 
-// Choose returns the profile for a request: the one that the client's tokenType
-// names, if it is enabled and serves the operation, else the default one
+// Choose returns the profile for a request: the required one and no other, where
+// the client says so; else the one that the client's tokenType names, if it is enabled and serves the operation, else the default one
 // (tps-operations.md §13.6). It fails with [ErrUnknown], [ErrDisabled],
 // [ErrNotServed], an error of Decode or one of the store.
 func Choose(ctx context.Context, s Store, r Request, defaultName token.ProfileName) (Profile, error) {
+	if r.Required != "" {
+		return serving(ctx, s, r.Required, r.Operation)
+	}
 	if r.TokenType != "" {
 		p, err := serving(ctx, s, token.ProfileName(r.TokenType), r.Operation)
 		if !passes(err) {

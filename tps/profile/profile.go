@@ -165,6 +165,9 @@ type Store interface {
 // Request is what a profile is chosen by.
 type Request struct {
 	Operation string
-	TokenType string // BEGIN_OP extension; empty = none
-	CUID      apdu.CUID
+	TokenType string // BEGIN_OP extension; a wish: the default serves where it cannot. Empty = none
+	// Required is the one profile that will do, from a client that knows what it
+	// asks for; empty = any.
+	Required token.ProfileName
+	CUID     apdu.CUID
 }

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/urfave/cli/v2"
+
+	"inkan/cli/server"
+)
+
+func (p *program) serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run a node",
+		Description: "Runs the node whose state is in the data folder until it is interrupted. The address and the\n" +
+			"fingerprint of its authority are printed at the start: people compare it when a card client asks.\n\n" +
+			"   inkan --data /var/lib/inkan serve",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			n, err := server.Open(c.Context, c.String("data"), server.Options{
+				Log: p.logger(c, slog.LevelInfo), Passphrase: p.askPassphrase,
+			})
+			if err != nil {
+				return err
+			}
+			defer n.Close()
+			return n.Serve(c.Context, func(l server.Listener) {
+				p.print(c, map[string]string{"address": l.Address, "url": n.Config.Listen.URL, "fingerprint": l.Fingerprint.String()}, func(w ioWriter) {
+					fmt.Fprintf(w, "Inkan serves %s (listening on %s)\nFingerprint %s\n", n.Config.Listen.URL, l.Address, l.Fingerprint)
+				})
+			})
+		},
+	}
+}

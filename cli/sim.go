@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"inkan/cli/station"
+	"inkan/sim"
+	"inkan/sim/vpcd"
+)
+
+func (p *program) simCommand() *cli.Command {
+	image := &cli.StringFlag{Name: "image", Usage: "image `FILE` of the card", Value: "card.img"}
+	make := []cli.Flag{
+		image,
+		&cli.StringFlag{Name: "model", Usage: "`MODEL` of a new card, or a TOML file", Value: "gp-scp03"},
+		&cli.Uint64Flag{Name: "serial", Usage: "serial `NUMBER` of a new card; default: drawn at random"},
+	}
+	return &cli.Command{
+		Name:  "sim",
+		Usage: "software cards",
+		Subcommands: []*cli.Command{
+			{Name: "new", Usage: "make a software card", Description: "   inkan sim new --image card.img --model gp-scp03", Flags: make, Action: p.newSim},
+			{Name: "info", Usage: "show a software card", Description: "   inkan sim info --image card.img", Flags: []cli.Flag{image}, Action: p.simInfo},
+			{
+				Name: "run", Usage: "put a software card into the machine's PC/SC service, until interrupted",
+				Description: "Needs the reader driver vpcd (Debian: vsmartcard-vpcd) in pcscd. The image is made if it is not there.\n\n" +
+					"   inkan sim run --vpcd 127.0.0.1:35963 --image card.img",
+				Flags:  append([]cli.Flag{&cli.StringFlag{Name: "vpcd", Usage: "`ADDRESS` where vpcd listens", Value: "127.0.0.1:35963"}}, make...),
+				Action: p.runSim,
+			},
+		},
+	}
+}
+
+// simCard opens the image, or makes it.
+func simCard(c *cli.Context) (*sim.Card, error) {
+	if err := noArguments(c); err != nil {
+		return nil, err
+	}
+	path := c.String("image")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return sim.Create(path, c.String("model"), c.Uint64("serial"))
+	}
+	return sim.Open(path)
+}
+
+func (p *program) newSim(c *cli.Context) error {
+	path := c.String("image")
+	if _, err := os.Stat(path); err == nil {
+		return fmt.Errorf("%s exists already", path)
+	}
+	card, err := simCard(c)
+	if err != nil {
+		return err
+	}
+	defer card.Close()
+	return p.describeSim(c, card, path)
+}
+
+func (p *program) simInfo(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	card, err := station.OpenCard(c.Context, station.Source{Sim: c.String("image")})
+	if err != nil {
+		return err
+	}
+	defer card.Close()
+	return p.describeSim(c, card, c.String("image"))
+}
+
+func (p *program) describeSim(c *cli.Context, card station.Card, path string) error {
+	info, err := station.Describe(c.Context, card)
+	if err != nil {
+		return err
+	}
+	return p.print(c, info, func(w io.Writer) {
+		fmt.Fprintf(w, "Software card %s\n", path)
+		printInfo(w, info)
+	})
+}
+
+func (p *program) runSim(c *cli.Context) error {
+	card, err := simCard(c)
+	if err != nil {
+		return err
+	}
+	defer card.Close()
+	if !isSet(c, "quiet") {
+		fmt.Fprintf(p.err, "Software card %s goes into the reader at %s; interrupt to take it out.\n", c.String("image"), c.String("vpcd"))
+	}
+	err = vpcd.Run(c.Context, c.String("vpcd"), card)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

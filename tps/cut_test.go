@@ -1,0 +1,441 @@
+package tps_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+
+	"inkan/apdu"
+	"inkan/apdu/coolkey"
+	"inkan/apdu/gp"
+	"inkan/apdu/secret"
+	"inkan/securechannel"
+	"inkan/sim"
+	"inkan/tks"
+	"inkan/tps"
+	"inkan/tps/ca"
+	"inkan/tps/ca/catest"
+	"inkan/tps/store/storetest"
+	"inkan/tps/token"
+)
+
+// watchedCA remembers what an authority has issued and revoked, by card.
+type watchedCA struct {
+	ca.Authority
+	mu    sync.Mutex
+	valid map[ca.Serial]apdu.CUID
+}
+
+func (w *watchedCA) Issue(ctx context.Context, r ca.Request) (ca.Certificate, error) {
+	c, err := w.Authority.Issue(ctx, r)
+	if err == nil {
+		w.mu.Lock()
+		w.valid[c.Serial] = r.CUID
+		w.mu.Unlock()
+	}
+	return c, err
+}
+
+func (w *watchedCA) Revoke(ctx context.Context, i ca.Issuer, s ca.Serial, r ca.Reason) error {
+	err := w.Authority.Revoke(ctx, i, s, r)
+	if err == nil {
+		w.mu.Lock()
+		delete(w.valid, s)
+		w.mu.Unlock()
+	}
+	return err
+}
+
+func (w *watchedCA) Find(ctx context.Context, id string) (ca.Certificate, error) {
+	return w.Authority.(interface {
+		Find(context.Context, string) (ca.Certificate, error)
+	}).Find(ctx, id)
+}
+
+func (w *watchedCA) of(cuid apdu.CUID) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for s, c := range w.valid {
+		if c == cuid {
+			out = append(out, string(s))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// faultyKeys fails the n-th call of a key service, before or after it acted.
+type faultyKeys struct {
+	tks.Service
+	n, calls int
+	after    bool
+}
+
+var errKeys = fmt.Errorf("cut: %w", tks.ErrUnavailable)
+
+func faulty[A any](f *faultyKeys, call func() (A, error)) (A, error) {
+	f.calls++
+	var zero A
+	if f.calls != f.n {
+		return call()
+	}
+	if f.after {
+		call()
+	}
+	return zero, errKeys
+}
+
+func (f *faultyKeys) Random(ctx context.Context, n int) ([]byte, error) {
+	return faulty(f, func() ([]byte, error) { return f.Service.Random(ctx, n) })
+}
+
+func (f *faultyKeys) DeriveSession(ctx context.Context, r tks.SessionRequest) (tks.SessionReply, error) {
+	return faulty(f, func() (tks.SessionReply, error) { return f.Service.DeriveSession(ctx, r) })
+}
+
+func (f *faultyKeys) WrapKeySet(ctx context.Context, r tks.KeySetRequest) (tks.KeySetReply, error) {
+	return faulty(f, func() (tks.KeySetReply, error) { return f.Service.WrapKeySet(ctx, r) })
+}
+
+func (f *faultyKeys) Encrypt(ctx context.Context, r tks.EncryptRequest) (tks.EncryptReply, error) {
+	return faulty(f, func() (tks.EncryptReply, error) { return f.Service.Encrypt(ctx, r) })
+}
+
+// cutCase is an operation on a card in a certain condition.
+type cutCase struct {
+	name  string
+	op    tps.Operation
+	given []tps.Operation // what was done to the card before
+}
+
+var cutCases = []cutCase{
+	{"format", tps.OpFormat, []tps.Operation{tps.OpEnroll}},
+	{"enroll", tps.OpEnroll, nil},
+	{"pin-reset", tps.OpPINReset, []tps.Operation{tps.OpEnroll}},
+	{"key-changeover", tps.OpKeyChangeover, []tps.Operation{tps.OpEnroll}},
+}
+
+// cutSites are the protocols, each with the key set its cards change to. The
+// second SCP03 line changes to longer keys: the new set is added, the old one
+// deleted.
+var cutSites = []struct {
+	scp, model, set string
+	version         int
+}{
+	{"02", "gp-scp02", "des", 2},
+	{"03", "gp-scp03", "site", 2},
+	{"03-256", "gp-scp03", "wide", 3},
+}
+
+// TestCuts cuts every operation at every exchange with the card, before and after
+// the card acted, and fails every write of the store and every call of the key
+// service and the authority; then the same person asks for the same again, once.
+func TestCuts(t *testing.T) {
+	t.Parallel()
+	for _, c := range cutCases {
+		for _, where := range cutSites {
+			if where.scp == "03-256" && c.op != tps.OpKeyChangeover {
+				continue
+			}
+			t.Run("operation="+c.name+"/scp="+where.scp, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
+				s.put(ecProfile("test", map[string]string{
+					`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
+					"[applet]": "[enroll]\nseveral_active = true\n[applet]",
+				}))
+				x := &cutter{site: s, model: where.model, cutCase: c}
+				x.all(t)
+				fmt.Printf("cuts operation=%s scp=%s tried=%d converged=%d\n", c.name, where.scp, x.tried, x.converged)
+				if x.tried != x.converged || x.tried == 0 {
+					t.Errorf("%d of %d cuts converged", x.converged, x.tried)
+				}
+			})
+		}
+	}
+}
+
+// cutter tries one case.
+type cutter struct {
+	*site
+	cutCase
+	model            string
+	tried, converged int
+}
+
+// sizes are how much there is to cut in one uncut run.
+type sizes struct{ exchanges, writes, keys, authority int }
+
+func (x *cutter) all(t *testing.T) {
+	n := x.measure(t)
+	for _, after := range []bool{false, true} {
+		for i := 1; i <= n.exchanges; i++ {
+			x.try(t, fmt.Sprintf("exchange %d after=%v", i, after), func(card *sim.Card) {
+				when := sim.Before
+				if after {
+					when = sim.After
+				}
+				card.Cut(i, when)
+			})
+		}
+		for i := 1; i <= n.writes; i++ {
+			x.try(t, fmt.Sprintf("write %d after=%v", i, after), func(*sim.Card) {
+				m := storetest.Before
+				if after {
+					m = storetest.After
+				}
+				f := storetest.NewFaults(x.db)
+				f.FailAt(i, m)
+				x.stores = tps.Stores{Tokens: f, Certificates: f, Activities: f, Journals: f, Locks: f}
+			})
+		}
+		for i := 1; i <= n.keys; i++ {
+			x.try(t, fmt.Sprintf("key service call %d after=%v", i, after), func(*sim.Card) {
+				x.keys = &faultyKeys{Service: x.local, n: i, after: after}
+			})
+		}
+		for i := 1; i <= n.authority; i++ {
+			x.try(t, fmt.Sprintf("authority call %d after=%v", i, after), func(*sim.Card) {
+				w := catest.Before
+				if after {
+					w = catest.After
+				}
+				x.ca = catest.NewFaults(i, w).Authority(x.ca)
+			})
+		}
+	}
+}
+
+// measure counts what an uncut run does.
+func (x *cutter) measure(t *testing.T) sizes {
+	card := x.prepared(t)
+	defer card.Close()
+	f, k, a := storetest.NewFaults(x.db), &faultyKeys{Service: x.local}, catest.NewFaults(0, catest.Before)
+	x.stores, x.keys = tps.Stores{Tokens: f, Certificates: f, Activities: f, Journals: f, Locks: f}, k
+	inner := x.ca
+	x.ca = a.Authority(inner)
+	before := card.Exchanges()
+	if _, err := x.run(x.op, card); err != nil {
+		t.Fatalf("uncut: %v", err)
+	}
+	n := sizes{card.Exchanges() - before, f.Writes(), k.calls, a.Calls()}
+	x.whole(inner)
+	if err := x.check(t, card); err != nil {
+		t.Fatalf("uncut: %v", err)
+	}
+	return n
+}
+
+// whole takes all faults away.
+func (x *cutter) whole(inner ca.Authority) {
+	x.stores = tps.Stores{Tokens: x.db, Certificates: x.db, Activities: x.db, Journals: x.db, Locks: x.db}
+	x.keys, x.ca = x.local, inner
+}
+
+func (x *cutter) prepared(t *testing.T) *sim.Card {
+	t.Helper()
+	card, err := sim.New(sim.Config{Model: x.model})
+	must(t, err)
+	for _, op := range x.given {
+		if _, err := x.run(op, card, func(c *client, _ *tps.Request) { c.pins = []string{"9518402"} }); err != nil {
+			t.Fatalf("preparing with %s: %v", op, err)
+		}
+	}
+	return card
+}
+
+// try cuts once and asks again.
+func (x *cutter) try(t *testing.T, name string, cut func(*sim.Card)) {
+	t.Helper()
+	card := x.prepared(t)
+	defer card.Close()
+	inner := x.ca
+	x.tried++
+	cut(card)
+	_, first := x.run(x.op, card)
+	x.whole(inner)
+	card.Insert()
+	if _, err := x.run(x.op, card); err != nil {
+		t.Errorf("%s: first %v; then %v", name, first, err)
+		return
+	}
+	if err := x.check(t, card); err != nil {
+		t.Errorf("%s: first %v; asked again: %v", name, first, err)
+		return
+	}
+	x.converged++
+}
+
+// check compares card, records and authority after the operation.
+func (x *cutter) check(t *testing.T, card *sim.Card) error {
+	ctx := t.Context()
+	conn := apdu.NewConn(card)
+	must(t, conn.Reset(ctx))
+	cplc, err := gp.ReadCPLC(ctx, conn)
+	if err != nil {
+		return err
+	}
+	cuid := cplc.CUID()
+	rec, err := x.db.Token(ctx, cuid)
+	if err != nil {
+		return err
+	}
+	if _, err := x.db.OpenJournal(ctx, cuid); !errors.Is(err, token.ErrNotFound) {
+		return fmt.Errorf("the journal is still open: %v", err)
+	}
+	if err := x.checkKeys(ctx, conn, rec); err != nil {
+		return err
+	}
+	recorded, err := x.recordedCerts(ctx, cuid)
+	if err != nil {
+		return err
+	}
+	if valid := x.ca.(*watchedCA).of(cuid); !slices.Equal(valid, recorded) {
+		return fmt.Errorf("the authority has %v valid, the records %v active", valid, recorded)
+	}
+	if x.op == tps.OpFormat {
+		if rec.State != token.Formatted || rec.UserID != "" || len(recorded) != 0 {
+			return fmt.Errorf("formatted card: record %+v with certificates %v", rec, recorded)
+		}
+		return checkEmpty(ctx, conn)
+	}
+	if rec.State != token.Active || rec.UserID != "ada" {
+		return fmt.Errorf("record: %+v", rec)
+	}
+	pin := "7351924"
+	if x.op == tps.OpKeyChangeover {
+		pin = "9518402"
+	}
+	return checkUsable(ctx, conn, pin, recorded)
+}
+
+// checkKeys has the card prove the keys that its record names.
+func (x *cutter) checkKeys(ctx context.Context, d apdu.Doer, rec token.Token) error {
+	if _, err := gp.Select(ctx, d, apdu.AID{}); err != nil {
+		return err
+	}
+	iu, err := securechannel.Initialize(ctx, d, securechannel.Request{
+		KeyVersion: gp.KeyVersion(rec.KeyInfo[0]), HostChallenge: secret.Random(8).Bytes(), HintProtocol: securechannel.SCP02, HintOption: 0x15,
+	})
+	if err != nil {
+		return fmt.Errorf("the recorded key version %X: %w", []byte(rec.KeyInfo), err)
+	}
+	if _, err := x.local.DeriveSession(ctx, tks.SessionRequest{CardProof: tks.Proof(rec.KeySet, rec.CUID, iu)}); err != nil {
+		return fmt.Errorf("the recorded key set %s: %w", rec.KeySet, err)
+	}
+	if x.op == tps.OpKeyChangeover && rec.KeySet == tks.Factory {
+		return errors.New("the card still has the factory keys")
+	}
+	return nil
+}
+
+// recordedCerts are the serials of the active certificates; every other record
+// must be revoked.
+func (x *cutter) recordedCerts(ctx context.Context, cuid apdu.CUID) ([]string, error) {
+	certs, err := x.db.CertificatesOf(ctx, cuid)
+	if err != nil {
+		return nil, err
+	}
+	var active []string
+	for _, c := range certs {
+		switch {
+		case c.State == token.CertActive && c.Pending == "":
+			active = append(active, c.Serial)
+		case c.State != token.CertRevoked:
+			return nil, fmt.Errorf("certificate %s is %s, pending %q", c.Serial, c.State, c.Pending)
+		}
+	}
+	slices.Sort(active)
+	return active, nil
+}
+
+func checkEmpty(ctx context.Context, d apdu.Doer) error {
+	if err := coolkey.Select(ctx, d); err != nil {
+		return err
+	}
+	keys, err := coolkey.ListKeys(ctx, d)
+	if err != nil || len(keys) != 0 {
+		return fmt.Errorf("formatted card has keys %v (%v)", keys, err)
+	}
+	return nil
+}
+
+// checkUsable logs in and uses every key; the certificates on the card are
+// exactly those recorded.
+func checkUsable(ctx context.Context, d apdu.Doer, pin string, recorded []string) error {
+	if err := coolkey.Select(ctx, d); err != nil {
+		return err
+	}
+	life, err := coolkey.ReadLifeCycle(ctx, d)
+	if err != nil || life != coolkey.Personalized {
+		return fmt.Errorf("life cycle %v (%v)", life, err)
+	}
+	certs, err := onCard(ctx, d)
+	if err != nil {
+		return err
+	}
+	if got := slices.Sorted(maps.Keys(certs)); !slices.Equal(got, recorded) {
+		return fmt.Errorf("the card carries %v, recorded are %v", got, recorded)
+	}
+	p, err := secret.NewPIN([]byte(pin))
+	if err != nil {
+		return err
+	}
+	nonce, err := coolkey.VerifyPIN(ctx, d, 0, p)
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256([]byte("message"))
+	for serial, c := range certs {
+		k := coolkey.Key{Number: c.PrivateKey(), Public: c.PublicKey}
+		sig, err := k.SignDigest(ctx, d, coolkey.Login(nonce), crypto.SHA256, digest[:])
+		if err != nil {
+			return fmt.Errorf("signing with %s: %w", serial, err)
+		}
+		if !ecdsa.VerifyASN1(c.PublicKey.(*ecdsa.PublicKey), digest[:], sig) {
+			return fmt.Errorf("the key of certificate %s is not on the card", serial)
+		}
+	}
+	return nil
+}
+
+// onCard reads the certificates of the combined object, by serial.
+func onCard(ctx context.Context, d apdu.Doer) (map[string]coolkey.Certificate, error) {
+	objects, err := coolkey.ListObjects(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]coolkey.Certificate{}
+	for _, o := range objects {
+		if o.ID != coolkey.IDCombined {
+			return nil, fmt.Errorf("object %v is left over", o.ID)
+		}
+		b, err := coolkey.ReadObject(ctx, d, coolkey.Anonymous(), o.ID, 0, o.Size)
+		if err != nil {
+			return nil, err
+		}
+		z, err := coolkey.Decode(b)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range z.Certificates() {
+			cert, err := x509.ParseCertificate(c.DER)
+			if err != nil {
+				return nil, err
+			}
+			c.PublicKey = cert.PublicKey
+			out[fmt.Sprintf("%X", cert.SerialNumber)] = c
+		}
+	}
+	return out, nil
+}
