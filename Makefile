@@ -1,0 +1,67 @@
+# Inkan. `make demo` needs Go, make and git; `make test` installs the rest.
+
+GO        ?= go
+FUZZTIME  ?= 5s
+SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+HAVE_PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
+DEBS      := gcc libc6-dev pkg-config libpcsclite-dev pcscd libpcsclite1 vsmartcard-vpcd pcsc-tools \
+             opensc softhsm2 openssl procps
+
+.PHONY: build demo test deps lint unit real fuzz race cover clean
+
+# build makes bin/inkan: with PC/SC readers and PKCS#11 where their headers are.
+build:
+ifeq ($(HAVE_PCSC),yes)
+	$(GO) build -trimpath -o bin/inkan ./cli/inkan
+else
+	@echo "PC/SC headers (libpcsclite-dev) are missing: building without readers and PKCS#11."
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/inkan ./cli/inkan
+endif
+
+# demo tells the life of a card on the embedded parts; no system package is needed.
+demo:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/inkan ./cli/inkan
+	./bin/inkan demo
+
+# test installs the real parts and runs everything.
+test: deps lint unit real fuzz
+
+deps:
+	$(SUDO) apt-get update -q
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $(DEBS)
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=windows $(GO) build -o /dev/null ./cli/inkan
+	CGO_ENABLED=0 GOOS=darwin $(GO) build -o /dev/null ./cli/inkan
+
+# unit needs no root, no service and no network.
+unit:
+	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) test ./apdu/... ./securechannel/... ./tps ./cli/...
+
+# real runs the tests that drive pcscd, SoftHSM, OpenSC and openssl: a missing
+# part is a failure.
+real:
+	INKAN_REAL=1 $(GO) test -count=1 ./tks/... ./pcsc/... ./sim/... ./tps/... ./cli/...
+
+# fuzz runs every target for FUZZTIME.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg >/tmp/inkan-fuzz.$$$$ 2>&1 || { cat /tmp/inkan-fuzz.$$$$; exit 1; }; \
+	  done; \
+	done; rm -f /tmp/inkan-fuzz.$$$$
+
+race:
+	$(GO) test -race ./...
+
+cover:
+	$(GO) test -cover ./...
+
+clean:
+	rm -rf bin
