@@ -218,7 +218,11 @@ func (c *Card) Close() error {
 }
 
 // ATR is the answer to reset. It is the same in every state.
-func (c *Card) ATR() apdu.ATR { return bytes.Clone(c.atr) }
+func (c *Card) ATR() apdu.ATR {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Clone(c.atr)
+}
 
 // Reset takes the power away and gives it back: selection, channels and logins
 // are gone. It fails with apdu.ErrCardRemoved where there is no card.

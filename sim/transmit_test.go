@@ -89,6 +89,58 @@ func TestTransport(t *testing.T) {
 	}
 }
 
+// TestLongAnswer reads an object longer than a short answer, whole and in parts.
+func TestLongAnswer(t *testing.T) {
+	doc := shipped(t) + "\n[quirk]\nresponse_61 = true\n"
+	file := filepath.Join(t.TempDir(), "steps.toml")
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string]apdu.StatusWord{"gp-scp03": 0x6103, file: 0x6100} {
+		card := newCard(t, sim.Config{Model: model})
+		conn := apdu.NewConn(card)
+		mustOpen(t, conn, factoryKeys(t), request(0, 0))
+		object := append([]byte{0xBF, 0x0C, 0x81, 0xFF}, bytes.Repeat([]byte{0x11}, 255)...)
+		for i, part := range [][]byte{object[:200], object[200:]} {
+			cmd := apdu.Command{CLA: 0x80, INS: 0xE2, P1: 0x10 | byte(i)<<7, P2: byte(i), Data: part}
+			if _, err := apdu.Run(t.Context(), conn, cmd); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, sw := transmit(t, card, "80CABF0C00"); sw != want {
+			t.Errorf("model %s: first answer %04X, want %04X", model, uint16(sw), uint16(want))
+		}
+		if b, err := apdu.Run(t.Context(), conn, apdu.Command{CLA: 0x80, INS: 0xCA, P1: 0xBF, P2: 0x0C, Ne: 256}); err != nil || !bytes.Equal(b, object) {
+			t.Errorf("model %s: %X, %v", model, b, err)
+		}
+		if data, sw := transmit(t, card, "80CABF0C000000"); model == "gp-scp03" && (sw != 0x9000 || len(data) != len(object)) {
+			t.Errorf("extended length: %d bytes %04X", len(data), uint16(sw))
+		}
+	}
+}
+
+// TestPresetCoolkey is a card of a model with CoolKey already on it.
+func TestPresetCoolkey(t *testing.T) {
+	doc := shipped(t) + "\n[[applet]]\nload_file = \"627601FF0000\"\ninstance = \"627601FF000000\"\nparams = \"00021388\"\n"
+	file := filepath.Join(t.TempDir(), "ready.toml")
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(t.TempDir(), "card.img")
+	card, err := sim.Create(image, file, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.Close()
+	card = newCard(t, sim.Config{Path: image})
+	if _, sw := transmit(t, card, "00A4040007627601FF000000"); sw != apdu.SWSuccess {
+		t.Fatalf("SELECT: %04X", uint16(sw))
+	}
+	if data, sw := transmit(t, card, "B03C000010"); sw != apdu.SWSuccess || len(data) != 16 {
+		t.Errorf("GET STATUS: %X %04X", data, uint16(sw))
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	card := newCard(t, sim.Config{Serial: 0x0102_A1B2C3D4})
 	i := card.Info()

@@ -31,7 +31,7 @@ type awaited struct {
 
 // begin answers what needs no command to run, or gives the command to run.
 func (t *transport) begin(cmd apdu.Command) (whole apdu.Command, early *apdu.Response) {
-	if cmd.INS == insGetResponse && cmd.CLA&0x70 == 0 {
+	if cmd.INS == insGetResponse && (cmd.CLA&0x70 == 0 || len(t.rest) > 0) {
 		r := t.getResponse(cmd)
 		return cmd, &r
 	}

@@ -64,3 +64,21 @@ func line(out, with string) string {
 	}
 	return ""
 }
+
+// TestRealManySlots fills one service and runs another beside it.
+func TestRealManySlots(t *testing.T) {
+	vpcdtest.Need(t, "opensc-tool")
+	for range 2 {
+		d := vpcdtest.Start(t, vpcdtest.MaxSlots)
+		card, err := sim.New(sim.Config{Serial: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer card.Close()
+		last := vpcdtest.MaxSlots - 1
+		d.Plug(t, last, card)
+		if out := tool(t, d, "opensc-tool", "-l"); !strings.Contains(line(out, d.Readers[last]), "Yes") {
+			t.Errorf("no card in %q:\n%s", d.Readers[last], out)
+		}
+	}
+}
