@@ -69,17 +69,26 @@ func (c *Client) transport(lost func()) (*http.Transport, error) {
 	cfg.NextProtos = nil
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialer := &net.Dialer{Timeout: 15 * time.Second}
+	const limit = 15 * time.Second
+	dialer := &net.Dialer{Timeout: limit}
+	watch := func(conn net.Conn, err error) (net.Conn, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &watchedConn{conn, lost}, nil
+	}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &watchedConn{conn, lost}, nil
+		// Straight to the server; the other one is for proxies.
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			return watch((&tls.Dialer{NetDialer: dialer, Config: cfg}).DialContext(ctx, network, addr))
 		},
-		TLSHandshakeTimeout: 15 * time.Second,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return watch(dialer.DialContext(ctx, network, addr))
+		},
+		TLSHandshakeTimeout: limit,
 		TLSClientConfig:     cfg,
 		DisableKeepAlives:   true,
 		DisableCompression:  true,
@@ -198,7 +207,7 @@ func (l *link) receive(ctx context.Context) (Message, error) {
 // card when the caller goes on. It then closes the connection.
 func (l *link) finish(ended bool) {
 	l.out.Close()
-	limit := time.After(farewell)
+	limit := time.After(min(farewell, l.timeout))
 	for !ended {
 		select {
 		case m := <-l.inbox.messages:

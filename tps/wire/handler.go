@@ -192,19 +192,25 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) converse(ctx context.Context, s *Session) (status int) {
 	timer := time.NewTimer(h.cfg.BeginTimeout)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		s.fail(fmt.Errorf("no %v within %v", TypeBeginOp, h.cfg.BeginTimeout))
-		return statusConnLost
-	case m := <-s.inbox.messages:
-		return h.dispatch(ctx, s, m)
-	case <-s.inbox.done:
-		if m, err := s.inbox.poll(); m != nil {
+	stop := h.stop.Done()
+	for {
+		select {
+		case <-stop:
+			stop = nil
+			timer.Reset(min(h.cfg.BeginTimeout, h.cfg.Linger)) // BEGIN_OP may be under way
+		case <-timer.C:
+			s.fail(fmt.Errorf("no %v in time", TypeBeginOp))
+			return statusConnLost
+		case m := <-s.inbox.messages:
 			return h.dispatch(ctx, s, m)
-		} else {
+		case <-s.inbox.done:
+			m, err := s.inbox.poll()
+			if m != nil {
+				return h.dispatch(ctx, s, m)
+			}
 			s.fail(err)
+			return statusInternal
 		}
-		return statusInternal
 	}
 }
 

@@ -576,6 +576,18 @@ func TestShutdown(t *testing.T) {
 		late.send("msg_type=2&operation=1")
 		late.expectEnd(1, 1)
 	})
+	// A client that has not said what it wants does not hold the server up.
+	t.Run("waiting=begin", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, wire.Config{Linger: 50 * time.Millisecond}, func(context.Context, *wire.Session) int { t.Error("run called"); return 0 })
+		rc := dialRaw(t, s)
+		rc.open("POST", "/tps/tps")
+		down := shutdown(t, s)
+		rc.expectEnd(0, 28)
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("waiting=nobody", func(t *testing.T) {
 		t.Parallel()
 		h := wire.NewHandler(func(context.Context, *wire.Session) int { return 0 }, wire.Config{})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -206,11 +205,7 @@ func (s *Session) await(ctx context.Context, want Type) (Message, error) {
 	case m := <-s.inbox.messages:
 		return m, nil
 	case <-s.inbox.done:
-		if m, err := s.inbox.poll(); m != nil {
-			return m, nil // answered, then left
-		} else {
-			return nil, err
-		}
+		return s.inbox.poll() // perhaps it answered, then left
 	case <-timer.C:
 		return nil, fmt.Errorf("no %v within %v", want, limit)
 	case <-stop:
@@ -246,71 +241,3 @@ func cancelled(ctx context.Context) error { return &cancelError{ctx.Err(), conte
 
 func (e *cancelError) Error() string   { return e.cause.Error() }
 func (e *cancelError) Unwrap() []error { return []error{e.err, e.cause} }
-
-// inbox reads a stream's messages ahead, so that its end is noticed while nobody
-// waits for a message. It holds one message: turn-taking allows no second one.
-type inbox struct {
-	messages chan Message
-	done     chan struct{} // closed after err is set
-	err      error
-}
-
-func newInbox() *inbox { return &inbox{messages: make(chan Message, 1), done: make(chan struct{})} }
-
-// run reads until the stream ends, breaks the protocol, or END_OP, behind which
-// nothing comes. It then calls ended.
-func (in *inbox) run(r *Reader, ended func(error)) {
-	defer func() {
-		close(in.done)
-		ended(in.err)
-	}()
-	for {
-		m, err := r.Read()
-		if err != nil {
-			in.err = lost(err)
-			return
-		}
-		select {
-		case in.messages <- m:
-		default:
-			in.err = fmt.Errorf("%w: unasked %v", ErrProtocol, m.Type())
-			return
-		}
-		if m.Type() == TypeEndOp {
-			in.err = errors.New("stream ended by END_OP")
-			return
-		}
-	}
-}
-
-// poll returns a message that is there, or the error that ended the stream, or
-// neither.
-func (in *inbox) poll() (Message, error) {
-	select {
-	case m := <-in.messages:
-		return m, nil
-	default:
-	}
-	select {
-	case <-in.done:
-		// A message may have come between the two looks.
-		select {
-		case m := <-in.messages:
-			return m, nil
-		default:
-			return nil, in.err
-		}
-	default:
-		return nil, nil
-	}
-}
-
-func lost(err error) error {
-	if errors.Is(err, ErrProtocol) {
-		return err
-	}
-	if errors.Is(err, io.EOF) {
-		return errors.New("connection closed")
-	}
-	return fmt.Errorf("connection lost: %w", err)
-}

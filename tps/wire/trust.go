@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -157,7 +156,7 @@ func (p Presented) Verify(c *x509.Certificate) error {
 // [Presented.Verify] does.
 func (p Presented) Find(f Fingerprint) (*x509.Certificate, error) {
 	for _, c := range p.Chain {
-		if got := FingerprintOf(c); bytes.Equal(got[:], f[:]) {
+		if FingerprintOf(c) == f {
 			return c, p.Verify(c)
 		}
 	}
