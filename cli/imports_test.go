@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"sim/gp":                  {"apdu", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "apdu/tlv", "securechannel", "securechannel/..."},
 	"sim/coolkey":             {"apdu", "apdu/coolkey", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "securechannel", "securechannel/...", "sim/gp"},
 	"sim/vpcd":                {"apdu"},
-	"sim/vpcd/vpcdtest":       {},
+	"sim/vpcd/vpcdtest":       {"sim/vpcd"},
 	"tks":                     {"apdu", "apdu/gp", "apdu/secret", "securechannel"},
 	"tks/kdf":                 {"apdu/gp", "securechannel/primitive"},
 	"tks/hsm":                 {"apdu/gp", "apdu/secret", "tks", "tks/kdf"},
