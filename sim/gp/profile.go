@@ -83,7 +83,7 @@ func (p *Profile) Check() error {
 		return errors.New("no secure channel protocol")
 	}
 	for _, c := range p.Channels {
-		if err := c.check(); err != nil {
+		if err := securechannel.CheckOption(c.Protocol, c.Option); err != nil {
 			return err
 		}
 	}
@@ -94,20 +94,6 @@ func (p *Profile) Check() error {
 		return fmt.Errorf("memory of %d bytes, want 1024 to %d", p.Memory, 1<<24)
 	}
 	return p.checkKeys()
-}
-
-func (c ChannelOption) check() error {
-	switch c.Protocol {
-	case securechannel.SCP02:
-		if c.Option&^0x60 == 0x05 || c.Option&^0x60 == 0x15 {
-			return nil
-		}
-	case securechannel.SCP03:
-		if c.Option&^0x71 == 0 && c.Option&0x60 != 0x40 {
-			return nil
-		}
-	}
-	return fmt.Errorf("secure channel %v option %v is not one of this card's", c.Protocol, c.Option)
 }
 
 func (p *Profile) checkKeys() error {

@@ -123,8 +123,9 @@ func (d *Daemon) Close() {
 	})
 }
 
-// start tries a few times: between finding free ports and using them somebody
-// else may take one, and pcscd then runs on without readers.
+// start returns when every slot listens. Where somebody took a port between its
+// being found free and its use, pcscd runs on without readers: that is an error
+// after readyIn.
 func (d *Daemon) start(slots int) error {
 	if err := d.configure(slots); err != nil {
 		return err
