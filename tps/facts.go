@@ -41,7 +41,8 @@ func (o Operation) activity() string {
 // Request is what BEGIN_OP carries, and where it came from.
 type Request struct {
 	Operation Operation
-	TokenType string // profile asked for
+	TokenType string            // profile wished for
+	Profile   token.ProfileName // the one profile that will do; empty = any
 	ATR       apdu.ATR
 	Locale    string
 	Resume    bool   // an unfinished operation may be finished before this one
@@ -92,7 +93,8 @@ func keyInfo(iu securechannel.InitUpdate) token.KeyInfo {
 
 // Readiness is what answered before the first irreversible step.
 type Readiness struct {
-	CA error // nil = ready
+	CA     error // nil = ready
+	Applet error // nil = the applet that the profile wants could be loaded
 }
 
 // Facts are all that a planner knows. A planner does no I/O.

@@ -37,6 +37,12 @@ type Family interface {
 	Open(ctx context.Context, l Link, p profile.Profile) (Applet, error)
 }
 
+// Preparer is the optional ability of a Family to say, before anything is
+// destroyed, whether Prepare has what it needs on this side.
+type Preparer interface {
+	CanPrepare(c Card, p profile.Profile) error
+}
+
 // Applet is an applet being personalised.
 type Applet interface {
 	// SetPIN sets the person's PIN and resets the try counter.

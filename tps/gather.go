@@ -42,6 +42,9 @@ func (r *run) gather(ctx context.Context) error {
 		return err
 	}
 	r.facts.Ready.CA = r.authoritiesReady(ctx, certs)
+	if f, ok := r.family.(Preparer); ok {
+		r.facts.Ready.Applet = f.CanPrepare(r.card, r.profile)
+	}
 	if r.facts.Contents, err = r.family.Probe(ctx, r.link); err != nil {
 		return within(StatusCannotPerform, StepRead, fmt.Errorf("reading the card's contents: %w", err))
 	}

@@ -48,6 +48,7 @@ type site struct {
 	stores tps.Stores
 	log    *slog.Logger
 	lab    bool
+	noSim  bool
 	boot   int
 }
 
@@ -195,7 +196,7 @@ func (s *site) engine() *tps.Engine {
 	e, err := tps.New(tps.Config{
 		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
 		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}},
-		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint("boot-", s.boot), DefaultProfile: "test", AllowSimulator: true, Lab: s.lab,
+		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint("boot-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
 	})
 	must(s.t, err)
 	return e

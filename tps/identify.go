@@ -98,7 +98,7 @@ func choose(rec gp.Recognition) (securechannel.Protocol, securechannel.Option) {
 // resolve chooses the profile and its family.
 func (r *run) resolve(ctx context.Context) error {
 	p, err := profile.Choose(ctx, r.e.Profiles, profile.Request{
-		Operation: string(r.req.Operation), TokenType: r.req.TokenType, CUID: r.card.CUID,
+		Operation: string(r.req.Operation), TokenType: r.req.TokenType, Required: r.req.Profile, CUID: r.card.CUID,
 	}, r.e.DefaultProfile)
 	if err != nil {
 		return profileError(err)
@@ -119,6 +119,8 @@ func profileError(err error) error {
 	switch {
 	case errors.Is(err, token.ErrUnavailable):
 		return within(StatusDatabase, "resolve-profile", err)
+	case errors.Is(err, profile.ErrUnknown):
+		return within(StatusNoMapping, "resolve-profile", err)
 	case errors.Is(err, profile.ErrDisabled), errors.Is(err, profile.ErrNotServed):
 		return within(StatusDisabledToken, "resolve-profile", err)
 	}

@@ -72,6 +72,9 @@ func (r *run) classify(err error) error {
 	if errors.As(err, &e) && e.Step != "" {
 		out.Step = e.Step
 	}
+	if error(e) == err { // say the step once
+		out.Err = e.Err
+	}
 	return out
 }
 

@@ -71,14 +71,11 @@ var planners = map[Operation]func(Facts) (Plan, error){
 	OpKeyChangeover: planKeyChangeover,
 }
 
-// MakePlan is the planner: pure, every refusal is here.
+// MakePlan is the planner: pure, every refusal is here. The operation is one of
+// the four.
 func MakePlan(f Facts) (Plan, error) {
-	plan, ok := planners[f.Asked.Operation]
-	if !ok {
-		return nil, refuse(StatusCannotPerform, "operation %q does not exist", f.Asked.Operation)
-	}
 	if err := mayServe(f); err != nil {
 		return nil, err
 	}
-	return plan(f)
+	return planners[f.Asked.Operation](f)
 }

@@ -46,6 +46,9 @@ type run struct {
 
 // operate is the operation: what design.md §3 lists, in that order.
 func (r *run) operate(ctx context.Context) error {
+	if _, ok := planners[r.req.Operation]; !ok {
+		return refuse(StatusCannotPerform, "operation %q does not exist", r.req.Operation)
+	}
 	if err := r.steps(ctx,
 		ahead{StepIdentify, r.identify}, ahead{"resolve-profile", r.resolve},
 		ahead{StepAuthenticate, r.authenticate}, ahead{"lock-card", r.acquire}, ahead{StepRead, r.gather},

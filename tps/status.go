@@ -8,7 +8,6 @@ import (
 	"inkan/apdu"
 	"inkan/tks"
 	"inkan/tps/auth"
-	"inkan/tps/ca"
 	"inkan/tps/token"
 )
 
@@ -100,8 +99,6 @@ var causes = []struct {
 	{token.ErrUnavailable, StatusDatabase},
 	{auth.ErrBadCredentials, StatusLogin},
 	{auth.ErrThrottled, StatusLogin},
-	{ca.ErrUnavailable, StatusEnroll},
-	{token.ErrLocked, StatusInternal},
 }
 
 // within says where an error happened; the status is used unless err has one.

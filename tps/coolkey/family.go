@@ -29,7 +29,10 @@ type Family struct {
 	Applets fs.FS
 }
 
-var _ tps.Family = Family{}
+var (
+	_ tps.Family   = Family{}
+	_ tps.Preparer = Family{}
+)
 
 // Name implements tps.Family.
 func (Family) Name() tps.FamilyName { return Name }
@@ -99,6 +102,12 @@ func (Family) Check(_ tps.Contents, p profile.Profile) error {
 		return fmt.Errorf("profile %s may need %d bytes on the card and gives the applet %d ([applet] heap)", p.Name, need, p.Applet.Heap)
 	}
 	return nil
+}
+
+// CanPrepare implements tps.Preparer: the load file is there and fit for the card.
+func (f Family) CanPrepare(c tps.Card, p profile.Profile) error {
+	_, err := f.file(p.Applet.VersionFor(c.Protocol.String()), c)
+	return err
 }
 
 // progressPiece is how many LOAD commands run between two reports of progress.

@@ -1,0 +1,88 @@
+package api
+
+import (
+	"strconv"
+
+	"inkan/tps"
+	"inkan/tps/token"
+	"inkan/tps/wire"
+)
+
+// Operation is the journal of one operation on a card, without the facts that
+// its steps noted.
+type Operation struct {
+	ID        string          `json:"id"`
+	TokenID   string          `json:"TokenID"`
+	Operation string          `json:"Operation"` // format, enroll, pin-reset, key-changeover
+	Type      string          `json:"Type"`      // profile
+	UserID    string          `json:"UserID"`
+	IP        string          `json:"IP,omitempty"`
+	Started   Millis          `json:"Started"`
+	Ended     Millis          `json:"Ended,omitempty"`  // 0: unfinished
+	Result    string          `json:"Result,omitempty"` // done, failed, rolled-back; empty while unfinished
+	Message   string          `json:"Message,omitempty"`
+	Steps     []OperationStep `json:"Steps"`
+	// Card says what an unfinished operation means for the card, Next what to do.
+	Card string `json:"Card,omitempty"`
+	Next string `json:"Next,omitempty"`
+}
+
+// OperationStep is a step that changed something, or was about to.
+type OperationStep struct {
+	Name      string `json:"Name"`
+	Time      Millis `json:"Time"`
+	Confirmed bool   `json:"Confirmed"` // it is known to have happened
+}
+
+func describeOperation(j token.Journal) (Operation, error) {
+	out := Operation{
+		ID: j.ID, TokenID: j.CUID.String(), Operation: j.Operation, Type: string(j.Profile), UserID: string(j.UserID), IP: j.Client,
+		Started: millis(j.Started), Ended: millis(j.Ended), Result: j.Result, Message: j.Error, Steps: []OperationStep{},
+	}
+	for _, e := range j.Entries {
+		out.Steps = append(out.Steps, OperationStep{Name: e.Step, Time: millis(e.At), Confirmed: e.Confirmed})
+	}
+	if j.Ended.IsZero() {
+		out.Card, out.Next = verdict(j)
+	}
+	return out, nil
+}
+
+// verdict says whether the card of an unfinished operation is safe. The steps that
+// settle records come last: once one of them began, the card is done.
+func verdict(j token.Journal) (card, next string) {
+	again := "insert the card and start " + j.Operation + " again to finish it; another operation rolls it back first"
+	if len(j.Entries) == 0 {
+		return wire.CardUnchanged.String(), again
+	}
+	switch tps.StepName(j.Entries[len(j.Entries)-1].Step) {
+	case tps.StepRecord, tps.StepRevoke:
+		return wire.CardUsable.String(), "nothing: only records are missing, and the node writes them by itself"
+	}
+	return wire.CardResumable.String(), again
+}
+
+func (a *api) listOperations(c *call) (reply, error) {
+	p, err := c.page()
+	if err != nil {
+		return reply{}, err
+	}
+	t, err := a.token(c)
+	if err != nil {
+		return reply{}, err
+	}
+	s := source[token.Journal]{
+		read: func(after string, limit int) ([]token.Journal, error) {
+			return a.Journals.Journals(c.ctx, token.Filter{CUID: &t.CUID, After: after, Limit: limit})
+		},
+		id: func(j token.Journal) string { return j.ID },
+	}
+	if v := c.FormValue("open"); v != "" {
+		open, err := strconv.ParseBool(v)
+		if err != nil {
+			return reply{}, badRequest("open is true or false, not %q", v)
+		}
+		s.keep = func(j token.Journal) bool { return j.Ended.IsZero() == open }
+	}
+	return convert(p, s, describeOperation)
+}

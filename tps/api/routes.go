@@ -1,0 +1,57 @@
+package api
+
+import (
+	"slices"
+	"strings"
+
+	"inkan/tps/auth"
+)
+
+// route is one thing that can be asked for, and who may ask.
+type route struct {
+	pattern string      // method and path below Base
+	allow   []auth.Role // whoever has one of them
+	event   string      // audit event of a change; "" where nothing changes or the room behind audits itself
+	query   []string    // parameters that are understood; another one is an error
+	serve   func(*api, *call) (reply, error)
+}
+
+// reads reports whether the route changes nothing.
+func (r route) reads() bool { return strings.HasPrefix(r.pattern, "GET ") }
+
+var (
+	everybody = []auth.Role{auth.Admin, auth.Agent, auth.Operator}
+	keepers   = []auth.Role{auth.Admin, auth.Agent}
+	agents    = []auth.Role{auth.Agent}
+	admins    = []auth.Role{auth.Admin}
+
+	paging = []string{"start", "size", "pageSize", "after"}
+)
+
+func with(params ...string) []string { return slices.Concat(paging, params) }
+
+// routes is the whole interface: tps-rest-api.md §3 and §11 (8). What has no
+// line here does not exist; what a line does not allow is forbidden.
+var routes = []route{
+	{"GET /tokens", everybody, "", with("filter", "tokenID", "userID", "type", "status"), (*api).listTokens},
+	{"GET /tokens/{id}", everybody, "", nil, (*api).showToken},
+	{"GET /tokens/{id}/operations", everybody, "", with("open"), (*api).listOperations},
+	{"GET /tokens/{id}/keying", keepers, "", nil, (*api).showKeying},
+	{"GET /certs", everybody, "", with("filter", "tokenID", "userID", "serial", "status"), (*api).listCertificates},
+	{"GET /certs/{id}", everybody, "", nil, (*api).showCertificate},
+	{"POST /certs/{id}/state", agents, "", nil, (*api).changeCertificate}, // audited by tps.Engine
+	{"GET /activities", everybody, "", with("filter", "tokenID", "userID"), (*api).listActivities},
+	{"GET /activities/{id}", everybody, "", nil, (*api).showActivity},
+	{"POST /releases", agents, "CONFIG_TOKEN_RECORD", nil, (*api).release},
+	{"GET /admin/users", admins, "", []string{"start", "size", "pageSize", "filter"}, (*api).listUsers},
+	{"POST /admin/users", admins, "CONFIG_ROLE", nil, (*api).addUser},
+	{"GET /admin/users/{id}", admins, "", nil, (*api).showUser},
+	{"PATCH /admin/users/{id}", admins, "CONFIG_ROLE", nil, (*api).modifyUser},
+	{"DELETE /admin/users/{id}", admins, "CONFIG_ROLE", nil, (*api).deleteUser},
+	{"GET /keysets", keepers, "", nil, (*api).listKeySets},
+	{"POST /keysets", admins, "CONFIG_KEY_SET", nil, (*api).createKeySet},
+	{"POST /keysets/{name}/{version}/test", admins, "CONFIG_KEY_SET", nil, (*api).testKeySet},
+	{"POST /keysets/{name}/{version}/retire", admins, "CONFIG_KEY_SET", nil, (*api).retireKeySet},
+	{"GET /key-backup", admins, "", nil, (*api).showBackup},
+	{"POST /key-backup", admins, "KEY_BACKUP", nil, (*api).writeBackup},
+}
