@@ -226,7 +226,7 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
 	defer person.done()
 	res, err := wire.Run(c.Context, cl, wire.Begin{
-		Operation: op, TokenType: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"),
+		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"),
 	}, card, person)
 	person.done()
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs}

@@ -84,7 +84,7 @@ const demoProfile token.ProfileName = "demoKey"
 
 func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	fmt.Fprintf(d.out, "Inkan %s: the life of a smart card\n", version())
-	if err := d.step("preparing a data folder: master key, certificate authority, a person", d.prepare(ctx)); err != nil {
+	if err := d.step(ctx, "preparing a data folder: master key, certificate authority, a person", d.prepare); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.node.Close()) }()
@@ -126,22 +126,26 @@ func (d *demo) story(ctx context.Context) error {
 		{"putting it in again and finishing", d.resume},
 		{"looking at the records", d.records},
 	} {
-		if err := d.step(s.title, s.do(ctx)); err != nil {
+		if err := d.step(ctx, s.title, s.do); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// step closes a chapter with its time; the chapter's own lines stand above it.
-func (d *demo) step(title string, err error) error {
+// step tells a chapter: its title with the time so far, its own lines, and how
+// long it took.
+func (d *demo) step(ctx context.Context, title string, do func(context.Context) error) error {
 	d.chapter++
-	mark := "done"
+	began := time.Now()
+	fmt.Fprintf(d.out, "\n[%5.1f s] %d. %s\n", began.Sub(d.began).Seconds(), d.chapter, title)
+	err := do(ctx)
 	if err != nil {
-		mark = "FAILED"
+		d.say("FAILED: %v", err)
+		return reported{fmt.Errorf("%s: %w", title, err)}
 	}
-	fmt.Fprintf(d.out, "[%5.1f s] %d. %s: %s\n", time.Since(d.began).Seconds(), d.chapter, title, mark)
-	return err
+	d.say("done in %.1f s", time.Since(began).Seconds())
+	return nil
 }
 
 func (d *demo) say(format string, a ...any) { fmt.Fprintf(d.out, "            "+format+"\n", a...) }
@@ -202,7 +206,7 @@ func (d *demo) makeCard(ctx context.Context) error {
 // operation runs one with the server, as inkan card does.
 func (d *demo) operation(op wire.Operation) func(context.Context) error {
 	return func(ctx context.Context) error {
-		res, err := wire.Run(ctx, d.client, wire.Begin{Operation: op, TokenType: string(demoProfile)}, d.card, &demoPerson{demo: d})
+		res, err := wire.Run(ctx, d.client, wire.Begin{Operation: op, TokenType: string(demoProfile), Profile: string(demoProfile)}, d.card, &demoPerson{demo: d})
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/tps"
+	"inkan/tps/token"
 	"inkan/tps/wire"
 )
 
@@ -23,7 +24,8 @@ func (n *Node) operate(ctx context.Context, s *wire.Session) int {
 	}
 	req := tps.Request{
 		Operation: op, Locale: b.Extensions.Get(wire.ExtLocale),
-		Resume: b.Extensions.IsTrue(wire.ExtResume), Client: s.RemoteAddr(),
+		Profile: token.ProfileName(b.Extensions.Get(wire.ExtProfile)),
+		Resume:  b.Extensions.IsTrue(wire.ExtResume), Client: s.RemoteAddr(),
 	}
 	if t := b.Extensions.Get(wire.ExtTokenType); t != "(null)" { // what ESC sends when it has none
 		req.TokenType = t

@@ -18,6 +18,9 @@ const (
 	ExtExtendedLogin = "extendedLoginRequest"
 	ExtResume        = "resume"
 	ExtPDUBatch      = "pduBatch"
+	// ExtProfile names the one profile that will do. tokenType is a wish that a
+	// server may pass over; this is none.
+	ExtProfile = "profile"
 )
 
 // Extension is one name=value of BEGIN_OP.

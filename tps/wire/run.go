@@ -26,6 +26,7 @@ type Prompter interface {
 type Begin struct {
 	Operation     Operation
 	TokenType     string   // profile wished for; "" = the server's choice
+	Profile       string   // the one profile that will do; "" = any
 	KeySet        string   // hint for the server's choice; usually ""
 	ATR           apdu.ATR // nil = asked of the card, if it has a method ATR
 	Locale        string   // of the login's texts, "" = en
@@ -85,7 +86,7 @@ func (b Begin) message(card apdu.Card) BeginOp {
 	}
 	m := BeginOp{Operation: b.Operation}
 	for _, x := range []Extension{
-		{ExtTokenType, b.TokenType}, {ExtKeySet, b.KeySet}, {ExtClientVersion, b.ClientVersion},
+		{ExtTokenType, b.TokenType}, {ExtProfile, b.Profile}, {ExtKeySet, b.KeySet}, {ExtClientVersion, b.ClientVersion},
 		{ExtTokenATR, b.ATR.String()}, {ExtLocale, b.Locale}, {ExtStatusUpdate, "true"}, {ExtExtendedLogin, "true"},
 	} {
 		if x.Value != "" { // an empty value kills a Dogtag session (§6)
