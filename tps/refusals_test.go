@@ -369,3 +369,18 @@ func TestOneKeying(t *testing.T) {
 func serialOf(c apdu.CUID) uint64 {
 	return uint64(c[4])<<40 | uint64(c[5])<<32 | uint64(c[6])<<24 | uint64(c[7])<<16 | uint64(c[8])<<8 | uint64(c[9])
 }
+
+// TestAuditFull: a step whose record cannot be written is not taken.
+func TestAuditFull(t *testing.T) {
+	t.Parallel()
+	for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover} {
+		s := newSite(t)
+		card := newCard(t, "gp-scp03")
+		_, err := s.run(tps.OpEnroll, card)
+		must(t, err)
+		s.audit = fullAudit{}
+		_, err = s.run(op, card)
+		wantStatus(t, err, tps.StatusInternal) // the login is the first that has to be recorded
+		unharmed(t, s, card, onlyToken(t, s))
+	}
+}

@@ -110,6 +110,7 @@ func decrypt(ctx context.Context, d apdu.Doer, a coolkey.Access, k coolkey.Key) 
 		return fmt.Errorf("decrypting with a %T: %w", k.Public, errors.ErrUnsupported)
 	}
 	message := secret.Random(32).Bytes()
+	//lint:ignore SA1019 what mail programs send to a card
 	sealed, err := rsa.EncryptPKCS1v15(rand.Reader, pub, message)
 	if err != nil {
 		return fmt.Errorf("encrypting for the card: %w", err)
