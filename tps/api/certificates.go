@@ -51,7 +51,7 @@ func (a *api) listCertificates(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if s := c.FormValue("serial"); s != "" {
+	if s := c.param("serial"); s != "" {
 		serial, err := ca.ParseSerial(strings.TrimPrefix(strings.ToLower(s), "0x"))
 		if err != nil {
 			return reply{}, badRequest("%q is not a serial number in hexadecimal", s)
@@ -65,7 +65,7 @@ func (a *api) listCertificates(c *call) (reply, error) {
 		},
 		id: func(r token.Certificate) string { return r.ID },
 	}
-	if state := c.FormValue("status"); state != "" {
+	if state := c.param("status"); state != "" {
 		s.keep = func(r token.Certificate) bool { return string(r.State) == strings.ToLower(state) }
 	}
 	return convert(p, s, describeCertificate)

@@ -77,7 +77,7 @@ func (a *api) listOperations(c *call) (reply, error) {
 		},
 		id: func(j token.Journal) string { return j.ID },
 	}
-	if v := c.FormValue("open"); v != "" {
+	if v := c.param("open"); v != "" {
 		open, err := strconv.ParseBool(v)
 		if err != nil {
 			return reply{}, badRequest("open is true or false, not %q", v)

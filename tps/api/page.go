@@ -30,12 +30,15 @@ type page struct {
 	after       string
 }
 
+// param is a parameter of the address; "" if it is not there.
+func (c *call) param(name string) string { return c.URL.Query().Get(name) }
+
 // page reads start, size (or pageSize) and after.
 func (c *call) page() (page, error) {
-	p := page{size: defaultSize, after: c.FormValue("after")}
-	size := c.FormValue("size")
+	p := page{size: defaultSize, after: c.param("after")}
+	size := c.param("size")
 	if size == "" {
-		size = c.FormValue("pageSize")
+		size = c.param("pageSize")
 	}
 	var err error
 	if size != "" {
@@ -43,7 +46,7 @@ func (c *call) page() (page, error) {
 			return p, badRequest("size %q is not a number from 1 to %d", size, MaxSize)
 		}
 	}
-	if s := c.FormValue("start"); s != "" {
+	if s := c.param("start"); s != "" {
 		if p.start, err = strconv.Atoi(s); err != nil || p.start < 0 {
 			return p, badRequest("start %q is not a number", s)
 		}

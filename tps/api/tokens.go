@@ -58,7 +58,7 @@ func statusOf(s token.State) Status {
 var oldStates = map[string]token.State{"UNINITIALIZED": token.Formatted, "TEMP_LOST": token.Suspended}
 
 func (c *call) state() (token.State, error) {
-	s := strings.ToUpper(c.FormValue("status"))
+	s := strings.ToUpper(c.param("status"))
 	if s == "" {
 		return "", nil
 	}
@@ -74,8 +74,8 @@ func (c *call) state() (token.State, error) {
 
 // filter reads the parameters that the lists share.
 func (c *call) filter() (token.Filter, error) {
-	f := token.Filter{Text: c.FormValue("filter"), UserID: token.UserID(c.FormValue("userID"))}
-	id := c.FormValue("tokenID")
+	f := token.Filter{Text: c.param("filter"), UserID: token.UserID(c.param("userID"))}
+	id := c.param("tokenID")
 	if id == "" {
 		return f, nil
 	}
@@ -111,7 +111,7 @@ func (a *api) listTokens(c *call) (reply, error) {
 		},
 		id: func(t token.Token) string { return t.CUID.String() },
 	}
-	if kind := c.FormValue("type"); kind != "" {
+	if kind := c.param("type"); kind != "" {
 		s.keep = func(t token.Token) bool { return string(t.Profile) == kind }
 	}
 	return convert(p, s, func(t token.Token) (Token, error) { return a.describeToken(c, t) })

@@ -51,7 +51,7 @@ func (a *api) listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if text := strings.ToLower(c.FormValue("filter")); text != "" {
+	if text := strings.ToLower(c.param("filter")); text != "" {
 		all = slices.DeleteFunc(all, func(u auth.User) bool {
 			return !strings.Contains(strings.ToLower(string(u.ID)+"\n"+u.Name), text)
 		})

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"inkan/apdu/secret"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/softkey"
+	"inkan/tps/api"
+)
+
+// minPassphrase is the shortest passphrase of a copy of the key file, in bytes:
+// whoever finds the copy tries at leisure.
+const minPassphrase = 12
+
+// Kinds of key stores in api.Backup.
+const (
+	kindFile = "file"
+	kindHSM  = "hsm"
+)
+
+// BackupKeys writes an encrypted copy of the key file of a folder that no node
+// has open, and checks it by restoring a key. See [Node.WriteBackup].
+func BackupKeys(ctx context.Context, folder, to string, o Options, passphrase secret.Secret) (api.Backup, error) {
+	n, err := Open(ctx, folder, o)
+	if err != nil {
+		return api.Backup{}, err
+	}
+	b, err := n.WriteBackup(ctx, to, passphrase)
+	return b, errors.Join(err, n.Close())
+}
+
+// Backup implements api.Backups: the labels of the keys that a backup has to hold.
+func (n *Node) Backup(ctx context.Context) (api.Backup, error) {
+	masters, err := n.vault.Masters(ctx)
+	if err != nil {
+		return api.Backup{}, fmt.Errorf("listing the keys: %w", err)
+	}
+	b := api.Backup{Kind: kindFile}
+	if n.Config.HSM.URI != "" {
+		b.Kind, b.Token = kindHSM, n.Config.HSM.URI
+	}
+	for _, m := range masters {
+		b.Keys = append(b.Keys, m.Label())
+	}
+	b.Keys = append(b.Keys, string(hsm.CALabel("inkan", 1)))
+	return b, nil
+}
+
+// WriteBackup implements api.Backups: it writes an encrypted copy of the key file
+// to path under a passphrase of its own, which the caller keeps, and restores one
+// key of it. A copy that does not pass is removed. An HSM is refused: only its
+// vendor's tools copy it.
+func (n *Node) WriteBackup(ctx context.Context, path string, passphrase secret.Secret) (api.Backup, error) {
+	b, err := n.Backup(ctx)
+	if err != nil {
+		return b, err
+	}
+	keys, ok := n.vault.(*softkey.Store)
+	if !ok {
+		return b, &api.Error{Status: http.StatusConflict, Message: "the keys are in an HSM: its vendor's tools make the backup"}
+	}
+	if passphrase.Len() < minPassphrase {
+		return b, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("the passphrase of a copy needs %d bytes at least", minPassphrase)}
+	}
+	if err := n.outside(path); err != nil {
+		return b, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	if err := keys.Backup(path, passphrase); err != nil {
+		return b, &api.Error{Status: http.StatusConflict, Message: err.Error()}
+	}
+	checked, err := keys.CheckBackup(path, passphrase)
+	if err != nil {
+		return b, errors.Join(err, os.Remove(path))
+	}
+	b.Path, b.Checked = path, checked.Label
+	return b, nil
+}
+
+// outside refuses a place in the data folder: what burns with the original is no
+// backup.
+func (n *Node) outside(path string) error {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	folder, err := filepath.Abs(n.Folder)
+	if err != nil {
+		return err
+	}
+	if folder, err = filepath.EvalSymlinks(folder); err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(folder, dir)
+	if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return fmt.Errorf("%s is in the data folder: choose a place on another disk or medium", path)
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"inkan/apdu/gp"
+	"inkan/tks"
+	"inkan/tks/hsm"
+	"inkan/tks/local"
+	"inkan/tps/api"
+	"inkan/tps/token"
+)
+
+// keySets is the key service as tps/api sees it: tps knows neither tks/local nor
+// tks/hsm.
+type keySets struct{ s *local.Service }
+
+var _ api.KeySets = keySets{}
+
+// CreateKeySet implements api.KeySets.
+func (k keySets) CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType string) (api.KeySet, error) {
+	t, err := hsm.ParseKeyType(keyType)
+	if err != nil {
+		return api.KeySet{}, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	info, err := k.s.CreateKeySet(ctx, name, v, t)
+	if err != nil {
+		return api.KeySet{}, keyError(err)
+	}
+	return keySetOf(info), nil
+}
+
+// KeySets implements api.KeySets.
+func (k keySets) KeySets(ctx context.Context) ([]api.KeySet, error) {
+	infos, err := k.s.KeySets(ctx)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	out := make([]api.KeySet, len(infos))
+	for i, info := range infos {
+		out[i] = keySetOf(info)
+	}
+	return out, nil
+}
+
+// TestKeySet implements api.KeySets.
+func (k keySets) TestKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion) error {
+	return keyError(k.s.TestKeySet(ctx, name, v))
+}
+
+// Retire implements api.KeySets.
+func (k keySets) Retire(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, by string) error {
+	return keyError(k.s.Retire(ctx, name, v, by))
+}
+
+func keySetOf(i local.KeySetInfo) api.KeySet {
+	out := api.KeySet{
+		ID: string(i.Name) + "/" + i.Version.String(), Name: string(i.Name), Version: i.Version.String(), Slot: i.Slot, Type: i.Type.String(),
+		KDF: i.KDF, KCV: i.KCV, Level: i.Level, Origin: string(i.Origin), Retired: i.Retired,
+	}
+	if !i.Created.IsZero() {
+		out.Created = api.Millis(i.Created.UnixMilli())
+	}
+	return out
+}
+
+// keyError turns errors of the HSM into ones that tps/api knows.
+func keyError(err error) error {
+	var missing *hsm.MechanismError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, hsm.ErrExists):
+		return fmt.Errorf("%w: %w", err, token.ErrConflict)
+	case errors.Is(err, local.ErrNotGranted):
+		return fmt.Errorf("%w: %w", err, token.ErrNotFound)
+	case errors.As(err, &missing):
+		return &api.Error{Status: http.StatusNotImplemented, Message: err.Error()}
+	}
+	return err
+}
+
+// keyings is the ledger of the key service as tps/api sees it.
+type keyings struct{ s *local.Service }
+
+var _ api.Keyings = keyings{}
+
+// Keying implements api.Keyings.
+func (k keyings) Keying(ctx context.Context, kdd gp.KDD) (api.Keying, bool, error) {
+	e, ok, err := k.s.Keying(ctx, kdd)
+	if err != nil || !ok {
+		return api.Keying{}, false, err
+	}
+	return api.Keying{
+		KDD: e.KDD.String(), TokenID: e.CUID.String(), FromKeySet: string(e.From.KeySet), FromVersion: e.From.Version.String(),
+		KeySet: string(e.To.KeySet), Version: e.To.Version.String(), Time: api.Millis(e.Time.UnixMilli()), Completed: e.Completed,
+	}, true, nil
+}
+
+// Release implements api.Keyings.
+func (k keyings) Release(ctx context.Context, kdd gp.KDD, by string) error {
+	return keyError(k.s.Release(ctx, kdd, by))
+}
