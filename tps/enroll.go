@@ -32,6 +32,9 @@ func planEnroll(f Facts) (Plan, error) {
 	}
 	h := historyOf(f.Open)
 	prepare := needsPrepare(f, h)
+	if err := mayOverwrite(f, prepare); err != nil {
+		return nil, err
+	}
 	if prepare {
 		if err := mayPrepare(f); err != nil {
 			return nil, err
@@ -80,6 +83,20 @@ func mayEnroll(f Facts) error {
 		return within(StatusEnroll, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
 	}
 	return within(StatusEnroll, "", f.Family.Check(f.Contents, f.Profile))
+}
+
+// mayOverwrite refuses to replace a key that the profile wants kept. A resumed
+// enrollment replaces its own.
+func mayOverwrite(f Facts, prepare bool) error {
+	if prepare || f.Open != nil {
+		return nil
+	}
+	for _, k := range f.Profile.Key {
+		if !k.Overwrite && slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() }) {
+			return refuse(StatusEnroll, "the card has a %s key already, and profile %s does not overwrite it", k.Type, f.Profile.Name)
+		}
+	}
+	return nil
 }
 
 // mayBecomeActive checks state and policy.

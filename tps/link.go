@@ -151,8 +151,12 @@ func (r *run) channelRequest(ctx context.Context, v gp.KeyVersion) (securechanne
 	if err != nil {
 		return securechannel.Request{}, fmt.Errorf("drawing the host challenge: %w", err)
 	}
+	var d securechannel.Dialect
+	if r.profile.Compat.EmptyField {
+		d = securechannel.EmptyField
+	}
 	return securechannel.Request{
-		KeyVersion: v, HostChallenge: c, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
+		KeyVersion: v, HostChallenge: c, Dialect: d, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
 	}, nil
 }
 

@@ -384,3 +384,71 @@ func TestAuditFull(t *testing.T) {
 		unharmed(t, s, card, onlyToken(t, s))
 	}
 }
+
+// refusing answers one instruction with a status of its own.
+type refusing struct {
+	apdu.Card
+	ins byte
+	sw  apdu.StatusWord
+}
+
+func (c *refusing) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
+	if len(cmd) > 1 && cmd[1] == c.ins {
+		return apdu.Response{SW: c.sw}.Encode(), nil
+	}
+	return c.Card.Transmit(ctx, cmd)
+}
+
+// TestCardRefusesKeys: a card that takes no new keys keeps its old ones and stays
+// usable, also for another operation at once.
+func TestCardRefusesKeys(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	card := newCard(t, "gp-scp03")
+	_, err := s.run(tps.OpEnroll, card)
+	must(t, err)
+	_, err = s.run(tps.OpKeyChangeover, &refusing{Card: card, ins: 0xD8, sw: apdu.SWNoMemory})
+	wantStatus(t, err, tps.StatusKeyChangeover)
+	unharmed(t, s, card, onlyToken(t, s))
+	_, err = s.run(tps.OpPINReset, card)
+	must(t, err)
+	rec, err := s.db.Token(t.Context(), onlyToken(t, s))
+	must(t, err)
+	if rec.KeySet != tks.Factory {
+		t.Errorf("recorded key set %s", rec.KeySet)
+	}
+}
+
+// TestCardKeepsOldKeys: a card that does not delete its old key version keeps both.
+func TestCardKeepsOldKeys(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	card := newCard(t, "gp-scp03")
+	_, err := s.run(tps.OpEnroll, card)
+	must(t, err)
+	_, err = s.run(tps.OpKeyChangeover, card)
+	must(t, err)
+	s.put(ecProfile("test", map[string]string{`set = "site"`: `set = "wide"`, "\nversion = 2\n": "\nversion = 3\n"}))
+	_, err = s.run(tps.OpKeyChangeover, &refusing{Card: card, ins: 0xE4, sw: apdu.SWConditionsOfUse})
+	must(t, err)
+	rec, err := s.db.Token(t.Context(), onlyToken(t, s))
+	must(t, err)
+	if rec.KeySet != "wide" || rec.KeyInfo[0] != 3 {
+		t.Errorf("record %+v", rec)
+	}
+	_, err = s.run(tps.OpEnroll, card)
+	must(t, err)
+}
+
+// TestOverwrite: a profile that keeps keys refuses to replace them.
+func TestOverwrite(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	card := newCard(t, "gp-scp03")
+	_, err := s.run(tps.OpEnroll, card)
+	must(t, err)
+	s.put(ecProfile("test", map[string]string{"cert = 1\n": "cert = 1\noverwrite = false\n"}))
+	_, err = s.run(tps.OpEnroll, card)
+	wantStatus(t, err, tps.StatusEnroll)
+	unharmed(t, s, card, onlyToken(t, s))
+}

@@ -1,6 +1,7 @@
 package tps
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -293,14 +294,22 @@ func (r *run) certOf(ctx context.Context, keyType string) (token.Certificate, er
 	return token.Certificate{}, errors.New("no " + keyType + " certificate was issued")
 }
 
+// variables are what patterns of labels may name (§4.4). A person without a name
+// is called by the user id.
 func (r *run) variables() map[string]string {
+	p := r.person
 	v := map[string]string{
-		"userid": string(r.person.ID), "cuid": r.card.CUID.String(), "pretty_cuid": r.card.CUID.Pretty(),
+		"userid": string(p.ID), "cuid": r.card.CUID.String(), "pretty_cuid": r.card.CUID.Pretty(),
 		"msn": r.card.MSN, "profileId": string(r.profile.Name),
-		"auth.cn": r.person.Name, "auth.mail": r.person.Mail, "auth.upn": r.person.UPN,
+		"auth.cn": cmp.Or(p.Name, string(p.ID)),
 	}
-	for k, a := range r.person.Attributes {
-		v["auth."+k] = a
+	for name, value := range map[string]string{"auth.mail": p.Mail, "auth.upn": p.UPN} {
+		if value != "" {
+			v[name] = value
+		}
+	}
+	for name, value := range p.Attributes {
+		v["auth."+name] = value
 	}
 	return v
 }
