@@ -37,7 +37,8 @@ func Main(args []string, in io.Reader, out, err io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	p := &program{in: in, out: out, err: err}
-	if e := p.app().RunContext(ctx, args); e != nil {
+	app := p.app()
+	if e := app.RunContext(ctx, interspersed(app, args)); e != nil {
 		return p.fail(e)
 	}
 	return exitDone
