@@ -245,15 +245,10 @@ func (p *program) newSecret(ctx context.Context, file, what string) (secret.Secr
 
 // config is the configuration that the answers make.
 func (a initAnswers) config() (config.Config, error) {
-	c := config.Config{
+	return config.Config{
 		Node:   config.Node{Name: a.Node},
 		Listen: config.Listen{Address: a.Address, Names: a.Names},
 		HSM:    config.HSM{URI: a.HSM},
 		CA:     config.CA{Organization: a.Organization, Country: a.Country},
-	}
-	b, err := c.Encode()
-	if err != nil {
-		return c, err
-	}
-	return config.Decode(b) // with defaults, checked
+	}.Complete()
 }

@@ -150,9 +150,14 @@ func Decode(b []byte) (Config, error) {
 	for _, k := range md.Undecoded() {
 		errs = append(errs, fmt.Errorf("unknown key %s", k))
 	}
+	c, err = c.Complete()
+	return c, errors.Join(append(errs, err)...)
+}
+
+// Complete fills in the defaults and checks the whole, as for a document.
+func (c Config) Complete() (Config, error) {
 	c.defaults()
-	errs = append(errs, c.Check())
-	return c, errors.Join(errs...)
+	return c, c.Check()
 }
 
 // Encode writes the document.

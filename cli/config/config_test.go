@@ -33,6 +33,21 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestComplete makes a configuration in code, as init does from answers.
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	c, err := config.Config{Listen: config.Listen{Address: "127.0.0.1:9443", Names: []string{"desk.example"}}}.Complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen.URL != "https://desk.example:9443" || time.Duration(c.HSM.OpTimeout) != 10*time.Second {
+		t.Errorf("completed %+v", c)
+	}
+	if _, err := (config.Config{Listen: config.Listen{Address: "9443"}}).Complete(); err == nil {
+		t.Error("an address without port is taken")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for doc, want := range map[string]string{
