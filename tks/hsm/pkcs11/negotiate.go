@@ -1,0 +1,206 @@
+//go:build cgo && !windows
+
+package pkcs11
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"inkan/tks/hsm"
+	"inkan/tks/kdf"
+)
+
+// operation is something that the key service needs of a token.
+type operation string
+
+const (
+	opImport  operation = "hold an %v session key of known value"
+	opEncrypt operation = "encrypt with %v"
+	opCMAC    operation = "compute AES-CMAC"
+	opDerive  operation = "derive %v card keys"
+	opWrap    operation = "wrap a %v card key for PUT KEY"
+)
+
+func (o operation) with(c kdf.Cipher) operation { return operation(fmt.Sprintf(string(o), c)) }
+
+// way is how a token does an operation. Zero: not at all.
+type way uint8
+
+const (
+	inside way = iota + 1 // keys stay objects
+	byCBC                 // CMAC out of CBC; keys stay objects
+	memory                // the value of a card key passes through memory
+)
+
+// strategies are the ways in force for one connection, and what was tried.
+type strategies struct {
+	ways  map[operation]way
+	tried map[operation][]hsm.Candidate
+}
+
+// option is one way to do an operation, and its trial with published keys.
+type option struct {
+	way  way
+	mech uint
+	try  func() error
+}
+
+var errWrong = errors.New("gives a wrong answer")
+
+// Known answers of hsm.md §21 with K = 40…4F and D.
+var (
+	katKey  = []byte("@ABCDEFGHIJKLMNO")
+	katData = []byte{0x0A, 0x0B, 0x47, 0x47, 0x46, 0x47, 0x00, 0xF0, 0x01, 0x0A, 0x0B, 0x47, 0x47, 0xF0, 0x0F, 0x01}
+)
+
+// negotiate tries every operation with published keys: what a token lists says
+// little (hsm.md §7). All objects end with the session.
+func negotiate(r raw) (strategies, error) {
+	s := strategies{ways: map[operation]way{}, tried: map[operation][]hsm.Candidate{}}
+	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES} {
+		t, err := hsm.KeyTypeOf(c, len(katKey))
+		if err != nil {
+			return s, err
+		}
+		k, err := r.create(t, katKey, wrapable)
+		if err != nil {
+			s.tried[opImport.with(c)] = append(s.tried[opImport.with(c)], hsm.Candidate{Name: "C_CreateObject of " + ckkName(t), Number: ckk(t), Reason: rv(err)})
+			continue
+		}
+		s.ways[opImport.with(c)] = inside
+		s.negotiateCipher(r, t, k)
+		if err := r.c.DestroyObject(r.h, k); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func ckkName(t hsm.KeyType) string {
+	if t.Cipher() == kdf.DES {
+		return "CKK_DES2"
+	}
+	return "CKK_AES"
+}
+
+func (s strategies) negotiateCipher(r raw, t hsm.KeyType, k p11.ObjectHandle) {
+	c := t.Cipher()
+	m, _ := cbc(c)
+	s.choose(opEncrypt.with(c), option{inside, m, func() error {
+		got, err := r.encrypt(c, k, katData)
+		return same(got, err, kdf.Derivation{Method: kdf.CBC, Input: katData, Cipher: kdf.AES, Length: 16}, c)
+	}})
+	s.choose(opWrap.with(c), option{inside, wrapMech(c), func() error { return tryWrap(r, t, k) }},
+		option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
+	if c == kdf.AES {
+		s.choose(opCMAC, option{inside, p11.CKM_AES_CMAC, func() error {
+			got, err := r.sign(p11.CKM_AES_CMAC, nil, k, katData)
+			return same(got, err, kdf.Derivation{Method: kdf.CMAC, Input: katData, Cipher: kdf.AES, Length: 16}, c)
+		}}, option{byCBC, p11.CKM_AES_CBC, func() error {
+			got, err := r.cmacByCBC(k, katData)
+			return same(got, err, kdf.Derivation{Method: kdf.CMAC, Input: katData, Cipher: kdf.AES, Length: 16}, c)
+		}})
+	}
+	s.choose(opDerive.with(c), option{inside, ecbData(c), func() error { return tryDerive(r, t, k) }},
+		option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
+}
+
+// choose takes the first option that works and keeps what became of the others.
+func (s strategies) choose(o operation, options ...option) {
+	for _, op := range options {
+		err := op.try()
+		s.tried[o] = append(s.tried[o], candidate(op.mech, err))
+		if err == nil {
+			s.ways[o] = op.way
+			return
+		}
+	}
+}
+
+func (s strategies) need(o operation) error {
+	if s.ways[o] == 0 {
+		return errors.New("does not work either")
+	}
+	return nil
+}
+
+func wrapMech(c kdf.Cipher) uint {
+	if c == kdf.DES {
+		return p11.CKM_DES3_ECB
+	}
+	return p11.CKM_AES_CBC
+}
+
+// same compares with what memory makes of the known key.
+func same(got []byte, err error, d kdf.Derivation, c kdf.Cipher) error {
+	if err != nil {
+		return err
+	}
+	want, err := d.Apply(c, katKey)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errWrong
+	}
+	return nil
+}
+
+// tryWrap wraps K under itself: K encrypted under K in the mode of PUT KEY.
+func tryWrap(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
+	got, err := r.wrap(t.Cipher(), k, k)
+	method := kdf.ECB
+	if t.Cipher() == kdf.AES {
+		method = kdf.CBC
+	}
+	return same(got, err, kdf.Derivation{Method: method, Input: katKey, Cipher: kdf.AES, Length: 16}, t.Cipher())
+}
+
+// tryDerive derives a readable key and readable bytes.
+func tryDerive(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
+	o, err := r.deriveData(ecbData(t.Cipher()), nil, katData, k, derived(t, readable))
+	if err != nil {
+		return err
+	}
+	got, err := r.value(o)
+	if err := same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: t.Cipher(), Length: 16}, t.Cipher()); err != nil {
+		return err
+	}
+	if err := r.c.DestroyObject(r.h, o); err != nil {
+		return err
+	}
+	got, err = r.bytes(t.Cipher(), k, katData)
+	return same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: kdf.AES, Length: 16}, t.Cipher())
+}
+
+// level is the protection of card keys under a master key of cipher c that the
+// token uses in way derive.
+func (s strategies) level(c kdf.Cipher, derive way) hsm.Level {
+	switch {
+	case derive != inside:
+		return hsm.LevelC
+	case s.ways[opWrap.with(c)] != inside:
+		return hsm.LevelB
+	}
+	return hsm.LevelA
+}
+
+// report says in words what is in force.
+func (s strategies) report() map[string]string {
+	out := map[string]string{}
+	for o, tried := range s.tried {
+		last := tried[len(tried)-1]
+		switch s.ways[o] {
+		case 0:
+			out[string(o)] = (&hsm.MechanismError{Token: "it", Operation: string(o), Candidates: tried}).Error()
+		case memory:
+			out[string(o)] = last.Name + ", in memory: " + tried[0].Name + " " + tried[0].Reason
+		default:
+			out[string(o)] = last.Name
+		}
+	}
+	return out
+}

@@ -1,0 +1,28 @@
+//go:build !cgo || windows
+
+package pkcs11
+
+import (
+	"context"
+	"fmt"
+
+	"inkan/apdu"
+	"inkan/tks/hsm"
+)
+
+// Token is an open token. This build cannot have one.
+type Token struct {
+	hsm.Vault
+	hsm.Signers
+}
+
+// Open fails: this build has no PKCS #11.
+func Open(context.Context, Config) (*Token, error) {
+	return nil, fmt.Errorf("opening HSM: this build of inkan cannot load PKCS #11 modules; the Linux build made with cgo (CGO_ENABLED=1) can: %w", apdu.ErrUnsupported)
+}
+
+// Close does nothing.
+func (*Token) Close() error { return nil }
+
+// Info describes nothing.
+func (*Token) Info() Info { return Info{} }

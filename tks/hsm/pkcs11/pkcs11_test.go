@@ -1,0 +1,300 @@
+//go:build cgo && !windows
+
+package pkcs11_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"inkan/apdu/secret"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/hsmtest"
+	"inkan/tks/hsm/pkcs11"
+	"inkan/tks/kdf"
+)
+
+func uri(t testing.TB, s string) pkcs11.URI {
+	t.Helper()
+	u, err := pkcs11.ParseURI(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func open(t testing.TB, soft hsmtest.SoftToken) *pkcs11.Token {
+	t.Helper()
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, soft.URI)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tok.Close() })
+	return tok
+}
+
+func TestConformance(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token { return open(t, soft) })
+}
+
+// TestConformanceReduced: without the mechanisms that keep keys inside, or CMAC,
+// the suite passes at a worse level.
+func TestConformanceReduced(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		disabled []string
+		aes, des hsm.Level
+	}{
+		{"nothing", nil, hsm.LevelA, hsm.LevelB},
+		{"derivation", []string{"CKM_AES_ECB_ENCRYPT_DATA", "CKM_DES3_ECB_ENCRYPT_DATA"}, hsm.LevelC, hsm.LevelC},
+	} {
+		t.Run("without="+c.name, func(t *testing.T) {
+			soft := hsmtest.SoftHSM(t, c.disabled...)
+			tok := open(t, soft)
+			if a, d := tok.Level(hsm.AES192), tok.Level(hsm.DES3); a != c.aes || d != c.des {
+				t.Errorf("levels %v and %v, want %v and %v; %v", a, d, c.aes, c.des, tok.Info().Strategies)
+			}
+			if c.disabled == nil {
+				return // TestConformance
+			}
+			if err := tok.Close(); err != nil {
+				t.Fatal(err)
+			}
+			hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token { return open(t, soft) })
+		})
+	}
+}
+
+// TestCMACByCBC: a token without AES-CMAC computes it out of CBC.
+func TestCMACByCBC(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token {
+		tok := open(t, soft)
+		tok.PretendNoCMAC()
+		return tok
+	})
+}
+
+// TestMissingMechanism: what the token cannot do is named with its number.
+func TestMissingMechanism(t *testing.T) {
+	tok := open(t, hsmtest.SoftHSM(t, "CKM_AES_CBC", "CKM_AES_ECB_ENCRYPT_DATA"))
+	w, err := tok.Work(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	k, err := w.Import(t.Context(), hsm.AES128, secret.Random(16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, wrap := w.Wrap(t.Context(), k, k)
+	_, encrypt := w.Encrypt(t.Context(), k, make([]byte, 16))
+	_, generate := tok.GenerateMaster(t.Context(), hsm.MasterID{Set: "site", Version: 2, KDF: kdf.KDF3}, hsm.AES128)
+	for want, err := range map[string]error{"CKM_AES_CBC(0x1082)": errors.Join(encrypt, wrap), "CKM_AES_ECB_ENCRYPT_DATA(0x1104)": generate} {
+		var missing *hsm.MechanismError
+		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CKR_MECHANISM_INVALID(0x70)") {
+			t.Errorf("%v does not name %s", err, want)
+		}
+	}
+	if err := hsm.SelfTest(t.Context(), tok, kdf.DES); err != nil {
+		t.Errorf("3DES still works: %v", err)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	broken := filepath.Join(t.TempDir(), "module.so")
+	if err := os.WriteFile(broken, []byte("no library"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, uri, pin, want string
+		is                   error
+	}{
+		{"no module", "pkcs11:token=x?module-path=/no/such/module.so", "1234", "/no/such/module.so", os.ErrNotExist},
+		{"no library", "pkcs11:token=x?module-path=" + broken, "1234", "no PKCS #11 library", nil},
+		{"no token", "pkcs11:token=nobody?module-path=" + soft.Module, "1234", "no token matches", hsm.ErrUnavailable},
+		{"no serial", "pkcs11:serial=00?module-path=" + soft.Module, "1234", "no token matches", hsm.ErrUnavailable},
+		{"wrong PIN", "pkcs11:token=" + soft.Label + "?module-path=" + soft.Module, "0000", "CKR_PIN_INCORRECT(0xA0)", hsm.ErrPIN},
+		{"no PIN", "pkcs11:token=" + soft.Label + "?module-path=" + soft.Module, "", "pin-source", nil},
+		{"no PIN file", "pkcs11:token=x?module-path=" + soft.Module + "&pin-source=/no/such/pin", "", "/no/such/pin", os.ErrNotExist},
+	} {
+		tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, c.uri), PIN: secret.New([]byte(c.pin))})
+		if err == nil {
+			tok.Close()
+			t.Errorf("%s: opened", c.name)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if c.pin != "" && strings.Contains(err.Error(), soft.PIN) {
+			t.Errorf("%s: the PIN is in the error", c.name)
+		}
+	}
+}
+
+// TestSharedModule: two tokens of one process share the library; closing one does
+// not end the other.
+func TestSharedModule(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	a, b := open(t, soft), open(t, soft)
+	m, err := a.GenerateMaster(t.Context(), hsm.MasterID{Set: "site", Version: 2, KDF: kdf.KDF3}, hsm.AES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Masters(t.Context()); err != nil || len(got) != 1 || got[0] != m {
+		t.Errorf("%+v, want %+v, %v", got, m, err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Masters(t.Context()); err != nil || len(got) != 1 {
+		t.Errorf("after the other was closed: %+v, %v", got, err)
+	}
+	if i := b.Info(); i.Token != soft.Label || !strings.Contains(i.Library, "SoftHSM") && !strings.Contains(i.Model, "SoftHSM") {
+		t.Errorf("%+v", i)
+	}
+}
+
+// use derives a key under the only master of the token.
+func use(ctx context.Context, tok *pkcs11.Token) error {
+	ms, err := tok.Masters(ctx)
+	if err != nil {
+		return err
+	}
+	if len(ms) != 1 {
+		return hsm.ErrNotFound
+	}
+	w, err := tok.Work(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	d, err := kdf.Card(ms[0].KDF, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: kdf.AES, Size: 16})
+	if err != nil {
+		return err
+	}
+	k, err := w.Derive(ctx, ms[0], d)
+	if err != nil {
+		return err
+	}
+	_, err = hsm.CheckValue(ctx, w, k)
+	return err
+}
+
+// eventually waits for f to succeed; until then only ErrUnavailable is right.
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, hsm.ErrUnavailable) || time.Now().After(end) {
+			t.Fatalf("meanwhile: %v", err)
+		}
+	}
+}
+
+// TestTokenPulled: while the token is away everything is unavailable, nothing is
+// "not found"; when it is back, everything works again, signers too.
+func TestTokenPulled(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	tok := open(t, soft)
+	if _, err := tok.GenerateMaster(t.Context(), hsm.MasterID{Set: "site", Version: 2, KDF: kdf.KDF3}, hsm.AES128); err != nil {
+		t.Fatal(err)
+	}
+	g, err := tok.GenerateSigner(t.Context(), hsm.CALabel("inkan", 1), hsm.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := use(t.Context(), tok); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := os.Rename(soft.Tokens, soft.Tokens+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(soft.Tokens, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if err := use(t.Context(), tok); !errors.Is(err, hsm.ErrUnavailable) {
+				t.Fatalf("without the token: %v, want ErrUnavailable", err)
+			}
+		}
+		if err := os.Remove(soft.Tokens); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(soft.Tokens+".away", soft.Tokens); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error { return use(t.Context(), tok) })
+		digest := make([]byte, 32)
+		if _, err := g.Sign(nil, digest, crypto.SHA256); err != nil {
+			t.Errorf("signer after the token came back: %v", err)
+		}
+	}
+}
+
+// TestSessionsBounded: with one session, a second work waits for the first, and
+// gives up with its context.
+func TestSessionsBounded(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, soft.URI), Sessions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	w, err := tok.Work(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := tok.Work(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want DeadlineExceeded", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := tok.Work(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
+// TestRecycle: the module is restarted under load, and no request gets a wrong
+// answer or an error other than ErrUnavailable.
+func TestRecycle(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, soft.URI), RecycleAfter: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	if _, err := tok.GenerateMaster(t.Context(), hsm.MasterID{Set: "site", Version: 2, KDF: kdf.KDF3}, hsm.AES128); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if err := use(t.Context(), tok); err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, func() error { return use(t.Context(), tok) })
+}
