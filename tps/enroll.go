@@ -102,7 +102,7 @@ func mayOverwrite(f Facts, prepare bool) error {
 // mayBecomeActive checks state and policy.
 func mayBecomeActive(f Facts) error {
 	s := f.state()
-	fresh := f.Record == nil || f.Open != nil // a new card is formatted on the way
+	fresh := f.Record == nil || f.Open != nil || mayBring(f) == nil // a new card is formatted on the way
 	if !s.MayBecome(token.Active) && !(s == token.Unformatted && fresh) {
 		return refuse(StatusDisabledToken, "a card in state %s cannot be enrolled; format it first", s)
 	}

@@ -48,6 +48,11 @@ func mayWithUnknown(f Facts) error {
 	if f.Asked.Operation == OpPINReset || f.Asked.Operation == OpKeyChangeover {
 		return refuse(StatusUnknownToken, "the card is not known here; format or enroll it first")
 	}
+	return mayBring(f)
+}
+
+// mayBring says who may begin to use a card that was never formatted here.
+func mayBring(f Facts) error {
 	switch f.Profile.Card.AllowUnknown {
 	case "anyone":
 		return nil
