@@ -15,6 +15,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/cli/station"
 	"inkan/pcsc"
+	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/wire"
 )
@@ -229,6 +230,7 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"),
 	}, card, person)
 	person.done()
+	err = blame(err)
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs}
 	if err == nil {
 		return p.print(c, out, func(w io.Writer) {
@@ -257,6 +259,28 @@ func (p *program) askServer(addr string, ca *x509.Certificate) (bool, error) {
 	return yes, err
 }
 
+// What a person whose answers are in files cannot mend: the operation is given
+// up, and ends as if the server had refused it.
+var (
+	errLogin = errors.New("user name or password is wrong")
+	errPIN   = errors.New("the PIN does not keep the profile's rules")
+)
+
+// blame gives an error the status of its real cause.
+func blame(err error) error {
+	var end *wire.EndError
+	if !errors.As(err, &end) {
+		return err
+	}
+	switch {
+	case errors.Is(err, errLogin):
+		end.Status = int(tps.StatusLogin)
+	case errors.Is(err, errPIN):
+		end.Status = int(tps.StatusSetPIN)
+	}
+	return err
+}
+
 // person is the one at the terminal: a wire.Prompter.
 type person struct {
 	p                     *program
@@ -272,7 +296,7 @@ func (t *person) Login(ctx context.Context, f auth.Form) (auth.Answers, error) {
 	t.logins++
 	if t.logins > 1 {
 		if t.passwordFile != "" {
-			return nil, errors.New("user name or password is wrong")
+			return nil, errLogin
 		}
 		fmt.Fprintln(t.p.err, "User name or password is wrong.")
 	}
@@ -304,7 +328,7 @@ func (t *person) NewPIN(ctx context.Context, min, max int) (secret.PIN, error) {
 	t.pins++
 	if t.pins > 1 {
 		if t.pinFile != "" {
-			return secret.PIN{}, errors.New("the PIN does not keep the profile's rules")
+			return secret.PIN{}, errPIN
 		}
 		fmt.Fprintln(t.p.err, "That PIN is too simple, or does not keep the rules.")
 	}

@@ -55,7 +55,7 @@ var rooms = map[string][]string{
 	"cli":                     {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/config":              {"apdu", "tks/hsm", "tps/token"},
 	"cli/server":              {"apdu", "apdu/gp", "apdu/secret", "cli/config", "fixtures", "tks", "tks/...", "tps", "tps/..."},
-	"cli/station":             {"apdu", "apdu/coolkey", "apdu/gp", "apdu/secret", "pcsc", "sim", "tps/wire"},
+	"cli/station":             {"apdu", "apdu/coolkey", "apdu/gp", "apdu/secret", "pcsc", "sim", "tps/ca", "tps/wire"},
 	"cli/inkan":               {"cli"},
 	"fixtures":                {},
 	"fixtures/gen":            {"apdu/gp/loadfile"},

@@ -118,7 +118,7 @@ func (r *run) audit(ctx context.Context, event string, o audit.Outcome, fields m
 	if !r.card.CUID.IsZero() {
 		e.CUID = r.card.CUID.String()
 	}
-	if err := r.e.Audit.Record(ctx, e); err != nil {
+	if err := r.e.Audit.Record(context.WithoutCancel(ctx), e); err != nil { // a client that hangs up leaves no gap
 		return fmt.Errorf("writing the audit record: %w", err)
 	}
 	return nil

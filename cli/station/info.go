@@ -13,6 +13,7 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/coolkey"
 	"inkan/apdu/gp"
+	"inkan/tps/ca"
 )
 
 // Info is what a card shows to anybody.
@@ -184,10 +185,19 @@ func (a *Applet) add(c coolkey.Certificate) {
 	out := Certificate{Number: c.Number, Label: c.Label, flags: c.Private}
 	if cert, err := x509.ParseCertificate(c.DER); err == nil {
 		out.cert = cert
-		out.Subject, out.Issuer = cert.Subject.String(), cert.Issuer.String()
+		out.Subject, out.Issuer = name(cert.RawSubject), name(cert.RawIssuer)
 		out.Serial, out.NotAfter, out.Key = fmt.Sprintf("%X", cert.SerialNumber), cert.NotAfter, keyName(cert.PublicKey)
 	}
 	a.Certificates = append(a.Certificates, out)
+}
+
+// name is a distinguished name as RFC 4514 writes it.
+func name(der []byte) string {
+	s, err := ca.FormatDN(der)
+	if err != nil {
+		return "unreadable"
+	}
+	return s
 }
 
 func keyName(pub crypto.PublicKey) string {

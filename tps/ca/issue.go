@@ -207,7 +207,7 @@ func certificateOf(der []byte) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, fmt.Errorf("decoding a certificate: %w", err)
 	}
-	subject, err := formatDN(cert.RawSubject)
+	subject, err := FormatDN(cert.RawSubject)
 	if err != nil {
 		return Certificate{}, err
 	}

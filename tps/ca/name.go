@@ -131,8 +131,8 @@ var attributeNames = map[string]string{
 	"2.5.4.9": "STREET", "0.9.2342.19200300.100.1.25": "DC", "0.9.2342.19200300.100.1.1": "UID",
 }
 
-// formatDN renders a distinguished name as RFC 4514 §2 does, last RDN first.
-func formatDN(der []byte) (string, error) {
+// FormatDN renders a distinguished name (DER) as RFC 4514 §2 does, last RDN first.
+func FormatDN(der []byte) (string, error) {
 	var rdns []asn1.RawValue
 	if rest, err := asn1.Unmarshal(der, &rdns); err != nil || len(rest) > 0 {
 		return "", fmt.Errorf("decoding a distinguished name of %d bytes", len(der))
