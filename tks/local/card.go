@@ -91,13 +91,23 @@ func (s *Service) serve(ctx context.Context, op Operation, p tks.CardProof, f fu
 	return s.record(ctx, e, err)
 }
 
-func (s *Service) run(ctx context.Context, p tks.CardProof, f func(context.Context, *card) error) (err error) {
+// run asks once more where the HSM lost its session in the middle: every request
+// is the same when repeated.
+func (s *Service) run(ctx context.Context, p tks.CardProof, f func(context.Context, *card) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := s.limits.allow(s.cfg.Peer(ctx), p.CUID); err != nil {
 		return err
 	}
+	err := s.once(ctx, p, f)
+	if errors.Is(err, hsm.ErrUnavailable) && ctx.Err() == nil {
+		err = s.once(ctx, p, f)
+	}
+	return err
+}
+
+func (s *Service) once(ctx context.Context, p tks.CardProof, f func(context.Context, *card) error) (err error) {
 	c, err := s.open(ctx, p)
 	if err != nil {
 		return err

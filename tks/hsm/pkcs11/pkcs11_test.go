@@ -3,9 +3,11 @@
 package pkcs11_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -245,6 +247,18 @@ func TestTokenPulled(t *testing.T) {
 	}
 }
 
+// TestHangingCall: a call that does not come back costs its session and its request;
+// the library is not restarted under it.
+func TestHangingCall(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	defer close(end)
+	called, restarted := pkcs11.Hang(end)
+	if !errors.Is(called, hsm.ErrUnavailable) || !errors.Is(restarted, hsm.ErrUnavailable) {
+		t.Errorf("%v; %v", called, restarted)
+	}
+}
+
 // TestSessionsBounded: with one session, a second work waits for the first, and
 // gives up with its context.
 func TestSessionsBounded(t *testing.T) {
@@ -277,7 +291,8 @@ func TestSessionsBounded(t *testing.T) {
 // answer or an error other than ErrUnavailable.
 func TestRecycle(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)
-	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, soft.URI), RecycleAfter: 20})
+	var log logBuffer
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, soft.URI), RecycleAfter: 20, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,4 +312,28 @@ func TestRecycle(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, func() error { return use(t.Context(), tok) })
+	if n := strings.Count(log.String(), "restarting the PKCS #11 module"); n < 2 {
+		t.Errorf("restarted %d times", n)
+	}
+	if strings.Contains(log.String(), soft.PIN) {
+		t.Error("the PIN is in the log")
+	}
+}
+
+// logBuffer is a bytes.Buffer for several goroutines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

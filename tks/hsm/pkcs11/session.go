@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -19,6 +20,7 @@ type session struct {
 	c      *conn
 	h      p11.SessionHandle
 	spoilt bool // an operation may be unfinished: never use it again
+	hangs  bool // a call is still in it: not even closing it is safe
 }
 
 // borrow takes a session, waiting for one where all are in use, but no longer than
@@ -124,6 +126,9 @@ func (s *session) giveBack() {
 		s.c.mu.Unlock()
 		return
 	}
+	if s.hangs {
+		return
+	}
 	// The session may be gone already; nobody uses it again.
 	_, _ = call(context.Background(), s.t.mod, s.c.gen, s.t.cfg.OpTimeout, func(m *p11.Ctx) (struct{}, error) {
 		return struct{}{}, m.CloseSession(s.h)
@@ -146,6 +151,7 @@ func (s *session) explain(ctx context.Context, doing string, err error) error {
 		if ctx.Err() == nil {
 			s.spoilt = true
 		}
+		s.hangs = s.hangs || errors.Is(err, errHangs)
 		if isUnavailable(err) {
 			s.t.lost(ctx, s.c, err)
 		}

@@ -195,7 +195,8 @@ func (t *Token) fallDown(ctx context.Context, err error) {
 	t.cfg.Log.WarnContext(ctx, "HSM does not answer", slog.Any("err", err), slog.Duration("next", wait))
 }
 
-// Close ends all sessions and logs out. Works that are open fail from then on.
+// Close ends all sessions, and with the last one of the process the login. Works
+// that are open fail from then on.
 func (t *Token) Close() error {
 	t.turn <- struct{}{}
 	defer t.unlock()
@@ -205,9 +206,10 @@ func (t *Token) Close() error {
 	t.closed = true
 	if c := t.conn; c != nil {
 		c.dead.Store(true)
-		// A failing logout changes nothing: the sessions end with the module.
+		// No C_Logout: it would log out other users of the token in this process. What
+		// cannot be closed ends with the module.
 		_, _ = call(context.Background(), t.mod, c.gen, t.cfg.OpTimeout, func(m *p11.Ctx) (struct{}, error) {
-			return struct{}{}, errors.Join(m.Logout(c.anchor), m.CloseSession(c.anchor), closeAll(m, c))
+			return struct{}{}, errors.Join(closeAll(m, c), m.CloseSession(c.anchor))
 		})
 	}
 	t.pin.Wipe()
