@@ -1,15 +1,18 @@
 package tps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
 	"inkan/securechannel"
 	"inkan/tks"
+	"inkan/tps/audit"
 	"inkan/tps/token"
 )
 
@@ -38,6 +41,18 @@ func pendingChangeover(j *token.Journal) (changeover, bool) {
 		return changeover{}, false
 	}
 	return changeover{from: from, to: to, fromSet: tks.KeySetName(e.Data["from_set"]), toSet: tks.KeySetName(e.Data["to_set"])}, true
+}
+
+// setsOf are the key sets that a version may belong to; both, where the numbers
+// are the same.
+func (c changeover) setsOf(v gp.KeyVersion) (sets []tks.KeySetName) {
+	if v == c.to {
+		sets = append(sets, c.toSet)
+	}
+	if v == c.from {
+		sets = append(sets, c.fromSet)
+	}
+	return sets
 }
 
 // changeKeysStep gives the card the keys that the profile names (§10).
@@ -69,8 +84,12 @@ func (r *run) changeKeys(ctx context.Context, c changeover) error {
 	if err != nil {
 		return fmt.Errorf("opening a channel with the new keys: %w", err)
 	}
-	if err := r.dropOld(ctx, s, c); err != nil {
+	kept, err := r.dropOld(ctx, s, c)
+	if err != nil {
 		return err
+	}
+	if kept != nil {
+		r.note("kept_old", kept.Error())
 	}
 	iu := s.Info()
 	r.card.Proved, r.card.KeySet = &iu, c.toSet
@@ -122,33 +141,57 @@ func (r *run) replaceable(v gp.KeyVersion, payload []byte) bool {
 	return (old.Type == 0x88) == isAES && old.Length == length
 }
 
+// dropLeft deletes the old version that a cut changeover left on the card, where
+// the changeover is not asked for again: the new keys stay, the old ones go.
+func (r *run) dropLeft(ctx context.Context) error {
+	c, pending := pendingChangeover(r.facts.Open)
+	if !pending || !slices.Contains(r.card.OldVersions, c.from) {
+		return nil
+	}
+	if err := r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Attempt, c.data()); err != nil {
+		return err
+	}
+	s, err := r.link.manager(ctx)
+	var kept error
+	if err == nil {
+		kept, err = r.dropOld(ctx, s, c)
+	}
+	fields := c.data()
+	if cause := cmp.Or(err, kept); cause != nil {
+		fields["info"] = cause.Error()
+		return errors.Join(err, r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Failure, fields))
+	}
+	return r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Success, fields)
+}
+
 // dropOld deletes the old version if it is still there. A card that refuses
-// keeps it; that is noted and no failure.
-func (r *run) dropOld(ctx context.Context, s *securechannel.Session, c changeover) error {
+// keeps it: kept is its refusal, which is no failure.
+func (r *run) dropOld(ctx context.Context, s *securechannel.Session, c changeover) (kept, err error) {
 	keys, err := gp.ReadKeyInfo(ctx, s)
 	if err != nil {
 		if isStatus(err) {
-			return nil // the card does not say; nothing to delete that we know of
+			return nil, nil // the card does not say; nothing to delete that we know of
 		}
-		return fmt.Errorf("reading the key information: %w", err)
+		return nil, fmt.Errorf("reading the key information: %w", err)
 	}
+	r.card.Versions = versionsIn(keys)
 	for _, v := range gp.KeyVersions(keys) {
 		if v != c.from || v == c.to {
 			continue
 		}
 		cmd, err := gp.DeleteKeySetCommand(gp.DialectOf(uint8(r.card.Protocol)), v)
 		if err != nil {
-			return nil // a factory version FF cannot be named; the card drops it itself
+			return nil, nil // a factory version FF cannot be named; the card drops it itself
 		}
-		if _, err := apdu.Run(ctx, s, cmd); err != nil {
-			if !isStatus(err) {
-				return fmt.Errorf("deleting key version %s: %w", v, err)
-			}
-			r.note("kept_old", err.Error())
+		if _, kept = apdu.Run(ctx, s, cmd); kept != nil && !isStatus(kept) {
+			return nil, fmt.Errorf("deleting key version %s: %w", v, kept)
+		}
+		if kept == nil {
+			r.card.Versions = slices.DeleteFunc(r.card.Versions, func(k KeySetInfo) bool { return k.Version == v })
 		}
 	}
 	r.card.OldVersions = nil
-	return nil
+	return kept, nil
 }
 
 // recordKeys writes the card's proved keys to its record at once, in a write of
@@ -167,6 +210,14 @@ func (r *run) settleChangeover(ctx context.Context) error {
 		return nil
 	}
 	taken := r.card.KeySet == p.toSet && r.card.Proved.KeyVersion == p.to
+	if taken && r.facts.Record != nil {
+		if err := r.recordKeys(ctx); err != nil {
+			return within(StatusUpdateFailed, StepRead, err)
+		}
+	}
+	if len(r.card.OldVersions) > 0 {
+		return nil // not done before the old version is gone; until then the journal knows of it
+	}
 	r.journal = *r.facts.Open
 	defer func() { r.journal = token.Journal{} }()
 	for i := len(r.journal.Entries) - 1; i >= 0; i-- {
@@ -174,11 +225,6 @@ func (r *run) settleChangeover(ctx context.Context) error {
 			e.Confirmed = taken
 			e.Data["resolved"] = strconv.FormatBool(taken)
 			break
-		}
-	}
-	if taken && r.facts.Record != nil {
-		if err := r.recordKeys(ctx); err != nil {
-			return within(StatusUpdateFailed, StepRead, err)
 		}
 	}
 	if err := r.keepJournal(ctx); err != nil {

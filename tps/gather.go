@@ -101,6 +101,9 @@ func (r *run) cardProof(ctx context.Context, rec *token.Token, open *token.Journ
 	if err := r.prove(ctx, rec, open); err != nil {
 		return err
 	}
+	if r.link != nil {
+		r.link.end()
+	}
 	r.link = &link{r: r, set: r.card.KeySet, version: r.card.Proved.KeyVersion}
 	if err := r.sameCard(ctx, rec); err != nil {
 		info := map[string]string{"info": err.Error(), "kdd": r.card.Proved.KDD.String()}

@@ -78,11 +78,17 @@ func (r *run) readPlatform(ctx context.Context) error {
 	if err != nil && !isStatus(err) {
 		return fmt.Errorf("reading the key information: %w", err)
 	}
+	r.card.Versions = versionsIn(keys)
+	return nil
+}
+
+// versionsIn lists the versions of a key information template.
+func versionsIn(keys []gp.KeyInfoEntry) (vs []KeySetInfo) {
 	for _, v := range gp.KeyVersions(keys) {
 		i := slices.IndexFunc(keys, func(k gp.KeyInfoEntry) bool { return k.KVN == v })
-		r.card.Versions = append(r.card.Versions, KeySetInfo{Version: v, Type: byte(keys[i].Type), Length: keys[i].Length})
+		vs = append(vs, KeySetInfo{Version: v, Type: byte(keys[i].Type), Length: keys[i].Length})
 	}
-	return nil
+	return vs
 }
 
 // choose takes the first protocol of the card that this side speaks.

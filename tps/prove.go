@@ -92,12 +92,7 @@ func (r *run) match(ctx context.Context, iu securechannel.InitUpdate, sets []tks
 // belong to. A card whose keys are recorded has those and no others.
 func (r *run) candidates(rec *token.Token, open *token.Journal) ([]gp.KeyVersion, func(gp.KeyVersion) []tks.KeySetName) {
 	if p, ok := pendingChangeover(open); ok {
-		return []gp.KeyVersion{p.to, p.from}, func(v gp.KeyVersion) []tks.KeySetName {
-			if v == p.to {
-				return []tks.KeySetName{p.toSet}
-			}
-			return []tks.KeySetName{p.fromSet}
-		}
+		return []gp.KeyVersion{p.to, p.from}, p.setsOf
 	}
 	free := []tks.KeySetName{r.profile.Keys.Set, r.profile.Keys.Factory}
 	if rec == nil || len(rec.KeyInfo) == 0 {

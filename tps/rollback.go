@@ -26,6 +26,9 @@ func (r *run) rollback(ctx context.Context) error {
 	if err := mayResume(r.facts); err != nil {
 		return err
 	}
+	if err := r.dropLeft(ctx); err != nil {
+		return within(StatusKeyChangeover, "roll-back", err)
+	}
 	if err := r.e.rollBack(ctx, *open); err != nil {
 		return within(StatusInternal, "roll-back", fmt.Errorf("rolling back the unfinished %s: %w", open.Operation, err))
 	}
