@@ -46,9 +46,10 @@ type Result struct {
 //
 // Everything else than success is an *EndError, also a connection that cannot be
 // made (47), that ends without END_OP (28), a card that fails (8; the error of
-// the card is wrapped, ErrCardRemoved say) and a person or ctx that cancels (8,
-// wrapped). An APDU is never sent twice. When ctx ends, the running APDU is
-// finished first. The card belongs to Run until it returns, and is not closed.
+// the card is wrapped, ErrCardRemoved say), a person who gives no login (14) or no
+// PIN (4) and a ctx that cancels (8); their errors are wrapped. An APDU is never
+// sent twice. When ctx ends, the running APDU is finished first. The card belongs
+// to Run until it returns, and is not closed.
 func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompter) (Result, error) {
 	start := time.Now()
 	c := &conversation{card: card, prompter: p}
@@ -109,6 +110,15 @@ func (f *localFailure) Error() string { return f.err.Error() }
 
 func local(format string, args ...any) error {
 	return &localFailure{statusCannotPerform, fmt.Errorf(format, args...)}
+}
+
+// unanswered is a question to the person that got no answer: the status of the
+// question, or of a cancelled operation.
+func unanswered(ctx context.Context, status int, err error) error {
+	if ctx.Err() != nil {
+		status = statusCannotPerform
+	}
+	return &localFailure{status, err}
 }
 
 // conversation answers the server's messages until END_OP.
@@ -217,21 +227,21 @@ func plainForm(m LoginRequest) auth.Form {
 }
 
 func (c *conversation) login(ctx context.Context, f auth.Form) (auth.Answers, error) {
-	ctx, cancel := c.whileAsking(ctx)
+	asking, cancel := c.whileAsking(ctx)
 	defer cancel()
-	a, err := c.prompter.Login(ctx, f)
+	a, err := c.prompter.Login(asking, f)
 	if err != nil {
-		return nil, local("logging in: %w", err)
+		return nil, unanswered(asking, statusLogin, fmt.Errorf("logging in: %w", err))
 	}
 	return a, nil
 }
 
 func (c *conversation) newPIN(ctx context.Context, m NewPINRequest) (Message, error) {
-	ctx, cancel := c.whileAsking(ctx)
+	asking, cancel := c.whileAsking(ctx)
 	defer cancel()
-	pin, err := c.prompter.NewPIN(ctx, m.Min, m.Max)
+	pin, err := c.prompter.NewPIN(asking, m.Min, m.Max)
 	if err != nil {
-		return nil, local("choosing a PIN: %w", err)
+		return nil, unanswered(asking, statusSetPIN, fmt.Errorf("choosing a PIN: %w", err))
 	}
 	if err := CheckPIN(pin); err != nil {
 		pin.Wipe()

@@ -332,7 +332,19 @@ func TestPersonCancels(t *testing.T) {
 	s := serve(t, wire.Config{}, askAll)
 	p := &person{login: func(context.Context, auth.Form) (auth.Answers, error) { return nil, no }}
 	_, err := wire.Run(t.Context(), s.client(), wire.Begin{Operation: wire.Enroll}, &fakeCard{}, p)
-	if endStatus(t, err) != 8 || !errors.Is(err, no) {
+	if endStatus(t, err) != 14 || !errors.Is(err, no) || !strings.Contains(err.Error(), "the card was not changed") {
+		t.Errorf("error %v", err)
+	}
+	s = serve(t, wire.Config{}, func(ctx context.Context, s *wire.Session) int {
+		_, err := s.NewPIN(ctx, 4, 8)
+		if !errors.Is(err, wire.ErrClientGone) {
+			t.Errorf("server: %v", err)
+		}
+		return 28
+	})
+	p = &person{pin: func(context.Context, int, int) (secret.PIN, error) { return secret.PIN{}, no }}
+	_, err = wire.Run(t.Context(), s.client(), wire.Begin{Operation: wire.Enroll}, &fakeCard{}, p)
+	if endStatus(t, err) != 4 || !errors.Is(err, no) {
 		t.Errorf("error %v", err)
 	}
 }

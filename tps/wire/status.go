@@ -10,6 +10,7 @@ const (
 	statusInternal      = 1
 	statusSetPIN        = 4
 	statusCannotPerform = 8
+	statusLogin         = 14
 	statusConnLost      = 28
 	statusHTTPClient    = 47
 )
