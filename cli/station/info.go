@@ -145,7 +145,12 @@ func readApplet(ctx context.Context, d apdu.Doer) (*Applet, error) {
 	a := &Applet{Kind: "CoolKey", Version: v.String(), State: info.LifeCycle.String(), MemoryTotal: s.HeapTotal, MemoryFree: s.HeapFree, PIN: "none"}
 	if s.PINs > 0 {
 		a.PIN = "set"
-		if n, err := coolkey.PINTries(ctx, d, 0); err == nil {
+		switch n, err := coolkey.PINTries(ctx, d, 0); {
+		case lost(err):
+			return nil, err
+		case err == nil && n == 0:
+			a.PIN = "blocked"
+		case err == nil:
 			a.PIN = fmt.Sprintf("set, %d tries left", n)
 		}
 	}
