@@ -15,7 +15,6 @@ import (
 	"inkan/apdu/secret"
 	"inkan/cli/station"
 	"inkan/pcsc"
-	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/wire"
 )
@@ -230,7 +229,6 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"),
 	}, card, person)
 	person.done()
-	err = blame(err)
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs}
 	if err == nil {
 		return p.print(c, out, func(w io.Writer) {
@@ -259,27 +257,11 @@ func (p *program) askServer(addr string, ca *x509.Certificate) (bool, error) {
 	return yes, err
 }
 
-// What a person whose answers are in files cannot mend: the operation is given
-// up, and ends as if the server had refused it.
+// What a person whose answers are in files cannot mend: the operation is given up.
 var (
 	errLogin = errors.New("user name or password is wrong")
 	errPIN   = errors.New("the PIN does not keep the profile's rules")
 )
-
-// blame gives an error the status of its real cause.
-func blame(err error) error {
-	var end *wire.EndError
-	if !errors.As(err, &end) {
-		return err
-	}
-	switch {
-	case errors.Is(err, errLogin):
-		end.Status = int(tps.StatusLogin)
-	case errors.Is(err, errPIN):
-		end.Status = int(tps.StatusSetPIN)
-	}
-	return err
-}
 
 // person is the one at the terminal: a wire.Prompter.
 type person struct {
@@ -293,6 +275,7 @@ type person struct {
 
 // Login implements wire.Prompter. Answers out of files are given once.
 func (t *person) Login(ctx context.Context, f auth.Form) (auth.Answers, error) {
+	t.pause()
 	t.logins++
 	if t.logins > 1 {
 		if t.passwordFile != "" {
@@ -325,6 +308,7 @@ func (t *person) answer(ctx context.Context, f auth.Field) (secret.Secret, error
 
 // NewPIN implements wire.Prompter.
 func (t *person) NewPIN(ctx context.Context, min, max int) (secret.PIN, error) {
+	t.pause()
 	t.pins++
 	if t.pins > 1 {
 		if t.pinFile != "" {
@@ -373,6 +357,15 @@ func (t *person) Progress(percent int, task string) {
 		}
 	}
 	t.bar.set(percent, station.Task(task))
+}
+
+// pause takes the bar away: it would be drawn over the question. The next
+// progress makes a new one.
+func (t *person) pause() {
+	if t.bar != nil {
+		t.bar.drop()
+		t.bar = nil
+	}
 }
 
 func (t *person) done() {

@@ -37,6 +37,12 @@ func (b *bar) set(percent int, task string) {
 	b.bar.SetCurrent(int64(percent))
 }
 
+// drop takes the bar away, to make room for a question.
+func (b *bar) drop() {
+	b.bar.Abort(true)
+	b.all.Wait()
+}
+
 // end leaves the bar where it stands.
 func (b *bar) end() {
 	if !b.bar.Completed() {

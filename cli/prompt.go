@@ -86,7 +86,7 @@ func (p *program) confirm(question string) (bool, error) {
 func (p *program) askSecret(ctx context.Context, question string) (secret.Secret, error) {
 	fd, ok := p.terminal()
 	if !ok {
-		return secret.Secret{}, fmt.Errorf("%s: %w", question, errNoTerminal)
+		return secret.Secret{}, fmt.Errorf("%s: %w; name a file that holds it (-h shows how)", question, errNoTerminal)
 	}
 	state, err := term.GetState(fd)
 	if err != nil {
