@@ -13,6 +13,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/tps/api"
 	"inkan/tps/token"
+	"inkan/tps/wire"
 )
 
 func (p *program) tokenCommand() *cli.Command {
@@ -204,8 +205,17 @@ func printUnfinished(w io.Writer, o *api.Operation) {
 	}
 	fmt.Fprintln(w)
 	field(w, "Unfinished", fmt.Sprintf("%s by %s since %s, cut %s", o.Operation, dash(o.UserID), moment(o.Started), step))
-	field(w, "Card", o.Card)
-	field(w, "Next", o.Next)
+	field(w, "Card", safety[o.Card].String())
+	next := "insert the card and start " + o.Operation + " again to finish it; another operation rolls it back first"
+	if o.Card == api.CardDone {
+		next = "nothing: only records are missing, and the node writes them by itself"
+	}
+	field(w, "Next", next)
+}
+
+// safety says it in the words that card clients use.
+var safety = map[api.CardState]wire.CardSafety{
+	api.CardUnchanged: wire.CardUnchanged, api.CardCut: wire.CardResumable, api.CardDone: wire.CardUsable,
 }
 
 func (p *program) releaseToken(c *cli.Context) error {

@@ -59,11 +59,29 @@ func (e *Engine) ChangeCertificate(ctx context.Context, ch CertificateChange) (t
 	if err != nil {
 		return c, err
 	}
-	change, err := e.mayChange(ctx, c, ch.Action, reason)
-	if err != nil || !change {
-		return c, err
+	if change, err := e.mayChange(ctx, c, ch.Action, reason); err != nil || !change {
+		return c, e.auditRefusal(ctx, c, ch, err)
 	}
 	return e.changeCertificate(ctx, c, ch, reason)
+}
+
+// event is the audit event of a change (tps-operations.md §12.5).
+func (ch CertificateChange) event(c token.Certificate) audit.Event {
+	return audit.Event{Name: "TOKEN_CERT_STATUS_CHANGE_REQUEST", Subject: string(ch.By), IP: ch.Client, CUID: c.CUID.String(), Reference: c.Operation,
+		Fields: map[string]string{"serial": c.Serial, "request": string(ch.Action), "ca": c.CA}}
+}
+
+// auditRefusal records a change that may not be.
+func (e *Engine) auditRefusal(ctx context.Context, c token.Certificate, ch CertificateChange, err error) error {
+	if err == nil {
+		return nil
+	}
+	event := ch.event(c)
+	event.Outcome, event.Fields["info"] = audit.Failure, err.Error()
+	if aerr := e.Audit.Record(ctx, event); aerr != nil {
+		err = errors.Join(err, fmt.Errorf("writing the audit record: %w", aerr))
+	}
+	return err
 }
 
 // reason is what the authority is told.
@@ -88,44 +106,57 @@ var lostCards = map[token.State]bool{token.Suspended: true, token.PermLost: true
 
 // mayChange says whether there is anything to do, or refuses.
 func (e *Engine) mayChange(ctx context.Context, c token.Certificate, a CertificateAction, reason ca.Reason) (bool, error) {
-	refused := func(why string) (bool, error) {
-		return false, fmt.Errorf("certificate %s: %w: %s", c.Serial, ErrCertificateState, why)
+	if a == ActionRevoke {
+		return mayRevoke(c, reason)
+	}
+	// What a hold or its end has to find, and what there is nothing to do with.
+	from, done := token.CertActive, token.CertOnHold
+	if a == ActionUnhold {
+		from, done = done, from
 	}
 	switch {
-	case c.State == token.CertRevoked && a == ActionRevoke:
-		if reason == ca.ReasonKeyCompromise && c.Reason != int(reason) || c.Reason == int(reason) {
-			return c.Reason != int(reason), nil
-		}
-		return refused("it is revoked already, with reason " + ca.Reason(c.Reason).String())
 	case c.State == token.CertRevoked:
-		return refused("it is revoked for good")
-	case a == ActionRevoke:
-		return true, nil
+		return refuseChange(c, "it is revoked for good")
 	case c.Pending != "":
-		return refused("its revocation is waiting for the authority")
-	case a == ActionHold && c.State == token.CertOnHold, a == ActionUnhold && c.State == token.CertActive:
+		return refuseChange(c, "its revocation is waiting for the authority")
+	case c.State == done:
 		return false, nil
-	case a == ActionHold && c.State != token.CertActive:
-		return refused("it is " + string(c.State) + ", only an active one can be held")
+	case c.State != from:
+		return refuseChange(c, fmt.Sprintf("it is %s, not %s", c.State, from))
 	case a == ActionHold:
 		return true, nil
-	case c.State != token.CertOnHold:
-		return refused("it is " + string(c.State) + ", not on hold")
 	}
 	t, err := e.Stores.Tokens.Token(ctx, c.CUID)
 	if err != nil && !errors.Is(err, token.ErrNotFound) {
 		return false, fmt.Errorf("reading the token record: %w", err)
 	}
 	if lostCards[t.State] {
-		return refused("its card is " + string(t.State) + "; change the card's state first")
+		return refuseChange(c, fmt.Sprintf("its card is %s; change the card's state first", t.State))
 	}
 	return true, nil
 }
 
+// mayRevoke lets a revocation be repeated, and be made worse: keyCompromise
+// replaces a lesser reason.
+func mayRevoke(c token.Certificate, reason ca.Reason) (bool, error) {
+	switch {
+	case c.State != token.CertRevoked:
+		return true, nil
+	case c.Reason == int(reason):
+		return false, nil
+	case reason == ca.ReasonKeyCompromise:
+		return true, nil
+	}
+	return refuseChange(c, fmt.Sprintf("it is revoked already, with reason %s", ca.Reason(c.Reason)))
+}
+
+func refuseChange(c token.Certificate, why string) (bool, error) {
+	return false, fmt.Errorf("certificate %s: %w: %s", c.Serial, ErrCertificateState, why)
+}
+
 func (e *Engine) changeCertificate(ctx context.Context, c token.Certificate, ch CertificateChange, reason ca.Reason) (token.Certificate, error) {
-	event := audit.Event{Name: "TOKEN_CERT_STATUS_CHANGE_REQUEST", Outcome: audit.Attempt, Subject: string(ch.By), IP: ch.Client,
-		CUID: c.CUID.String(), Reference: c.Operation, Fields: map[string]string{
-			"serial": c.Serial, "request": string(ch.Action), "reason": strconv.Itoa(int(reason)), "ca": c.CA}}
+	event := ch.event(c)
+	event.Outcome, event.Fields["reason"] = audit.Attempt, strconv.Itoa(int(reason))
 	if err := e.Audit.Record(ctx, event); err != nil {
 		return c, fmt.Errorf("writing the audit record: %w", err)
 	}

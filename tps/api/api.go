@@ -189,7 +189,8 @@ func (a *api) serve(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		who, _ := req.Context().Value(callerKey{}).(Caller)
 		c := &call{Request: req, ctx: req.Context(), who: who,
-			event: audit.Event{Name: r.event, Subject: who.Name, IP: who.Address, Fields: map[string]string{}}}
+			event: audit.Event{Name: r.event, Subject: who.Name, IP: who.Address,
+				Fields: map[string]string{"request": req.Method + " " + req.URL.Path}}}
 		out, err := a.run(r, c)
 		if err != nil {
 			a.fail(w, req, err)

@@ -5,7 +5,6 @@ import (
 
 	"inkan/tps"
 	"inkan/tps/token"
-	"inkan/tps/wire"
 )
 
 // Operation is the journal of one operation on a card, without the facts that
@@ -22,10 +21,18 @@ type Operation struct {
 	Result    string          `json:"Result,omitempty"` // done, failed, rolled-back; empty while unfinished
 	Message   string          `json:"Message,omitempty"`
 	Steps     []OperationStep `json:"Steps"`
-	// Card says what an unfinished operation means for the card, Next what to do.
-	Card string `json:"Card,omitempty"`
-	Next string `json:"Next,omitempty"`
+	Card      CardState       `json:"Card,omitempty"` // of an unfinished one
 }
+
+// CardState is what an unfinished operation means for its card.
+type CardState string
+
+// Card states.
+const (
+	CardUnchanged CardState = "unchanged" // nothing was written
+	CardCut       CardState = "cut"       // perhaps half-written, not lost: the operation asked again finishes it, another one rolls it back
+	CardDone      CardState = "done"      // complete: only records are missing, and the node writes them by itself
+)
 
 // OperationStep is a step that changed something, or was about to.
 type OperationStep struct {
@@ -43,23 +50,22 @@ func describeOperation(j token.Journal) (Operation, error) {
 		out.Steps = append(out.Steps, OperationStep{Name: e.Step, Time: millis(e.At), Confirmed: e.Confirmed})
 	}
 	if j.Ended.IsZero() {
-		out.Card, out.Next = verdict(j)
+		out.Card = cardState(j)
 	}
 	return out, nil
 }
 
-// verdict says whether the card of an unfinished operation is safe. The steps that
-// settle records come last: once one of them began, the card is done.
-func verdict(j token.Journal) (card, next string) {
-	again := "insert the card and start " + j.Operation + " again to finish it; another operation rolls it back first"
+// cardState judges by the steps that began. Those that settle records come last:
+// once one of them began, the card is done.
+func cardState(j token.Journal) CardState {
 	if len(j.Entries) == 0 {
-		return wire.CardUnchanged.String(), again
+		return CardUnchanged
 	}
 	switch tps.StepName(j.Entries[len(j.Entries)-1].Step) {
 	case tps.StepRecord, tps.StepRevoke:
-		return wire.CardUsable.String(), "nothing: only records are missing, and the node writes them by itself"
+		return CardDone
 	}
-	return wire.CardResumable.String(), again
+	return CardCut
 }
 
 func (a *api) listOperations(c *call) (reply, error) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,6 +94,9 @@ func (a *api) addUser(c *call) (reply, error) {
 		return reply{}, err
 	}
 	u, err := auth.Create(c.ctx, a.Users, u, in.Password.Secret)
+	if errors.Is(err, token.ErrConflict) {
+		return reply{}, &Error{Status: http.StatusConflict, Message: "there is a user " + in.UserID + " already", Err: err}
+	}
 	if err != nil {
 		return reply{}, err
 	}

@@ -1,0 +1,26 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+)
+
+var (
+	WithPeer = withPeer
+	KeyError = keyError
+)
+
+// WithUser is the context of a connection whose peer is a user.
+func WithUser(ctx context.Context, uid string, err error) context.Context {
+	return context.WithValue(ctx, peerKey{}, peer{uid, err})
+}
+
+// OwnerOf is a file's owner.
+var OwnerOf = ownerOf
+
+// ListenLocal listens on the local socket.
+func (n *Node) ListenLocal() (net.Listener, error) { return n.listenLocal() }
+
+// LocalHandler serves it.
+func (n *Node) LocalHandler() http.Handler { return n.localHandler() }
