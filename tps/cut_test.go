@@ -32,13 +32,16 @@ type watchedCA struct {
 	ca.Authority
 	mu    sync.Mutex
 	valid map[ca.Serial]apdu.CUID
+	gone  map[ca.Serial]bool // revoked: asked for again it does not become valid
 }
 
 func (w *watchedCA) Issue(ctx context.Context, r ca.Request) (ca.Certificate, error) {
 	c, err := w.Authority.Issue(ctx, r)
 	if err == nil {
 		w.mu.Lock()
-		w.valid[c.Serial] = r.CUID
+		if !w.gone[c.Serial] {
+			w.valid[c.Serial] = r.CUID
+		}
 		w.mu.Unlock()
 	}
 	return c, err
@@ -49,6 +52,10 @@ func (w *watchedCA) Revoke(ctx context.Context, i ca.Issuer, s ca.Serial, r ca.R
 	if err == nil {
 		w.mu.Lock()
 		delete(w.valid, s)
+		if w.gone == nil {
+			w.gone = map[ca.Serial]bool{}
+		}
+		w.gone[s] = true
 		w.mu.Unlock()
 	}
 	return err

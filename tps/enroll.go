@@ -11,8 +11,8 @@ import (
 // Enroll gives a person a card: PIN, key pairs made on the card, certificates.
 // See tps-operations §4.
 //
-//	register-token       a card that is new here gets its record
 //	ask-pin              before anything is touched
+//	register-token       a card that is new here gets its record
 //	prepare-applet       if the card has no applet, another version, or is new here
 //	change-keys          where the profile asks for it
 //	set-pin
@@ -41,11 +41,12 @@ func planEnroll(f Facts) (Plan, error) {
 		}
 		h = history{} // a prepared applet is empty: nothing done before counts
 	}
-	plan := known(f)
+	var plan Plan
 	setPIN := !h.done(StepSetPIN)
 	if setPIN {
 		plan = append(plan, askPINStep(f))
 	}
+	plan = append(plan, known(f)...)
 	if prepare {
 		plan = append(plan, prepareStep(f))
 	}

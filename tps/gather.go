@@ -132,9 +132,9 @@ func (r *run) sameCard(ctx context.Context, rec *token.Token) error {
 	return nil
 }
 
-// otherActive finds another ACTIVE card of the person.
+// otherActive finds another ACTIVE card of the card's person.
 func (r *run) otherActive(ctx context.Context) (*apdu.CUID, error) {
-	ts, err := r.e.Stores.Tokens.Tokens(ctx, token.Filter{UserID: r.person.ID, State: token.Active, Limit: 2})
+	ts, err := r.e.Stores.Tokens.Tokens(ctx, token.Filter{UserID: r.holder().ID, State: token.Active, Limit: 2})
 	if err != nil {
 		return nil, within(StatusDatabase, StepRead, err)
 	}

@@ -50,6 +50,7 @@ type site struct {
 	lab    bool
 	noSim  bool
 	boot   int
+	adjust func(*tps.Config) // of every engine; nil = nothing
 }
 
 // people is an authenticator that answers at once.
@@ -193,11 +194,15 @@ func (s *site) put(doc string) {
 func (s *site) engine() *tps.Engine {
 	s.t.Helper()
 	s.boot++
-	e, err := tps.New(tps.Config{
+	cfg := tps.Config{
 		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
 		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}},
 		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint("boot-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
-	})
+	}
+	if s.adjust != nil {
+		s.adjust(&cfg)
+	}
+	e, err := tps.New(cfg)
 	must(s.t, err)
 	return e
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"inkan/tps/auth"
 	"inkan/tps/token"
 )
 
@@ -14,13 +16,56 @@ func (r *run) begin(ctx context.Context) error {
 	j, err := r.e.Stores.Journals.BeginJournal(ctx, token.Journal{
 		ID: r.id, CUID: r.card.CUID, Operation: string(r.req.Operation),
 		Profile: r.profile.Name, ProfileRevision: r.profile.Revision,
-		UserID: r.person.ID, Client: r.req.Client, Started: r.e.Now(),
+		UserID: r.person.ID, Client: r.req.Client, Started: r.e.Now(), Entries: r.about(),
 	})
 	if err != nil {
 		return fmt.Errorf("beginning the journal: %w", err)
 	}
 	r.journal = j
 	return nil
+}
+
+// attribute marks what else is known of a person.
+const attribute = "attribute "
+
+// about is what the certificates of an enrollment will say of its person, so that
+// somebody else can finish it for them.
+func (r *run) about() []token.Entry {
+	if r.req.Operation != OpEnroll {
+		return nil
+	}
+	p := r.person
+	data := map[string]string{"name": p.Name, "mail": p.Mail, "upn": p.UPN}
+	for name, value := range p.Attributes {
+		data[attribute+name] = value
+	}
+	return []token.Entry{{Step: string(StepAuthenticate), At: r.e.Now(), Confirmed: true, Data: data}}
+}
+
+// personOf is the person of a journal. It has no roles: who finishes the
+// operation acts with their own.
+func personOf(j token.Journal) auth.Person {
+	p := auth.Person{ID: j.UserID, Name: string(j.UserID), Attributes: map[string]string{}}
+	e, ok := historyOf(&j).last(StepAuthenticate)
+	if !ok {
+		return p
+	}
+	p.Name, p.Mail, p.UPN = e.Data["name"], e.Data["mail"], e.Data["upn"]
+	for name, value := range e.Data {
+		if a, ok := strings.CutPrefix(name, attribute); ok {
+			p.Attributes[a] = value
+		}
+	}
+	return p
+}
+
+// holder is whom the card is for: the person of the operation that is being
+// finished, else who logged in.
+func (r *run) holder() auth.Person {
+	if open := r.facts.Open; open != nil && open.UserID != r.person.ID {
+		return personOf(*open)
+	}
+	return r.person
 }
 
 // intend writes that a step is about to act.
@@ -89,7 +134,7 @@ func (h history) last(step StepName) (token.Entry, bool) {
 		if e.Step == string(step) {
 			return e, true
 		}
-		if e.Step == string(StepPrepare) && step != StepChangeKeys {
+		if e.Step == string(StepPrepare) && step != StepChangeKeys && step != StepAuthenticate {
 			return token.Entry{}, false
 		}
 	}

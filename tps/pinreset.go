@@ -28,7 +28,7 @@ func planPINReset(f Facts) (Plan, error) {
 	if err := mayActivate(f, f.finalKeySet(OpPINReset)); err != nil {
 		return nil, err
 	}
-	plan := append(known(f), askPINStep(f))
+	plan := append(Plan{askPINStep(f)}, known(f)...)
 	if f.wantsKeys(OpPINReset) {
 		plan = append(plan, changeKeysStep(f))
 	}

@@ -70,7 +70,8 @@ func mayWithOwner(f Facts) error {
 		return nil
 	}
 	op := f.Asked.Operation
-	if (op == OpFormat || op == OpKeyChangeover) && f.Person.Is(auth.Operator, auth.Agent) {
+	finishes := op == OpEnroll && f.Open != nil && f.Open.UserID == f.Record.UserID // for the owner
+	if (op == OpFormat || op == OpKeyChangeover || finishes) && f.Person.Is(auth.Operator, auth.Agent) {
 		return nil
 	}
 	return refuse(StatusNotOwner, "the card belongs to somebody else")

@@ -92,7 +92,7 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal) error {
 // emptied records that a card lost its content on the way.
 func (e *Engine) emptied(ctx context.Context, j token.Journal) error {
 	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) {
-		if t.State != token.Unformatted {
+		if _, lost := lostStates[t.State]; !lost && t.State != token.Unformatted {
 			t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
 		}
 	})
@@ -110,8 +110,14 @@ type finder interface {
 // record. An authority that cannot look a request up is asked for it again: the
 // same identity returns the same certificate.
 func (e *Engine) claimIssued(ctx context.Context, j token.Journal) error {
+	recorded := map[string]bool{"": true} // requests whose certificate has its record
 	for _, entry := range j.Entries {
-		if !strings.HasPrefix(entry.Step, string(StepIssue)) || entry.Confirmed || entry.Data["request"] == "" {
+		if entry.Confirmed {
+			recorded[entry.Data["request"]] = true
+		}
+	}
+	for _, entry := range j.Entries {
+		if !strings.HasPrefix(entry.Step, string(StepIssue)) || recorded[entry.Data["request"]] {
 			continue
 		}
 		i, err := issuanceOf(j, entry)
@@ -143,7 +149,7 @@ func issuanceOf(j token.Journal, entry token.Entry) (issuance, error) {
 	number, _ := strconv.Atoi(entry.Data["number"])
 	return issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, journal: j, request: ca.Request{
 		ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
-		Subject: ca.Subject{UserID: string(j.UserID), Name: string(j.UserID)},
+		Subject: subject(personOf(j)),
 	}}, nil
 }
 
@@ -214,7 +220,13 @@ func (e *Engine) sweepCertificates(ctx context.Context) error {
 		if c.Pending == "" {
 			reason = ca.ReasonCessationOfOperation
 		}
-		errs = append(errs, e.unlocked(ctx, c.CUID, func() error { return e.revoke(ctx, c, reason) }))
+		errs = append(errs, e.unlocked(ctx, c.CUID, func() error {
+			fresh, err := e.Stores.Certificates.Certificate(ctx, c.ID)
+			if err != nil || fresh.Revision != c.Revision { // a session has just seen to it
+				return err
+			}
+			return e.revoke(ctx, fresh, reason)
+		}))
 	}
 	return errors.Join(errs...)
 }

@@ -125,7 +125,7 @@ func (r *run) finishOpen(ctx context.Context) error {
 // changes the card on, the operation no longer listens to its client's hanging
 // up, only to its own deadline.
 func (r *run) execute(ctx context.Context) error {
-	total, done := 0, 0
+	total, done, detached := 0, 0, false
 	for _, s := range r.plan {
 		total += s.Weight
 	}
@@ -134,10 +134,13 @@ func (r *run) execute(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return within(StatusConnectionLost, s.Name, err)
 		}
-		if s.Kind != Harmless && r.journal.ID == "" {
+		if s.Kind != Harmless && !detached {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.e.OperationTimeout)
 			defer cancel()
+			detached = true
+		}
+		if s.Kind != Harmless && r.journal.ID == "" {
 			if err := r.begin(ctx); err != nil {
 				return within(StatusDatabase, s.Name, err)
 			}

@@ -75,21 +75,29 @@ func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 			return err
 		}
 	case OpEnroll:
-		if err := e.settleCertificates(ctx, j, facts); err != nil {
+		if err := e.activateCertificates(ctx, j, facts); err != nil {
 			return err
 		}
 	}
-	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) { settleToken(t, j, facts) })
-	return err
+	if _, err := e.updateToken(ctx, j.CUID, func(t *token.Token) { settleToken(t, j, facts) }); err != nil {
+		return err
+	}
+	if Operation(j.Operation) == OpEnroll {
+		return e.retireCertificates(ctx, j, facts)
+	}
+	return nil
 }
 
 // settleToken is what an operation makes of a token record.
 func settleToken(t *token.Token, j token.Journal, facts map[string]string) {
-	switch Operation(j.Operation) {
-	case OpFormat:
+	_, lost := lostStates[t.State] // an agent was faster: that stays
+	switch op := Operation(j.Operation); {
+	case op == OpFormat && !lost:
 		t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
-	case OpEnroll:
+	case op == OpEnroll && !lost:
 		t.State, t.Reason, t.UserID = token.Active, token.NoReason, j.UserID
+	case op == OpEnroll:
+		t.UserID = j.UserID // whose keys it carries
 	}
 	if a := facts["applet"]; a != "" {
 		t.AppletID = a
@@ -105,9 +113,39 @@ func settleToken(t *token.Token, j token.Journal, facts map[string]string) {
 	}
 }
 
-// settleCertificates makes the certificates on the card active and deals with
-// all others of the card as [enroll] old_certs says.
-func (e *Engine) settleCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
+// activateCertificates makes the certificates on the card active, unless the card
+// was declared lost meanwhile.
+func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
+	t, err := e.Stores.Tokens.Token(ctx, j.CUID)
+	if err != nil {
+		return fmt.Errorf("reading the token record: %w", err)
+	}
+	if _, lost := lostStates[t.State]; lost {
+		return nil
+	}
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	if err != nil {
+		return fmt.Errorf("reading the card's certificates: %w", err)
+	}
+	for _, c := range certs {
+		if _, onCard := facts["cert "+c.Serial]; !onCard || c.Operation != j.ID || c.State != token.CertUninitialized {
+			continue
+		}
+		c.State = token.CertActive
+		if err := e.replaceCertificate(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retireCertificates deals with all certificates that an enrollment did not bring
+// onto the card: what it had issued besides is revoked, what the card had before
+// is treated as [enroll] old_certs says.
+func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
+	if err := e.claimIssued(ctx, j); err != nil {
+		return err
+	}
 	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
 	if err != nil {
 		return fmt.Errorf("reading the card's certificates: %w", err)
@@ -115,16 +153,12 @@ func (e *Engine) settleCertificates(ctx context.Context, j token.Journal, facts 
 	for _, c := range certs {
 		_, onCard := facts["cert "+c.Serial]
 		switch {
-		case onCard && c.Operation == j.ID:
-			if c.State == token.CertUninitialized {
-				c.State = token.CertActive
-				err = e.replaceCertificate(ctx, c)
-			}
 		case c.State == token.CertUninitialized:
 			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
-		case c.State == token.CertActive && facts["old_certs"] == "revoke":
+		case onCard && c.Operation == j.ID, c.State != token.CertActive:
+		case facts["old_certs"] == "revoke":
 			err = e.revoke(ctx, c, ca.ReasonSuperseded)
-		case c.State == token.CertActive && facts["old_certs"] == "hold":
+		case facts["old_certs"] == "hold":
 			err = e.revoke(ctx, c, ca.ReasonCertificateHold)
 		}
 		if err != nil {

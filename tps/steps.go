@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 
 	"inkan/apdu/secret"
+	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/profile"
 	"inkan/tps/token"
@@ -62,12 +63,13 @@ func askPINStep(f Facts) Step {
 	return Step{Name: StepAskPIN, Kind: Harmless, Weight: 1, Task: string(StepAskPIN), Fail: StatusSetPIN,
 		Do: func(ctx context.Context, r *run) error {
 			var last error
+			who := r.holder()
 			for range p.Auth.Retries {
 				pin, err := r.cl.NewPIN(ctx, p.PIN.Min, p.PIN.Max)
 				if err != nil {
 					return fmt.Errorf("asking for the PIN: %w", err)
 				}
-				if last = p.PIN.Check(pin, r.person.ID, r.person.Name); last == nil {
+				if last = p.PIN.Check(pin, who.ID, who.Name); last == nil {
 					r.pin = pin
 					return nil
 				}
@@ -177,21 +179,10 @@ func issueStep(f Facts, k profile.Key) Step {
 			}
 			generation := historyOf(&r.journal).count(StepGenerateKey.of(k.Type))
 			id := fmt.Sprintf("%s/%s/%d", r.journal.ID, k.Type, generation)
-			spki, err := x509.MarshalPKIXPublicKey(res.Public)
-			if err != nil {
-				return fmt.Errorf("encoding the public key: %w", err)
+			c, err := r.request(ctx, k, res, id)
+			for again := 1; err == nil && !writable(c); again++ {
+				c, err = r.request(ctx, k, res, fmt.Sprintf("%s/%d", id, again))
 			}
-			r.note("request", id)
-			r.note("spki", base64.StdEncoding.EncodeToString(spki))
-			if err := r.keepJournal(ctx); err != nil {
-				return err
-			}
-			c, err := r.e.issue(ctx, issuance{
-				ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, request: ca.Request{
-					ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID,
-					Subject: ca.Subject{UserID: string(r.person.ID), Name: r.person.Name, Mail: r.person.Mail, UPN: r.person.UPN},
-				},
-			})
 			if err != nil {
 				return err
 			}
@@ -202,6 +193,36 @@ func issueStep(f Facts, k profile.Key) Step {
 			r.certs[k.Type] = c
 			return nil
 		}}
+}
+
+// writable reports whether a certificate may still go onto the card: one that
+// stayed unconfirmed for long has been revoked, or is about to be.
+func writable(c token.Certificate) bool {
+	return c.Pending == "" && (c.State == token.CertUninitialized || c.State == token.CertActive)
+}
+
+// request asks for the certificate of a key under a request identity, which is
+// journaled before.
+func (r *run) request(ctx context.Context, k profile.Key, res KeyResult, id string) (token.Certificate, error) {
+	spki, err := x509.MarshalPKIXPublicKey(res.Public)
+	if err != nil {
+		return token.Certificate{}, fmt.Errorf("encoding the public key: %w", err)
+	}
+	r.note("request", id)
+	r.note("spki", base64.StdEncoding.EncodeToString(spki))
+	if err := r.keepJournal(ctx); err != nil {
+		return token.Certificate{}, err
+	}
+	return r.e.issue(ctx, issuance{
+		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, request: ca.Request{
+			ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID, Subject: subject(r.holder()),
+		},
+	})
+}
+
+// subject is what a certificate says of a person.
+func subject(p auth.Person) ca.Subject {
+	return ca.Subject{UserID: string(p.ID), Name: p.Name, Mail: p.Mail, UPN: p.UPN}
 }
 
 // issuance is one certificate to be issued for a card.
@@ -297,7 +318,7 @@ func (r *run) certOf(ctx context.Context, keyType string) (token.Certificate, er
 // variables are what patterns of labels may name (§4.4). A person without a name
 // is called by the user id.
 func (r *run) variables() map[string]string {
-	p := r.person
+	p := r.holder()
 	v := map[string]string{
 		"userid": string(p.ID), "cuid": r.card.CUID.String(), "pretty_cuid": r.card.CUID.Pretty(),
 		"msn": r.card.MSN, "profileId": string(r.profile.Name),
