@@ -80,6 +80,9 @@ func mayEnroll(f Facts) error {
 	if len(f.Profile.Key) == 0 {
 		return refuse(StatusMisconfiguration, "profile %s has no keys to enroll", f.Profile.Name)
 	}
+	if _, _, err := f.labels(); err != nil {
+		return err
+	}
 	if f.Ready.CA != nil {
 		return within(StatusEnroll, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
 	}

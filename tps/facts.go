@@ -106,7 +106,8 @@ type Facts struct {
 	Certs    []token.Certificate
 	Open     *token.Journal // unfinished operation on this card, the one to finish
 	Profile  profile.Profile
-	Person   auth.Person
+	Person   auth.Person // who logged in
+	Holder   auth.Person // whom the card is for: the person of Open, else Person
 	// OtherActive is another ACTIVE token of the person.
 	OtherActive *apdu.CUID
 	Ready       Readiness

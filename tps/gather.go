@@ -34,7 +34,7 @@ func (r *run) gather(ctx context.Context) error {
 		return err
 	}
 	r.facts = Facts{
-		Asked: r.req, Record: rec, Open: open, Certs: certs, Profile: r.profile, Person: r.person,
+		Asked: r.req, Record: rec, Open: open, Certs: certs, Profile: r.profile, Person: r.person, Holder: r.holder(open),
 		Family: r.family, Lab: r.e.Lab, Bound: r.e.Bound, Now: r.e.Now(),
 	}
 	r.facts.OtherActive, err = r.otherActive(ctx)
@@ -134,7 +134,7 @@ func (r *run) sameCard(ctx context.Context, rec *token.Token) error {
 
 // otherActive finds another ACTIVE card of the card's person.
 func (r *run) otherActive(ctx context.Context) (*apdu.CUID, error) {
-	ts, err := r.e.Stores.Tokens.Tokens(ctx, token.Filter{UserID: r.holder().ID, State: token.Active, Limit: 2})
+	ts, err := r.e.Stores.Tokens.Tokens(ctx, token.Filter{UserID: r.facts.Holder.ID, State: token.Active, Limit: 2})
 	if err != nil {
 		return nil, within(StatusDatabase, StepRead, err)
 	}

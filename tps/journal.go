@@ -61,8 +61,8 @@ func personOf(j token.Journal) auth.Person {
 
 // holder is whom the card is for: the person of the operation that is being
 // finished, else who logged in.
-func (r *run) holder() auth.Person {
-	if open := r.facts.Open; open != nil && open.UserID != r.person.ID {
+func (r *run) holder(open *token.Journal) auth.Person {
+	if open != nil && open.UserID != r.person.ID {
 		return personOf(*open)
 	}
 	return r.person

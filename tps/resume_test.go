@@ -14,6 +14,7 @@ import (
 	"inkan/apdu/coolkey"
 	"inkan/sim"
 	"inkan/tps"
+	"inkan/tps/auth"
 	"inkan/tps/store/storetest"
 	"inkan/tps/token"
 )
@@ -377,4 +378,21 @@ func TestBadPINLeavesNothing(t *testing.T) {
 	}
 	_, err = s.run(tps.OpEnroll, card, as("bob"))
 	must(t, err)
+}
+
+// TestLabelWithoutValue: a label that this person has no value for is refused
+// while the card is as it was.
+func TestLabelWithoutValue(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"label = \"$auth.upn$\"\nseveral_active", "label = \"$auth.department$\"\nseveral_active"} {
+		s := newSite(t)
+		card := newCard(t, "gp-scp03")
+		_, err := s.run(tps.OpEnroll, card)
+		must(t, err)
+		s.people.all["ada"] = auth.Person{ID: "ada", Name: "Ada Lovelace"}
+		s.put(ecProfile("test", map[string]string{"[applet]": "[enroll]\n" + pattern + " = true\n[applet]"}))
+		_, err = s.run(tps.OpEnroll, card)
+		wantStatus(t, err, tps.StatusMisconfiguration)
+		unharmed(t, s, card, onlyToken(t, s))
+	}
 }

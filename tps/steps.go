@@ -63,7 +63,7 @@ func askPINStep(f Facts) Step {
 	return Step{Name: StepAskPIN, Kind: Harmless, Weight: 1, Task: string(StepAskPIN), Fail: StatusSetPIN,
 		Do: func(ctx context.Context, r *run) error {
 			var last error
-			who := r.holder()
+			who := f.Holder
 			for range p.Auth.Retries {
 				pin, err := r.cl.NewPIN(ctx, p.PIN.Min, p.PIN.Max)
 				if err != nil {
@@ -215,7 +215,7 @@ func (r *run) request(ctx context.Context, k profile.Key, res KeyResult, id stri
 	}
 	return r.e.issue(ctx, issuance{
 		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, request: ca.Request{
-			ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID, Subject: subject(r.holder()),
+			ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID, Subject: subject(r.facts.Holder),
 		},
 	})
 }
@@ -283,13 +283,12 @@ func writeStep(f Facts) Step {
 
 // contents is what the card is to carry.
 func (r *run) contents(ctx context.Context) (Contents, error) {
-	vars := r.variables()
-	label, err := profile.Expand(r.profile.Enroll.Label, vars)
+	label, keyLabels, err := r.facts.labels()
 	if err != nil {
-		return Contents{}, within(StatusMisconfiguration, StepWrite, err)
+		return Contents{}, err
 	}
 	c := Contents{Present: true, Label: label}
-	for _, k := range r.profile.Key {
+	for i, k := range r.profile.Key {
 		cert, err := r.certOf(ctx, k.Type)
 		if err != nil {
 			return Contents{}, err
@@ -298,11 +297,7 @@ func (r *run) contents(ctx context.Context) (Contents, error) {
 		if err != nil {
 			return Contents{}, err
 		}
-		keyLabel, err := profile.Expand(k.Label, vars)
-		if err != nil {
-			return Contents{}, within(StatusMisconfiguration, StepWrite, err)
-		}
-		c.Certificates = append(c.Certificates, CardCertificate{Key: k, Label: keyLabel, DER: cert.DER, Public: res.Public})
+		c.Certificates = append(c.Certificates, CardCertificate{Key: k, Label: keyLabels[i], DER: cert.DER, Public: res.Public})
 	}
 	return c, nil
 }
@@ -315,13 +310,29 @@ func (r *run) certOf(ctx context.Context, keyType string) (token.Certificate, er
 	return token.Certificate{}, errors.New("no " + keyType + " certificate was issued")
 }
 
+// labels are the names of the card and of its keys, in the order of the profile.
+func (f Facts) labels() (card string, keys []string, err error) {
+	vars := f.variables()
+	if card, err = profile.Expand(f.Profile.Enroll.Label, vars); err != nil {
+		return "", nil, within(StatusMisconfiguration, "", fmt.Errorf("label of the card: %w", err))
+	}
+	for _, k := range f.Profile.Key {
+		label, err := profile.Expand(k.Label, vars)
+		if err != nil {
+			return "", nil, within(StatusMisconfiguration, "", fmt.Errorf("label of the %s key: %w", k.Type, err))
+		}
+		keys = append(keys, label)
+	}
+	return card, keys, nil
+}
+
 // variables are what patterns of labels may name (§4.4). A person without a name
 // is called by the user id.
-func (r *run) variables() map[string]string {
-	p := r.holder()
+func (f Facts) variables() map[string]string {
+	p := f.Holder
 	v := map[string]string{
-		"userid": string(p.ID), "cuid": r.card.CUID.String(), "pretty_cuid": r.card.CUID.Pretty(),
-		"msn": r.card.MSN, "profileId": string(r.profile.Name),
+		"userid": string(p.ID), "cuid": f.Card.CUID.String(), "pretty_cuid": f.Card.CUID.Pretty(),
+		"msn": f.Card.MSN, "profileId": string(f.Profile.Name),
 		"auth.cn": cmp.Or(p.Name, string(p.ID)),
 	}
 	for name, value := range map[string]string{"auth.mail": p.Mail, "auth.upn": p.UPN} {
