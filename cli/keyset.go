@@ -14,7 +14,6 @@ import (
 	"inkan/tps/api"
 )
 
-// keysetCommand's flag --version would be the program's own: it is declared here.
 func (p *program) keysetCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "keyset",

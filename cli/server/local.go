@@ -80,11 +80,19 @@ func (n *Node) access() (*Access, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	who := localAdministrator(strconv.Itoa(os.Getuid()))
+	who := localAdministrator(thisUser())
 	t := inProcess(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(api.WithCaller(r.Context(), who)))
 	})
 	return &Access{Client: &http.Client{Transport: t}, URL: localURL, close: n.Close}, nil
+}
+
+// thisUser is the user id of this process.
+func thisUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Uid
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 // localAPI is the REST handler over this node.

@@ -43,14 +43,14 @@ func (a *api) listActivities(c *call) (reply, error) {
 	return convert(p, source[token.Activity]{
 		read: func(after string, limit int) ([]token.Activity, error) {
 			f.After, f.Limit = after, limit
-			return a.Activities.Activities(c.ctx, f)
+			return a.Activities.Activities(c.Context(), f)
 		},
 		id: func(r token.Activity) string { return r.ID },
 	}, describeActivity)
 }
 
 func (a *api) showActivity(c *call) (reply, error) {
-	r, err := a.Activities.Activity(c.ctx, c.PathValue("id"))
+	r, err := a.Activities.Activity(c.Context(), c.PathValue("id"))
 	if err != nil {
 		return reply{}, missing(err, "there is no activity %s", c.PathValue("id"))
 	}

@@ -170,7 +170,6 @@ func (s *statusOnly) WriteHeader(status int) { s.status = status }
 // call is one request on a route.
 type call struct {
 	*http.Request
-	ctx   context.Context
 	who   Caller
 	event audit.Event // of a change, as far as it is known
 	begun bool        // the attempt is in the audit record
@@ -188,7 +187,7 @@ type reply struct {
 func (a *api) serve(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		who, _ := req.Context().Value(callerKey{}).(Caller)
-		c := &call{Request: req, ctx: req.Context(), who: who,
+		c := &call{Request: req, who: who,
 			event: audit.Event{Name: r.event, Subject: who.Name, IP: who.Address,
 				Fields: map[string]string{"request": req.Method + " " + req.URL.Path}}}
 		out, err := a.run(r, c)
@@ -215,7 +214,7 @@ func (a *api) run(r route, c *call) (reply, error) {
 	if err != nil {
 		c.event.Outcome, c.event.Fields["info"] = audit.Failure, err.Error()
 	}
-	if aerr := a.Audit.Record(context.WithoutCancel(c.ctx), c.event); aerr != nil {
+	if aerr := a.Audit.Record(context.WithoutCancel(c.Context()), c.event); aerr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the audit record: %w", aerr))
 	}
 	return out, err
@@ -229,7 +228,7 @@ func (a *api) forbid(r route, c *call) error {
 	}
 	e := audit.Event{Name: "AUTHZ", Outcome: audit.Failure, Subject: c.who.Name, IP: c.who.Address,
 		Fields: map[string]string{"method": c.Method, "path": c.URL.Path, "info": err.Error()}}
-	if aerr := a.Audit.Record(context.WithoutCancel(c.ctx), e); aerr != nil {
+	if aerr := a.Audit.Record(context.WithoutCancel(c.Context()), e); aerr != nil {
 		return errors.Join(err, fmt.Errorf("writing the audit record: %w", aerr))
 	}
 	return err
@@ -243,7 +242,7 @@ func (a *api) intend(c *call, fields map[string]string) error {
 		}
 	}
 	c.event.Outcome, c.begun = audit.Attempt, true
-	if err := a.Audit.Record(c.ctx, c.event); err != nil {
+	if err := a.Audit.Record(c.Context(), c.event); err != nil {
 		return fmt.Errorf("writing the audit record: %w", err)
 	}
 	return nil

@@ -61,7 +61,7 @@ func (a *api) listCertificates(c *call) (reply, error) {
 	s := source[token.Certificate]{
 		read: func(after string, limit int) ([]token.Certificate, error) {
 			f.After, f.Limit = after, limit
-			return a.Certificates.Certificates(c.ctx, f)
+			return a.Certificates.Certificates(c.Context(), f)
 		},
 		id: func(r token.Certificate) string { return r.ID },
 	}
@@ -72,7 +72,7 @@ func (a *api) listCertificates(c *call) (reply, error) {
 }
 
 func (a *api) showCertificate(c *call) (reply, error) {
-	r, err := a.Certificates.Certificate(c.ctx, c.PathValue("id"))
+	r, err := a.Certificates.Certificate(c.Context(), c.PathValue("id"))
 	if err != nil {
 		return reply{}, missing(err, "there is no certificate %s", c.PathValue("id"))
 	}
@@ -107,7 +107,7 @@ func (a *api) changeCertificate(c *call) (reply, error) {
 			return reply{}, badRequest("%s takes no reason", in.Action)
 		}
 	}
-	r, err := a.Revoker.ChangeCertificate(c.ctx, ch)
+	r, err := a.Revoker.ChangeCertificate(c.Context(), ch)
 	if err != nil {
 		return reply{}, missing(err, "there is no certificate %s", ch.ID)
 	}

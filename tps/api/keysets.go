@@ -33,7 +33,7 @@ type NewKeySet struct {
 }
 
 func (a *api) listKeySets(c *call) (reply, error) {
-	sets, err := a.KeySets.KeySets(c.ctx)
+	sets, err := a.KeySets.KeySets(c.Context())
 	if err != nil {
 		return reply{}, err
 	}
@@ -56,7 +56,7 @@ func (a *api) createKeySet(c *call) (reply, error) {
 	if err := a.intendKeySet(c, "create", name, v, in.Type); err != nil {
 		return reply{}, err
 	}
-	set, err := a.KeySets.CreateKeySet(c.ctx, name, v, in.Type)
+	set, err := a.KeySets.CreateKeySet(c.Context(), name, v, in.Type)
 	if errors.Is(err, token.ErrConflict) {
 		return reply{}, &Error{Status: http.StatusConflict, Message: "key set " + in.Name + " has a version " + v.String() + " already", Err: err}
 	}
@@ -95,7 +95,7 @@ func (a *api) keySet(c *call) (tks.KeySetName, gp.KeyVersion, error) {
 	if err != nil {
 		return name, v, err
 	}
-	sets, err := a.KeySets.KeySets(c.ctx)
+	sets, err := a.KeySets.KeySets(c.Context())
 	if err != nil {
 		return name, v, err
 	}
@@ -115,7 +115,7 @@ func (a *api) testKeySet(c *call) (reply, error) {
 	if err := a.intendKeySet(c, "test", name, v, ""); err != nil {
 		return reply{}, err
 	}
-	return reply{}, a.KeySets.TestKeySet(c.ctx, name, v)
+	return reply{}, a.KeySets.TestKeySet(c.Context(), name, v)
 }
 
 func (a *api) retireKeySet(c *call) (reply, error) {
@@ -126,7 +126,7 @@ func (a *api) retireKeySet(c *call) (reply, error) {
 	if err := a.intendKeySet(c, "retire", name, v, ""); err != nil {
 		return reply{}, err
 	}
-	return reply{}, a.KeySets.Retire(c.ctx, name, v, c.who.Name)
+	return reply{}, a.KeySets.Retire(c.Context(), name, v, c.who.Name)
 }
 
 // Backup says what a backup of the keys has to hold, and of a key file what was
@@ -146,7 +146,7 @@ type BackupRequest struct {
 }
 
 func (a *api) showBackup(c *call) (reply, error) {
-	b, err := a.Backups.Backup(c.ctx)
+	b, err := a.Backups.Backup(c.Context())
 	return reply{body: b}, err
 }
 
@@ -168,7 +168,7 @@ func (a *api) writeBackup(c *call) (reply, error) {
 	if err := a.intend(c, map[string]string{"path": in.Path}); err != nil {
 		return reply{}, err
 	}
-	b, err := a.Backups.WriteBackup(c.ctx, in.Path, in.Passphrase.Secret)
+	b, err := a.Backups.WriteBackup(c.Context(), in.Path, in.Passphrase.Secret)
 	if err != nil {
 		return reply{}, err
 	}

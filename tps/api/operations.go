@@ -79,7 +79,7 @@ func (a *api) listOperations(c *call) (reply, error) {
 	}
 	s := source[token.Journal]{
 		read: func(after string, limit int) ([]token.Journal, error) {
-			return a.Journals.Journals(c.ctx, token.Filter{CUID: &t.CUID, After: after, Limit: limit})
+			return a.Journals.Journals(c.Context(), token.Filter{CUID: &t.CUID, After: after, Limit: limit})
 		},
 		id: func(j token.Journal) string { return j.ID },
 	}

@@ -38,12 +38,12 @@ func (a *api) release(c *call) (reply, error) {
 	if err := a.intend(c, map[string]string{"op": "release", "kdd": kdd.String()}); err != nil {
 		return reply{}, err
 	}
-	was, ok, err := a.Keyings.Keying(c.ctx, kdd)
+	was, ok, err := a.Keyings.Keying(c.Context(), kdd)
 	if err == nil && !ok {
 		err = token.ErrNotFound
 	}
 	if err == nil {
-		err = a.Keyings.Release(c.ctx, kdd, c.who.Name)
+		err = a.Keyings.Release(c.Context(), kdd, c.who.Name)
 	}
 	if errors.Is(err, token.ErrNotFound) {
 		err = refuse(http.StatusConflict, "the card has not been keyed from a published key set since its last release, there is nothing to release")
@@ -69,7 +69,7 @@ func (a *api) releasedCard(c *call, tokenID, text string) (apdu.CUID, gp.KDD, er
 		if err != nil {
 			return apdu.CUID{}, kdd, badRequest("%q is not a KDD, 20 hexadecimal digits", text)
 		}
-		t, err := a.Tokens.TokenByKDD(c.ctx, kdd)
+		t, err := a.Tokens.TokenByKDD(c.Context(), kdd)
 		if errors.Is(err, token.ErrNotFound) {
 			err = nil
 		}
@@ -79,7 +79,7 @@ func (a *api) releasedCard(c *call, tokenID, text string) (apdu.CUID, gp.KDD, er
 	if err != nil {
 		return cuid, gp.KDD{}, err
 	}
-	t, err := a.Tokens.Token(c.ctx, cuid)
+	t, err := a.Tokens.Token(c.Context(), cuid)
 	if err != nil {
 		return cuid, gp.KDD{}, missing(err, "there is no token %s", cuid)
 	}
@@ -98,10 +98,10 @@ func (a *api) noteRelease(c *call, cuid apdu.CUID, err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	aerr := a.Activities.AddActivity(context.WithoutCancel(c.ctx), token.Activity{
+	aerr := a.Activities.AddActivity(context.WithoutCancel(c.Context()), token.Activity{
 		CUID: cuid, UserID: token.UserID(c.who.Name), IP: c.who.Address, Operation: "token_modify", Success: err == nil, Message: text,
 	})
 	if aerr != nil {
-		a.Log.ErrorContext(c.ctx, "writing the activity", slog.String("cuid", cuid.String()), slog.Any("err", aerr))
+		a.Log.ErrorContext(c.Context(), "writing the activity", slog.String("cuid", cuid.String()), slog.Any("err", aerr))
 	}
 }

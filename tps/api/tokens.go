@@ -107,7 +107,7 @@ func (a *api) listTokens(c *call) (reply, error) {
 	s := source[token.Token]{
 		read: func(after string, limit int) ([]token.Token, error) {
 			f.After, f.Limit = after, limit
-			return a.Tokens.Tokens(c.ctx, f)
+			return a.Tokens.Tokens(c.Context(), f)
 		},
 		id: func(t token.Token) string { return t.CUID.String() },
 	}
@@ -123,7 +123,7 @@ func (a *api) token(c *call) (token.Token, error) {
 	if err != nil {
 		return token.Token{}, err
 	}
-	t, err := a.Tokens.Token(c.ctx, cuid)
+	t, err := a.Tokens.Token(c.Context(), cuid)
 	return t, missing(err, "there is no token %s", cuid)
 }
 
@@ -148,7 +148,7 @@ func (a *api) describeToken(c *call, t token.Token) (Token, error) {
 	}
 	certificates := 0
 	if t.State == token.Suspended { // the only state whose choices depend on them
-		certs, err := a.Certificates.CertificatesOf(c.ctx, t.CUID)
+		certs, err := a.Certificates.CertificatesOf(c.Context(), t.CUID)
 		if err != nil {
 			return out, err
 		}
@@ -179,7 +179,7 @@ func (a *api) showKeying(c *call) (reply, error) {
 		return reply{}, err
 	}
 	if t.KDD != nil {
-		k, ok, err := a.Keyings.Keying(c.ctx, *t.KDD)
+		k, ok, err := a.Keyings.Keying(c.Context(), *t.KDD)
 		if err != nil || ok {
 			return reply{body: k}, err
 		}

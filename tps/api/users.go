@@ -48,7 +48,7 @@ func (a *api) listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	all, err := a.Users.Users(c.ctx)
+	all, err := a.Users.Users(c.Context())
 	if err != nil {
 		return reply{}, err
 	}
@@ -68,7 +68,7 @@ func (a *api) listUsers(c *call) (reply, error) {
 // user finds the user of the path.
 func (a *api) user(c *call) (auth.User, error) {
 	id := c.PathValue("id")
-	u, err := a.Users.User(c.ctx, token.UserID(id))
+	u, err := a.Users.User(c.Context(), token.UserID(id))
 	return u, missing(err, "there is no user %s", id)
 }
 
@@ -93,7 +93,7 @@ func (a *api) addUser(c *call) (reply, error) {
 	if err := a.intend(c, map[string]string{"op": "add", "user": in.UserID, "roles": names(u.Roles)}); err != nil {
 		return reply{}, err
 	}
-	u, err := auth.Create(c.ctx, a.Users, u, in.Password.Secret)
+	u, err := auth.Create(c.Context(), a.Users, u, in.Password.Secret)
 	if errors.Is(err, token.ErrConflict) {
 		return reply{}, &Error{Status: http.StatusConflict, Message: "there is a user " + in.UserID + " already", Err: err}
 	}
@@ -187,7 +187,7 @@ func (a *api) modifyUser(c *call) (reply, error) {
 			return reply{}, err
 		}
 	}
-	if u, err = a.Users.ReplaceUser(c.ctx, u); err != nil {
+	if u, err = a.Users.ReplaceUser(c.Context(), u); err != nil {
 		return reply{}, err
 	}
 	return reply{body: describeUser(u), revision: u.Revision}, nil
@@ -229,12 +229,12 @@ func (a *api) deleteUser(c *call) (reply, error) {
 	if err := a.intend(c, map[string]string{"op": "delete", "user": string(u.ID)}); err != nil {
 		return reply{}, err
 	}
-	return reply{}, a.Users.DeleteUser(c.ctx, u.ID)
+	return reply{}, a.Users.DeleteUser(c.Context(), u.ID)
 }
 
 // keepAdmin refuses to lose the last administrator. It is called under a.people.
 func (a *api) keepAdmin(c *call, leaving token.UserID) error {
-	all, err := a.Users.Users(c.ctx)
+	all, err := a.Users.Users(c.Context())
 	if err != nil {
 		return err
 	}
