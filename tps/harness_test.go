@@ -5,11 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,7 +52,9 @@ type site struct {
 	log    *slog.Logger
 	lab    bool
 	noSim  bool
+	start  string // of this process, part of the boots' names
 	boot   int
+	close  func()
 	adjust func(*tps.Config) // of every engine; nil = nothing
 }
 
@@ -86,53 +91,92 @@ func (m *memoryAudit) Record(_ context.Context, e audit.Event) error {
 	return nil
 }
 
+// newSite is a site in a folder of its own, with the profile "test".
 func newSite(t testing.TB) *site {
 	t.Helper()
+	s := siteIn(t, t.TempDir())
+	t.Cleanup(s.close)
+	return s
+}
+
+// siteIn opens the site in a folder, and makes it where there is none.
+func siteIn(t testing.TB, dir string) *site {
+	t.Helper()
 	ctx := context.Background()
-	dir := t.TempDir()
 	db, err := store.Open(ctx, filepath.Join(dir, "inkan.db"))
 	must(t, err)
-	t.Cleanup(func() { db.Close() })
-	p := softkey.FloorParams()
-	v, err := softkey.Create(filepath.Join(dir, "keystore"), secret.New([]byte("passphrase of the test")), &p)
-	must(t, err)
-	t.Cleanup(func() { v.Close() })
+	v, isNew := openVault(t, filepath.Join(dir, "keystore"))
 	ledger, err := local.OpenLedger(filepath.Join(dir, "ledger"))
 	must(t, err)
-	t.Cleanup(func() { ledger.Close() })
 	svc, err := local.New(local.Config{Vault: v, Ledger: ledger})
 	must(t, err)
-	for name, ks := range map[tks.KeySetName]struct {
-		v uint8
-		t hsm.KeyType
-	}{"site": {2, hsm.AES128}, "wide": {3, hsm.AES256}, "des": {2, hsm.DES3}} {
-		_, err := svc.CreateKeySet(ctx, name, apduVersion(ks.v), ks.t)
-		must(t, err)
-	}
 	s := &site{
-		t: t, db: db, keys: svc, local: svc, audit: &memoryAudit{}, lab: true,
+		t: t, db: db, keys: svc, local: svc, audit: &memoryAudit{}, lab: true, start: token.NewID(),
 		stores: tps.Stores{Tokens: db, Certificates: db, Activities: db, Journals: db, Locks: db},
 		people: &people{all: map[string]auth.Person{
 			"ada":  {ID: "ada", Name: "Ada Lovelace", Mail: "ada@example.org", UPN: "ada@corp.example.org"},
 			"bob":  {ID: "bob", Name: "Bob Byte", Mail: "bob@example.org"},
 			"olga": {ID: "olga", Name: "Olga Operator", Roles: []auth.Role{auth.Operator}},
 		}},
-		log: slog.New(slog.DiscardHandler),
+		log:   slog.New(slog.DiscardHandler),
+		close: func() { must(t, errors.Join(ledger.Close(), v.Close(), db.Close())) },
 	}
-	s.ca = newAuthority(t, db)
-	s.put(ecProfile("test", nil))
+	s.ca = openAuthority(t, dir, db.Authority("embedded"))
+	if isNew {
+		for name, ks := range map[tks.KeySetName]struct {
+			v uint8
+			t hsm.KeyType
+		}{"site": {2, hsm.AES128}, "wide": {3, hsm.AES256}, "des": {2, hsm.DES3}} {
+			_, err := svc.CreateKeySet(ctx, name, apduVersion(ks.v), ks.t)
+			must(t, err)
+		}
+		s.put(ecProfile("test", nil))
+	}
 	return s
 }
 
-func newAuthority(t testing.TB, db *store.DB) ca.Authority {
+func openVault(t testing.TB, path string) (v *softkey.Store, isNew bool) {
+	t.Helper()
+	passphrase := secret.New([]byte("passphrase of the test"))
+	v, err := softkey.Open(path, passphrase)
+	if errors.Is(err, fs.ErrNotExist) {
+		p := softkey.FloorParams()
+		v, err = softkey.Create(path, passphrase, &p)
+		isNew = true
+	}
+	must(t, err)
+	return v, isNew
+}
+
+// openAuthority opens the authority of a folder, key and certificate in a file.
+func openAuthority(t testing.TB, dir string, issued ca.Store) ca.Authority {
+	t.Helper()
+	path := filepath.Join(dir, "ca.pem")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b = newAuthority(t)
+		err = os.WriteFile(path, b, 0o600)
+	}
+	must(t, err)
+	first, rest := pem.Decode(b)
+	second, _ := pem.Decode(rest)
+	key, err := x509.ParseECPrivateKey(first.Bytes)
+	must(t, err)
+	a, err := ca.Open(ca.Config{Signer: key, Certificate: second.Bytes, Store: issued})
+	must(t, err)
+	return a
+}
+
+func newAuthority(t testing.TB) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	der, err := ca.Create(context.Background(), ca.RootConfig{Signer: key, Subject: pkix.Name{CommonName: "Test CA"}})
 	must(t, err)
-	a, err := ca.Open(ca.Config{Signer: key, Certificate: der, Store: db.Authority("embedded")})
+	priv, err := x509.MarshalECPrivateKey(key)
 	must(t, err)
-	return a
+	return append(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: priv}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 }
 
 // ecProfile is userKey with EC keys, on the synthetic applet, changed by edits.
@@ -197,7 +241,7 @@ func (s *site) engine() *tps.Engine {
 	cfg := tps.Config{
 		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
 		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}},
-		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint("boot-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
+		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint(s.start, "-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
 	}
 	if s.adjust != nil {
 		s.adjust(&cfg)
