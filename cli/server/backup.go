@@ -66,32 +66,46 @@ func (n *Node) WriteBackup(ctx context.Context, path string, passphrase secret.S
 	if !ok {
 		return b, &api.Error{Status: http.StatusConflict, Message: "the keys are in an HSM: its vendor's tools make the backup"}
 	}
-	if passphrase.Len() < minPassphrase {
-		return b, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("the passphrase of a copy needs %d bytes at least", minPassphrase)}
-	}
-	if err := n.outside(path); err != nil {
+	if err := checkCopy(n.Folder, path, passphrase); err != nil {
 		return b, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	}
-	if err := keys.Backup(path, passphrase); err != nil {
+	label, err := writeCopy(keys, path, passphrase)
+	if err != nil {
 		return b, &api.Error{Status: http.StatusConflict, Message: err.Error()}
+	}
+	b.Path, b.Checked = path, label
+	return b, nil
+}
+
+// checkCopy refuses a passphrase or a place that makes a copy worthless.
+func checkCopy(folder, path string, passphrase secret.Secret) error {
+	if passphrase.Len() < minPassphrase {
+		return fmt.Errorf("the passphrase of a copy needs %d bytes at least", minPassphrase)
+	}
+	return outside(folder, path)
+}
+
+// writeCopy writes the copy and restores one key of it, whose label it returns. A
+// copy that does not pass is removed.
+func writeCopy(keys *softkey.Store, path string, passphrase secret.Secret) (string, error) {
+	if err := keys.Backup(path, passphrase); err != nil {
+		return "", err
 	}
 	checked, err := keys.CheckBackup(path, passphrase)
 	if err != nil {
-		return b, errors.Join(err, os.Remove(path))
+		return "", errors.Join(err, os.Remove(path))
 	}
-	b.Path, b.Checked = path, checked.Label
-	return b, nil
+	return checked.Label, nil
 }
 
 // outside refuses a place in the data folder: what burns with the original is no
 // backup.
-func (n *Node) outside(path string) error {
+func outside(folder, path string) error {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	folder, err := filepath.Abs(n.Folder)
-	if err != nil {
+	if folder, err = filepath.Abs(folder); err != nil {
 		return err
 	}
 	if folder, err = filepath.EvalSymlinks(folder); err != nil {

@@ -93,7 +93,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 		func() error { return createAuthority(ctx, v, path, a) },
 		func() error { return createRecords(ctx, db, a) },
 		func() error { return createApplets(path, a.Config.Node.Lab) },
-		func() error { return backUp(v, a) },
+		func() error { return backUp(v, folder, a) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -139,8 +139,9 @@ func createVault(ctx context.Context, a Answers, path func(string) string) (vaul
 // errNoBackup means that Create was not told where the copy of the key file goes.
 var errNoBackup = errors.New("a key file needs a copy elsewhere before anything depends on it: a lost master key locks every card for ever")
 
-// backUp writes the copy of the key file and reads one key of it back.
-func backUp(v vault, a Answers) error {
+// backUp writes the copy of the key file and reads one key of it back. A copy of an
+// earlier, cut attempt only has to pass.
+func backUp(v vault, folder string, a Answers) error {
 	keys, ok := v.(*softkey.Store)
 	if !ok || a.Config.Node.Lab {
 		return nil
@@ -148,10 +149,14 @@ func backUp(v vault, a Answers) error {
 	if a.BackupTo == "" {
 		return errNoBackup
 	}
-	if err := keys.Backup(a.BackupTo, a.BackupPassphrase); err != nil {
+	if err := checkCopy(folder, a.BackupTo, a.BackupPassphrase); err != nil {
 		return err
 	}
-	_, err := keys.CheckBackup(a.BackupTo, a.BackupPassphrase)
+	if _, err := os.Stat(a.BackupTo); err == nil {
+		_, err := keys.CheckBackup(a.BackupTo, a.BackupPassphrase)
+		return err
+	}
+	_, err := writeCopy(keys, a.BackupTo, a.BackupPassphrase)
 	return err
 }
 

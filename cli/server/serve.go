@@ -56,7 +56,7 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		ErrorLog:  slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
-	private := &http.Server{Handler: n.localHandler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
+	private := &http.Server{Handler: n.localHandler(), ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, ConnContext: withPeer}
 	if n.Config.Node.Lab {
 		n.log.WarnContext(ctx, "this node is a trial ([node] lab = true): factory keys may stay on cards, and no copy of the key file was made")
 	}
