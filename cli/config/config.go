@@ -235,7 +235,7 @@ func (c Config) Check() error {
 	_, err = hsm.ParseLevel(c.TKS.MinimumProtection)
 	add("[tks] minimum_protection", err)
 	if c.HSM.URI != "" && !strings.HasPrefix(c.HSM.URI, "pkcs11:") {
-		add("[hsm] uri", errors.New("does not begin pkcs11:"))
+		add("[hsm] uri", errors.New("it is no pkcs11 URI (RFC 7512)"))
 	}
 	if n := len(c.CA.Country); n != 0 && n != 2 {
 		add("[ca] country", fmt.Errorf("%q is not a two-letter code", c.CA.Country))
