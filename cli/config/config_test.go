@@ -55,7 +55,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"[listen]\naddress = \"8443\"\n":             "[listen] address",
 		"[listen]\ncertificate = \"a.pem\"\n":        "certificate and key go together",
 		"[tks]\nminimum_protection = \"Z\"\n":        "minimum_protection",
-		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11:",
+		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11 URI",
 		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
 		"[tps]\norphan_after = 24\n":                 "orphan_after",
 		"[[peer]]\n":                                 "single nodes",
