@@ -73,13 +73,13 @@ func TestSweepWaitsForTheCard(t *testing.T) {
 	}
 }
 
-// deafCA is ready and issues, but does not answer revocations.
-type deafCA struct {
+// silentCA is ready and issues, but does not answer revocations.
+type silentCA struct {
 	ca.Authority
 	asked atomic.Int32
 }
 
-func (d *deafCA) Revoke(context.Context, ca.Issuer, ca.Serial, ca.Reason) error {
+func (d *silentCA) Revoke(context.Context, ca.Issuer, ca.Serial, ca.Reason) error {
 	d.asked.Add(1)
 	return fmt.Errorf("no answer: %w", ca.ErrUnavailable)
 }
@@ -90,17 +90,17 @@ func TestSweepRevokes(t *testing.T) {
 	x := newCutter(t, "gp-scp03", cutCases[0], nil)
 	card := x.prepared(t)
 	defer card.Close()
-	watched, deaf := x.ca, &deafCA{Authority: x.ca}
-	x.ca = deaf
+	watched, silent := x.ca, &silentCA{Authority: x.ca}
+	x.ca = silent
 	_, err := x.run(tps.OpFormat, card)
 	if !errors.Is(err, ca.ErrUnavailable) {
 		t.Fatalf("format: %v", err)
 	}
 	cuid := cuidOf(t, card)
 	for range 2 {
-		asked := deaf.asked.Load()
-		if err := x.engine().Sweep(t.Context()); !errors.Is(err, ca.ErrUnavailable) || deaf.asked.Load() == asked {
-			t.Errorf("sweeping: %v, asked %d times", err, deaf.asked.Load()-asked)
+		asked := silent.asked.Load()
+		if err := x.engine().Sweep(t.Context()); !errors.Is(err, ca.ErrUnavailable) || silent.asked.Load() == asked {
+			t.Errorf("sweeping: %v, asked %d times", err, silent.asked.Load()-asked)
 		}
 		certs, err := x.db.CertificatesOf(t.Context(), cuid)
 		must(t, err)
@@ -124,7 +124,7 @@ func TestSweepOldCertificates(t *testing.T) {
 	card := x.prepared(t)
 	defer card.Close()
 	watched := x.ca
-	x.ca = &deafCA{Authority: watched}
+	x.ca = &silentCA{Authority: watched}
 	if _, err := x.run(x.op, card); !errors.Is(err, ca.ErrUnavailable) {
 		t.Fatalf("enrolling: %v", err)
 	}
