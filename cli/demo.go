@@ -38,7 +38,6 @@ func (p *program) demoCommand() *cli.Command {
 			"made in a temporary folder and removed at the end.\n\n   inkan demo\n   inkan demo --keep",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "keep", Usage: "keep the folder and go on serving until interrupted; the secrets are in its file SECRETS"},
-			&cli.StringFlag{Name: "model", Value: "gp-scp03", Usage: "`MODEL` of the software card"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -48,7 +47,7 @@ func (p *program) demoCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d := &demo{p: p, out: p.out, folder: dir, model: c.String("model"), began: time.Now(), log: p.logger(c, slog.LevelError)}
+			d := &demo{p: p, out: p.out, folder: dir, began: time.Now(), log: p.logger(c, slog.LevelError)}
 			if isSet(c, "quiet") {
 				d.out = io.Discard
 			}
@@ -64,12 +63,12 @@ func (p *program) demoCommand() *cli.Command {
 
 // demo is the story that is told.
 type demo struct {
-	p             *program
-	out           io.Writer
-	folder, model string
-	began         time.Time
-	log           *slog.Logger
-	chapter       int
+	p       *program
+	out     io.Writer
+	folder  string
+	began   time.Time
+	log     *slog.Logger
+	chapter int
 
 	node     *server.Node
 	card     *sim.Card
@@ -192,7 +191,7 @@ func (d *demo) addProfile(ctx context.Context) error {
 
 func (d *demo) makeCard(ctx context.Context) error {
 	var err error
-	if d.card, err = sim.Create(filepath.Join(d.folder, "card.img"), d.model, 0); err != nil {
+	if d.card, err = sim.Create(filepath.Join(d.folder, "card.img"), sim.DefaultModel, 0); err != nil {
 		return err
 	}
 	info, err := station.Describe(ctx, d.card)

@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 // TestScript runs every script in testdata/script. A script calls the program as
 // inkan, and these commands besides:
 //
-//	lab FOLDER     prepares a data folder for a trial, quickly; user demo, password demo-password
+//	lab FOLDER     prepares a data folder for a trial, quickly; user demo, password demo-password;
+//	               a node that serves it is at $SERVER
 //	seed FOLDER    adds the card $CUID of ada with two certificates $SIGNING and $ENCRYPTION
 //	               ($SIGNING_ID, $ENCRYPTION_ID), an activity $ACTIVITY, an unfinished enrollment
 //	               and an entry in the ledger of keyings
@@ -68,7 +69,14 @@ func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 	folder := one(ts, neg, args)
 	cfg := config.Default()
 	cfg.Node.Name, cfg.Node.Lab, cfg.TPS.AllowSimulator = "lab", true, true
-	cfg.Listen = config.Listen{Address: "127.0.0.1:0", Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:8443"}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	address := free.Addr().String()
+	ts.Check(free.Close())
+	_, port, err := net.SplitHostPort(address)
+	ts.Check(err)
+	cfg.Listen = config.Listen{Address: address, Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + port}
+	ts.Setenv("SERVER", cfg.Listen.URL)
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
 	ts.Check(server.Create(context.Background(), folder, server.Answers{

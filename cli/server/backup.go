@@ -101,14 +101,11 @@ func writeCopy(keys *softkey.Store, path string, passphrase secret.Secret) (stri
 // outside refuses a place in the data folder: what burns with the original is no
 // backup.
 func outside(folder, path string) error {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	dir, err := realPath(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	if folder, err = filepath.Abs(folder); err != nil {
-		return err
-	}
-	if folder, err = filepath.EvalSymlinks(folder); err != nil {
+	if folder, err = realPath(folder); err != nil {
 		return err
 	}
 	rel, err := filepath.Rel(folder, dir)
@@ -116,4 +113,13 @@ func outside(folder, path string) error {
 		return fmt.Errorf("%s is in the data folder: choose a place on another disk or medium", path)
 	}
 	return nil
+}
+
+// realPath is absolute and without symbolic links.
+func realPath(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
 }

@@ -68,6 +68,9 @@ func Create(ctx context.Context, folder string, a Answers) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
+	if err := mayBackUp(folder, a); err != nil {
+		return err
+	}
 	lock, err := lockFolder(path(LockFile))
 	if err != nil {
 		return err
@@ -93,7 +96,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 		func() error { return createAuthority(ctx, v, path, a) },
 		func() error { return createRecords(ctx, db, a) },
 		func() error { return createApplets(path, a.Config.Node.Lab) },
-		func() error { return backUp(v, folder, a) },
+		func() error { return backUp(v, a) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -139,18 +142,24 @@ func createVault(ctx context.Context, a Answers, path func(string) string) (vaul
 // errNoBackup means that Create was not told where the copy of the key file goes.
 var errNoBackup = errors.New("a key file needs a copy elsewhere before anything depends on it: a lost master key locks every card for ever")
 
-// backUp writes the copy of the key file and reads one key of it back. A copy of an
-// earlier, cut attempt only has to pass.
-func backUp(v vault, folder string, a Answers) error {
-	keys, ok := v.(*softkey.Store)
-	if !ok || a.Config.Node.Lab {
+// mayBackUp refuses, before anything is made, what would leave the key file
+// without a copy.
+func mayBackUp(folder string, a Answers) error {
+	if a.Config.HSM.URI != "" || a.Config.Node.Lab {
 		return nil
 	}
 	if a.BackupTo == "" {
 		return errNoBackup
 	}
-	if err := checkCopy(folder, a.BackupTo, a.BackupPassphrase); err != nil {
-		return err
+	return checkCopy(folder, a.BackupTo, a.BackupPassphrase)
+}
+
+// backUp writes the copy of the key file and reads one key of it back. A copy of an
+// earlier, cut attempt only has to pass.
+func backUp(v vault, a Answers) error {
+	keys, ok := v.(*softkey.Store)
+	if !ok || a.Config.Node.Lab {
+		return nil
 	}
 	if _, err := os.Stat(a.BackupTo); err == nil {
 		_, err := keys.CheckBackup(a.BackupTo, a.BackupPassphrase)

@@ -185,7 +185,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}
-	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "operation ended", attrs...)
+	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "conversation ended", attrs...)
 }
 
 // converse reads BEGIN_OP and runs the operation; it returns END_OP's status.
