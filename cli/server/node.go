@@ -248,9 +248,7 @@ func (n *Node) openAuthority(ctx context.Context) error {
 
 func (n *Node) openEngine() error {
 	var err error
-	if n.Users, err = auth.NewLocal(n.DB); err != nil {
-		return err
-	}
+	n.Users = auth.NewLocal(n.DB)
 	t := n.Config.TPS
 	n.Engine, err = tps.New(tps.Config{
 		Stores:         tps.Stores{Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Locks: n.DB},

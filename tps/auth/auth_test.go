@@ -84,10 +84,7 @@ func withAlice(t *testing.T) (*auth.Local, *people) {
 	}
 	p := &people{all: map[token.UserID]auth.User{"alice": {ID: "alice", Name: "Alice Ayer", Mail: "alice@example.org",
 		UPN: "alice@corp.example", Roles: []auth.Role{auth.Agent}, Hash: h, Revision: 1}}}
-	l, err := auth.NewLocal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := auth.NewLocal(p)
 	return l, p
 }
 
@@ -172,10 +169,7 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 	if _, err := auth.Create(t.Context(), p, auth.User{ID: "alice"}, text("correct horse")); err != nil {
 		t.Fatal(err)
 	}
-	l, err := auth.NewLocal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := auth.NewLocal(p)
 	took := func(id string) time.Duration {
 		best := time.Hour
 		for range 2 {
@@ -459,11 +453,8 @@ func Example() {
 	if _, err := auth.Create(ctx, users, auth.User{ID: "dora", Name: "Dora"}, text("a long password")); err != nil {
 		fmt.Println(err)
 	}
-	local, err := auth.NewLocal(users)
-	if err != nil {
-		fmt.Println(err)
-	}
-	_, err = local.Check(ctx, answers("dora", "another password"))
+	local := auth.NewLocal(users)
+	_, err := local.Check(ctx, answers("dora", "another password"))
 	fmt.Println(err)
 	p, err := local.Check(ctx, answers("dora", "a long password"))
 	fmt.Println(p.Name, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 
 	"inkan/apdu/secret"
 	"inkan/tps/token"
@@ -28,16 +29,14 @@ type Local struct {
 	users    Users
 	throttle Throttle
 	turns    chan struct{}
-	nobody   string // hash that an unknown user's password is compared with
+	nobody   func() (string, error) // hash that an unknown user's password is compared with
 }
 
 // NewLocal returns the authenticator over users.
-func NewLocal(users Users) (*Local, error) {
-	nobody, err := HashPassword(secret.Random(32), Cost{})
-	if err != nil {
-		return nil, err
-	}
-	return &Local{users: users, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), nobody: nobody}, nil
+func NewLocal(users Users) *Local {
+	return &Local{users: users, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), nobody: sync.OnceValues(func() (string, error) {
+		return HashPassword(secret.Random(32), Cost{})
+	})}
 }
 
 // Form implements Authenticator. There are English texts only.
@@ -74,16 +73,20 @@ func (l *Local) check(ctx context.Context, id token.UserID, password secret.Secr
 	if err != nil && !unknown {
 		return Person{}, fmt.Errorf("reading user: %w", err)
 	}
-	if unknown {
-		u.Hash = l.nobody
-	}
 	select {
 	case l.turns <- struct{}{}:
 	case <-ctx.Done():
 		return Person{}, ctx.Err()
 	}
+	defer func() { <-l.turns }()
+	nobody, err := l.nobody() // made by the first check, whoever asks
+	if err != nil {
+		return Person{}, err
+	}
+	if unknown {
+		u.Hash = nobody
+	}
 	right, err := VerifyPassword(u.Hash, password)
-	<-l.turns
 	if err != nil {
 		return Person{}, fmt.Errorf("checking the password of %s: %w", id, err)
 	}
