@@ -118,12 +118,11 @@ func (c *Conn) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 		return nil, err
 	}
 	res, err := c.call(func() ([]byte, error) { return c.handle.transmit(tpdu) })
-	switch {
-	case err != nil:
+	if err == nil && len(res) < 2 { // what some drivers make of a card that left while it worked
+		err = fmt.Errorf("response of %d bytes has no status word: %w", len(res), codeCommunication)
+	}
+	if err != nil {
 		c.broken = fmt.Errorf("sending a command to the card: %w", c.whyFailed(ctx, err))
-		return nil, c.broken
-	case len(res) < 2:
-		c.broken = fmt.Errorf("sending a command to the card: response of %d bytes has no status word", len(res))
 		return nil, c.broken
 	}
 	return res, nil

@@ -159,20 +159,26 @@ func TestRemoval(t *testing.T) {
 	}
 }
 
-// TestRemovalShowsLate: the exchange fails first, the service knows why only later.
+// TestRemovalShowsLate: the exchange fails first, or ends without an answer; the
+// service knows why only later.
 func TestRemovalShowsLate(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f, c := fakeCard(t)
-		f.Answer = func([]byte) ([]byte, error) {
-			time.AfterFunc(400*time.Millisecond, func() { f.Remove("A") })
-			return nil, pcsc.CodeNotTransacted
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(100*time.Millisecond, cancel) // who gave up is told the reason all the same
-		_, err := c.Transmit(ctx, selectCommand)
-		wantError(t, err, apdu.ErrCardRemoved)
-	})
+	for name, failure := range map[string]error{"not transacted": pcsc.CodeNotTransacted, "no answer": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f, c := fakeCard(t)
+				f.Answer = func([]byte) ([]byte, error) {
+					time.AfterFunc(400*time.Millisecond, func() { f.Remove("A") })
+					return nil, failure
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(100*time.Millisecond, cancel) // who gave up is told the reason all the same
+				_, err := c.Transmit(ctx, selectCommand)
+				wantError(t, err, apdu.ErrCardRemoved)
+			})
+		})
+	}
 }
 
 func TestBrokenUntilReset(t *testing.T) {

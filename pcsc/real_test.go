@@ -27,8 +27,8 @@ import (
 )
 
 // vcard is a card at the far end of the vpcd protocol. It answers AA… commands
-// with a counter of the commands since power-on, BB <Ne> with that many bytes,
-// everything else with its own data and 9000.
+// with a counter of the commands since power-on, BB <Ne> with that many bytes, DD
+// by leaving, everything else with its own data and 9000.
 type vcard struct {
 	conn net.Conn
 	atr  []byte
@@ -90,6 +90,9 @@ func (c *vcard) answer(msg []byte) []byte {
 	}
 	c.sent++
 	switch msg[0] {
+	case 0xDD:
+		c.conn.Close()
+		return nil
 	case 0xAA:
 		c.count++
 		return []byte{c.count, 0x90, 0x00}
@@ -280,6 +283,14 @@ func (r *rig) testRemoval(t *testing.T) {
 		t.Errorf("the next card was sent %d commands", n)
 	}
 	r.remove(t, next)
+	if err := c.Close(); err != nil { // else the service keeps the reader for it
+		t.Error(err)
+	}
+	working := r.insert(t, atr)
+	c = r.connect(t)
+	_, err = c.Transmit(t.Context(), []byte{0xDD, 0, 0, 0}) // the card leaves while it works
+	wantError(t, err, apdu.ErrCardRemoved)
+	r.remove(t, working)
 }
 
 func (r *rig) testT0(t *testing.T) {
