@@ -1,17 +1,14 @@
+//go:build unix
+
 package cli_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -49,13 +46,6 @@ type site struct {
 
 // person is a user of the site.
 type person struct{ id, password string }
-
-// process is a program that runs until it is told to end.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // how it ended; set when done is closed
-}
 
 // newSite builds the program, makes a token and a data folder, adds people, key
 // sets and profiles, and starts a PC/SC service.
@@ -182,23 +172,6 @@ func (s *site) putProfiles(t *testing.T) {
 	}
 }
 
-// password is the password of a user.
-func (s *site) password(user string) string { return s.secret("Copper-Lantern-" + user) }
-
-// secret remembers what no process may write anywhere.
-func (s *site) secret(text string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.secrets = append(s.secrets, text)
-	return text
-}
-
-// secretFile writes a secret for a command to read.
-func (s *site) secretFile(t *testing.T, text string) string {
-	t.Helper()
-	return s.file(t, "secret-"+hex.EncodeToString([]byte(text)), text+"\n")
-}
-
 func (s *site) file(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(s.dir, name)
@@ -232,35 +205,6 @@ func (s *site) serve(t *testing.T) {
 	}
 }
 
-// startProcess starts a program. Whoever calls it ends it.
-func startProcess(t *testing.T, cmd *exec.Cmd, out, errs io.Writer) *process {
-	t.Helper()
-	cmd.Stdout, cmd.Stderr = out, errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
-	return p
-}
-
-// end sends a signal and waits.
-func (p *process) end(t *testing.T, sig os.Signal) error {
-	t.Helper()
-	p.cmd.Process.Signal(sig) // ended already: all right
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		p.cmd.Process.Kill()
-		<-p.done
-		t.Errorf("%v did not end after %v", p.cmd.Args, sig)
-	}
-	return p.err
-}
-
 // stop ends the node as a service manager does.
 func (s *site) stop(t *testing.T) {
 	t.Helper()
@@ -269,10 +213,11 @@ func (s *site) stop(t *testing.T) {
 	}
 }
 
-// killAt kills the node when the journal of a card shows a step that has begun.
-func (s *site) killAt(t *testing.T, cuid, step string) {
+// awaitStep returns when the journal of a card shows a step that has begun and is
+// not confirmed.
+func (s *site) awaitStep(t *testing.T, cuid, step string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	db, err := store.Open(ctx, filepath.Join(s.data, "inkan.db"))
 	if err != nil {
@@ -289,7 +234,6 @@ func (s *site) killAt(t *testing.T, cuid, step string) {
 				continue
 			}
 			if e := j.Entries[len(j.Entries)-1]; e.Step == step && !e.Confirmed {
-				s.node.end(t, syscall.SIGKILL)
 				return
 			}
 		}
@@ -323,126 +267,10 @@ func (s *site) get(t *testing.T, path string) []byte {
 // ca is the file with the authority's certificate.
 func (s *site) ca() string { return filepath.Join(s.data, "ca", "ca.pem") }
 
-// result is how a command ended.
-type result struct {
-	out, err string
-	code     int
-}
-
-func (s *site) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(s.program, append([]string{"--data", s.data}, args...)...)
-	cmd.Env, cmd.Dir = s.env, s.dir
-	return cmd
-}
-
-// call runs inkan to its end.
-func (s *site) call(t *testing.T, args ...string) result {
-	t.Helper()
-	return s.await(t, s.command(args...))
-}
-
-// await runs a program to its end and keeps what it wrote.
-func (s *site) await(t *testing.T, cmd *exec.Cmd) result {
-	t.Helper()
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &s.said), io.MultiWriter(&errs, &s.said)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
-}
-
-// run runs inkan and expects success.
-func (s *site) run(t *testing.T, args ...string) result {
-	t.Helper()
-	r := s.call(t, args...)
-	if r.code != 0 {
-		t.Fatalf("inkan %s: exit %d\n%s%s", strings.Join(args, " "), r.code, r.out, r.err)
-	}
-	return r
-}
-
-// query runs inkan with --json and decodes the answer into v.
-func (s *site) query(t *testing.T, v any, args ...string) {
-	t.Helper()
-	r := s.run(t, append(args, "--json")...)
-	if err := json.Unmarshal([]byte(r.out), v); err != nil {
-		t.Fatalf("inkan %s: %v\n%s", strings.Join(args, " "), err, r.out)
-	}
-}
-
-// checkSecrets searches everything that was written: output of all processes, the
-// audit record and the database. In the database only hashes may stand.
-func (s *site) checkSecrets(t *testing.T) {
-	t.Helper()
-	texts := map[string][]byte{"output of the processes": s.said.bytes()}
-	for _, dir := range []string{"audit", "keys", "ca", "inkan.toml", "inkan.db", "inkan.db-wal"} {
-		err := filepath.WalkDir(filepath.Join(s.data, dir), func(path string, e fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) || err == nil && !e.Type().IsRegular() {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			texts[path], err = os.ReadFile(path)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := len(texts["output of the processes"]); n < 10_000 {
-		t.Errorf("only %d bytes of output: the node did not log at debug level", n)
-	}
-	for name, text := range texts {
-		for _, secret := range s.secrets {
-			if form, found := contains(text, secret); found {
-				t.Errorf("%s holds a secret, %s: %q", name, form, secret)
-			}
-		}
-	}
-}
-
-// contains finds a secret as it is, in hexadecimal or in base64.
-func contains(text []byte, secret string) (form string, found bool) {
-	lower := bytes.ToLower(text)
-	for form, image := range map[string]string{
-		"as it is":       strings.ToLower(secret),
-		"in hexadecimal": hex.EncodeToString([]byte(secret)),
-		"in base64":      strings.ToLower(base64.RawStdEncoding.EncodeToString([]byte(secret))),
-		"as octets":      strings.Trim(fmt.Sprint([]byte(secret)), "[]"),
-	} {
-		if bytes.Contains(lower, []byte(image)) {
-			return form, true
-		}
-	}
-	return "", false
-}
-
 // logEnd shows the last of what the processes wrote.
 func (s *site) logEnd(t *testing.T) {
 	b := s.said.bytes()
 	t.Logf("the processes said at the end:\n%s", b[max(0, len(b)-8000):])
-}
-
-// output collects what several processes write at a time.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) bytes() []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return bytes.Clone(o.b.Bytes())
 }
 
 func freePort(t *testing.T) string {

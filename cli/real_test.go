@@ -1,7 +1,13 @@
+//go:build unix
+
 package cli_test
 
 import (
+	"os"
+	"reflect"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"inkan/sim/vpcd/vpcdtest"
@@ -45,27 +51,36 @@ func TestRealStack(t *testing.T) {
 		t.Run(st.name, func(t *testing.T) { s.tell(t, st, slot) })
 	}
 	s.stop(t)
+	s.checkIssued(t)
 	s.checkSecrets(t)
 }
 
 // tell is the life of one card. Each part builds on the one before.
 func (s *site) tell(t *testing.T, st story, slot int) {
 	p := &holder{site: s, story: st, slot: slot}
+	defer func() {
+		if p.sim != nil {
+			p.sim.end(t, os.Kill)
+		}
+	}()
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T)
 	}{
 		{"insert", p.insert},
 		{"format", p.format},
+		{"refusals", p.refusals},
 		{"enroll", p.enroll},
 		{"use", p.useRSA2048},
+		{"foreign", p.foreign},
 		{"block", p.block},
 		{"rekey", p.rekey},
 		{"records", p.records},
 		{"revoke", p.revoke},
 		{"ec", p.enrollEC},
 		{"kill", p.kill},
-		{"foreign", p.foreign},
+		{"pull", p.pullOut},
+		{"remove", p.takeOut},
 	} {
 		if !t.Run(part.name, part.run) {
 			t.Fatalf("part %s failed", part.name)
@@ -97,7 +112,7 @@ func (p *holder) format(t *testing.T) {
 	if i := p.info(t); i.Applet != nil {
 		t.Errorf("a refused format changed the card: %+v", i)
 	}
-	p.as(p.site.admin).done(t, "format", p.rsa2048())
+	p.as(p.admin).done(t, "format", p.rsa2048())
 	i := p.info(t)
 	if i.Applet == nil || i.Applet.PIN != "none" || len(i.Applet.Certificates) != 0 {
 		t.Errorf("formatted card shows applet %+v", i.Applet)
@@ -130,14 +145,14 @@ func (p *holder) useRSA2048(t *testing.T) {
 func (p *holder) block(t *testing.T) {
 	token := p.openToken(t, 2)
 	for range 3 {
-		token.refuse(t, p.site.secret("Wrong-0815"))
+		token.refuse(t, p.secret("Wrong-0815"))
 	}
 	if i := p.info(t); i.Applet == nil || i.Applet.PIN != "blocked" {
 		t.Errorf("card after 3 wrong PINs: %+v", i.Applet)
 	}
 	token.refuse(t, p.pin)
 	before := p.pin
-	p.pin = p.site.secret("Second-" + p.name + "?")
+	p.pin = p.secret("Second-" + p.name + "?")
 	p.done(t, "reset-pin", p.rsa2048())
 	token.refuse(t, before)
 	token = p.openToken(t, 2)
@@ -171,14 +186,20 @@ func (p *holder) enrollEC(t *testing.T) {
 // and finishes the enrollment: of RSA keys with 3072 bits.
 func (p *holder) kill(t *testing.T) {
 	end := p.start(t, "enroll", p.rsa3072())
-	p.site.killAt(t, p.cuid, "generate-key encryption")
-	out := end(t)
-	if out.Result != "failed" || out.Error == "" {
+	p.awaitStep(t, p.cuid, "generate-key encryption")
+	p.node.end(t, syscall.SIGKILL)
+	if out := end(t); out.Result != "failed" || out.Status != 28 || !strings.Contains(out.Card, "not lost") {
 		t.Errorf("enroll whose server was killed: %+v", out)
 	}
-	p.site.serve(t)
-	if v := p.token(t); v.Unfinished == nil || v.Unfinished.Operation != "enroll" {
-		t.Errorf("after the restart: unfinished %+v", v.Unfinished)
+	p.serve(t)
+	p.finish(t)
+}
+
+// finish shows the unfinished enrollment and finishes it.
+func (p *holder) finish(t *testing.T) {
+	t.Helper()
+	if v := p.token(t); v.Unfinished == nil || v.Unfinished.Operation != "enroll" || v.Unfinished.Card != "cut" {
+		t.Errorf("after the cut: unfinished %+v", v.Unfinished)
 	}
 	p.done(t, "enroll", p.rsa3072())
 	if v := p.token(t); v.Unfinished != nil {
@@ -192,13 +213,63 @@ func (p *holder) kill(t *testing.T) {
 	p.checkCertificates(t)
 }
 
+// pullOut takes the card out while its second key is made, puts it in again and
+// finishes the enrollment. Before that, nobody else gets at the card.
+func (p *holder) pullOut(t *testing.T) {
+	end := p.start(t, "enroll", p.rsa3072())
+	p.awaitStep(t, p.cuid, "generate-key signing")
+	p.node.signal(t, syscall.SIGSTOP) // so that the enrollment lasts
+	if r := p.readerState(t); r.State != "card in use" {
+		t.Errorf("reader during an enrollment: %+v", r)
+	}
+	if r := p.call(t, "card", "info", "--reader", p.reader()); r.code != 1 || !strings.Contains(r.err, "in use") {
+		t.Errorf("card info during an enrollment: exit %d\n%s%s", r.code, r.out, r.err)
+	}
+	p.node.signal(t, syscall.SIGCONT)
+	p.awaitStep(t, p.cuid, "generate-key encryption")
+	p.pull(t)
+	if out := end(t); out.Result != "failed" || !strings.Contains(out.Error, "removed") || !strings.Contains(out.Card, "not lost") {
+		t.Errorf("enroll whose card was pulled: %+v", out)
+	}
+	p.plug(t)
+	p.finish(t)
+}
+
+// refusals: what people and programs do wrong leaves the card as it was.
+func (p *holder) refusals(t *testing.T) {
+	before := p.info(t)
+	wrong := person{p.user, p.secret("Wrong-Password-" + p.name)}
+	if out := p.as(wrong).refused(t, "enroll", p.rsa2048()); out.Status != 14 {
+		t.Errorf("wrong password: %+v", out)
+	}
+	if out := p.refused(t, "enroll", "no-such-profile"); out.Status != 22 {
+		t.Errorf("unknown profile: %+v", out)
+	}
+	if out := p.refused(t, "reset-pin", p.rsa2048()); out.Status != 27 {
+		t.Errorf("PIN reset of a card without owner: %+v", out)
+	}
+	simple := *p
+	simple.pin = p.secret("aaaaaaaaaaa")
+	if out := simple.refused(t, "enroll", p.rsa2048()); out.Status != 4 {
+		t.Errorf("simple PIN: %+v", out)
+	}
+	args := p.arguments(t, "enroll", p.rsa2048())
+	args[slices.Index(args, "--fingerprint")+1] = strings.Repeat("0A", 32)
+	if r := p.call(t, args...); r.code != 1 || !strings.Contains(r.err, "not trusted") {
+		t.Errorf("another server's fingerprint: exit %d\n%s%s", r.code, r.out, r.err)
+	}
+	if after := p.info(t); !reflect.DeepEqual(after, before) {
+		t.Errorf("refused operations changed the card from %+v to %+v", before, after)
+	}
+}
+
 // foreign: nobody else may do anything with the card of a person.
 func (p *holder) foreign(t *testing.T) {
 	for _, op := range []string{"enroll", "reset-pin"} {
-		out := p.as(p.site.stranger).refused(t, op, "")
+		out := p.as(p.stranger).refused(t, op, p.rsa2048())
 		if out.Status != 43 || out.Card == "" || out.Next == "" {
 			t.Errorf("%s of somebody else's card: %+v", op, out)
 		}
 	}
-	p.openToken(t, 2).signRSA(t, 3072)
+	p.openToken(t, 2).signRSA(t, 2048)
 }
