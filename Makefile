@@ -1,7 +1,7 @@
 # Inkan. `make demo` needs Go, make and git; `make test` installs the rest.
 
 GO        ?= go
-FUZZTIME  ?= 5s
+FUZZTIME  ?= 3s
 SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
 DEBS      := gcc libc6-dev pkg-config libpcsclite-dev pcscd libpcsclite1 vsmartcard-vpcd pcsc-tools \
@@ -53,7 +53,7 @@ real:
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg >/tmp/inkan-fuzz.$$$$ 2>&1 || { cat /tmp/inkan-fuzz.$$$$; exit 1; }; \
+	    echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg >/tmp/inkan-fuzz.$$$$ 2>&1 || { cat /tmp/inkan-fuzz.$$$$; exit 1; }; \
 	  done; \
 	done; rm -f /tmp/inkan-fuzz.$$$$
 
