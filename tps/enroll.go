@@ -42,7 +42,7 @@ func planEnroll(f Facts) (Plan, error) {
 		h = history{} // a prepared applet is empty: nothing done before counts
 	}
 	var plan Plan
-	setPIN := !h.done(StepSetPIN)
+	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN
 	if setPIN {
 		plan = append(plan, askPINStep(f))
 	}
