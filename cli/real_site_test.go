@@ -68,6 +68,7 @@ func newSite(t *testing.T, readers int) *site {
 		os.RemoveAll(dir)
 	})
 	s.secret(hsm.PIN)
+	s.secret("\x40\x41\x42\x43\x44\x45\x46\x47\x48\x49\x4A\x4B\x4C\x4D\x4E\x4F") // the published keys of a blank card
 	s.build(t)
 	s.pcsc = vpcdtest.Start(t, readers)
 	s.env = append([]string{
