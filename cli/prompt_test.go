@@ -3,177 +3,103 @@
 package cli_test
 
 import (
-	"context"
+	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
-
-	"inkan/apdu/secret"
-	"inkan/cli"
-	"inkan/cli/config"
-	"inkan/cli/server"
-	"inkan/sim"
-	"inkan/tks/hsm/softkey"
-	"inkan/tps/auth"
 )
 
-// TestQuestions enrolls a card at a terminal: secrets are asked for without echo,
-// again where they do not do, and the progress bar keeps off the questions.
-func TestQuestions(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	url := serveLab(t, filepath.Join(dir, "data"))
-	image := filepath.Join(dir, "card.img")
-	card, err := sim.Create(image, "gp-scp03", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	card.Close()
-	term := openTerminal(t)
-	status := make(chan int, 1)
-	go func() {
-		status <- cli.Main([]string{
-			"inkan", "card", "enroll", "--sim", image, "--server", url, "--trust", filepath.Join(dir, "data", "ca", "ca.pem"), "--user", "demo",
-		}, term.tty, term.tty, term.tty)
-	}()
-	for _, q := range []struct{ question, answer string }{
-		{"Password: ", "wrong-password"},
-		{"User name [demo]: ", ""},
-		{"Password: ", "demo-password"},
-		{"New PIN (4 to 10 characters): ", "7391"},
-		{"New PIN (4 to 10 characters) again: ", "7392"},
-		{"The two are not the same.\r\nNew PIN (4 to 10 characters): ", "1234"},
-		{"New PIN (4 to 10 characters) again: ", "1234"},
-		{"That PIN is too simple, or does not keep the rules.\r\nNew PIN (4 to 10 characters): ", "Term-4711"},
-		{"New PIN (4 to 10 characters) again: ", "Term-4711"},
-	} {
-		term.await(t, q.question)
-		if more := term.during(300 * time.Millisecond); more != "" { // two turns of the bar
-			t.Errorf("%q is followed by %q", q.question, more)
-		}
-		io.WriteString(term.master, q.answer+"\n")
-	}
-	term.await(t, "enroll done in ")
-	if s := <-status; s != 0 {
-		t.Errorf("exit status %d", s)
-	}
-	for _, secret := range []string{"wrong-password", "demo-password", "7391", "7392", "1234", "Term-4711"} {
-		if strings.Contains(term.all, secret) {
-			t.Errorf("the terminal shows %q", secret)
-		}
-	}
-	if !strings.Contains(term.all, "100 %") {
-		t.Error("the terminal shows no progress")
-	}
+// screen is what a terminal shows.
+type screen struct {
+	mu  sync.Mutex
+	all bytes.Buffer
 }
 
-// serveLab prepares a folder for a trial and runs a node on it until the test ends.
-func serveLab(t *testing.T, folder string) (url string) {
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.Write(b)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
+}
+
+// await waits until the screen shows text n times.
+func (s *screen) await(t *testing.T, text string, n int) {
 	t.Helper()
-	ctx := t.Context()
-	cfg := config.Default()
-	cfg.Node.Name, cfg.Node.Lab, cfg.TPS.AllowSimulator = "lab", true, true
-	port := freePort(t)
-	cfg.Listen = config.Listen{Address: "127.0.0.1:" + port, Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + port}
-	cfg.CA.URL = cfg.Listen.URL
-	params := softkey.FloorParams()
-	err := server.Create(ctx, folder, server.Answers{
-		Config: cfg, KeyParams: &params, AdminPassword: secret.New([]byte("demo-password")),
-		Admin: auth.User{ID: "demo", Name: "Demo Person", Roles: auth.Roles},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := server.Open(ctx, folder, server.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	serving, stop := context.WithCancel(context.Background())
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- n.Serve(serving, func(server.Listener) { close(ready) }) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the node ended with %v", err)
-		}
-		n.Close()
-	})
-	select {
-	case <-ready:
-	case err := <-ended:
-		ended <- nil
-		t.Fatal(err)
-	}
-	return cfg.Listen.URL
-}
-
-// terminal is a terminal that the test sits at.
-type terminal struct {
-	master, tty *os.File
-	shown       chan string
-	all         string // what it showed
-	seen        int    // of it, by await
-}
-
-func openTerminal(t *testing.T) *terminal {
-	t.Helper()
-	master, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		tty.Close()
-		master.Close()
-	})
-	if err := pty.Setsize(master, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
-		t.Fatal(err)
-	}
-	term := &terminal{master: master, tty: tty, shown: make(chan string, 1000)}
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			n, err := master.Read(b)
-			if err != nil {
-				return
-			}
-			term.shown <- string(b[:n])
-		}
-	}()
-	return term
-}
-
-// await waits until the terminal shows a text after the one awaited before.
-func (term *terminal) await(t *testing.T, text string) {
-	t.Helper()
-	for end := time.After(30 * time.Second); ; {
-		if i := strings.Index(term.all[term.seen:], text); i >= 0 {
-			term.seen += i + len(text)
+	for range 400 {
+		if strings.Count(s.String(), text) >= n {
 			return
 		}
-		select {
-		case s := <-term.shown:
-			term.all += s
-		case <-end:
-			t.Fatalf("the terminal does not show %q, but\n%s", text, term.all)
-		}
+		time.Sleep(25 * time.Millisecond)
 	}
+	t.Fatalf("the screen does not show %q:\n%s", text, s)
 }
 
-// during returns what else the terminal shows, up to a moment from now.
-func (term *terminal) during(d time.Duration) string {
-	for end := time.After(d); ; {
-		select {
-		case s := <-term.shown:
-			term.all += s
-		case <-end:
-			more := term.all[term.seen:]
-			term.seen = len(term.all)
-			return more
+// TestSecretsAreNotEchoed answers the dialogue of init on a terminal: what is
+// asked for openly is shown, passwords and passphrases are not.
+func TestSecretsAreNotEchoed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Args = []string{"inkan", "--data", filepath.Join(dir, "site"), "init"}
+	cmd.Dir = dir
+	tty, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	var s screen
+	go io.Copy(&s, tty)
+	for _, q := range []struct{ question, answer string }{
+		{"Name of this node", "desk"}, {"Address to listen on", "127.0.0.1:0"}, {"Host names and addresses", "localhost"},
+		{"PKCS#11 URI", ""}, {"master key for cards", ""}, {"Organization", ""}, {"Country", ""}, {"Key of the certificate authority", ""},
+		{"User name of the first administrator", "root"}, {"Name of that person", ""}, {"Mail address", ""},
+		{"File for the encrypted copy", filepath.Join(dir, "copy")},
+		{"Password of root: ", "correct horse"}, {"Password of root again: ", "wrong horse"},
+		{"The two are not the same", ""}, // the next question is the first one again
+	} {
+		s.await(t, q.question, 1)
+		if q.answer != "" || !strings.HasPrefix(q.question, "The two") {
+			io.WriteString(tty, q.answer+"\n")
 		}
+	}
+	s.await(t, "Password of root: ", 2)
+	io.WriteString(tty, "correct horse\n")
+	s.await(t, "Password of root again: ", 2)
+	io.WriteString(tty, "correct horse\n")
+	s.await(t, "Passphrase of the copy: ", 1)
+	io.WriteString(tty, "grace hopper's cat\n")
+	s.await(t, "Passphrase of the copy again: ", 1)
+	io.WriteString(tty, "grace hopper's cat\n")
+	s.await(t, "is ready", 1)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, &s)
+	}
+	if !strings.Contains(s.String(), "a key of the copy was checked by restoring it") {
+		t.Errorf("nothing is said of the copy:\n%s", &s)
+	}
+	for _, f := range []string{"copy", "site/inkan.toml", "site/keys/keystore"} {
+		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, hidden := range []string{"correct horse", "wrong horse", "grace hopper"} {
+		if strings.Contains(s.String(), hidden) {
+			t.Errorf("the terminal shows %q:\n%s", hidden, &s)
+		}
+	}
+	if !strings.Contains(s.String(), "desk") {
+		t.Errorf("an open answer is not shown:\n%s", &s)
 	}
 }
