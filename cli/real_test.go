@@ -18,7 +18,6 @@ type story struct {
 	name     string
 	model    string
 	protocol string // as card info shows it
-	applet   string // as token show has it
 	factory  string // key version of a blank card
 	set      string // key set of the profiles
 	first    int    // key version that format gives

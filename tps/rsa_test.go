@@ -169,6 +169,7 @@ func useFour(t *testing.T, conn *apdu.Conn, s *site, cuid apdu.CUID, bits int) {
 		}
 		k := coolkey.Key{Number: c.PrivateKey(), Public: pub}
 		if r.KeyType == "encryption" {
+			//lint:ignore SA1019 what mail programs send to a card
 			sealed, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte("for ada"))
 			must(t, err)
 			plain, err := k.DecryptPKCS1(t.Context(), conn, coolkey.Login(nonce), sealed)
