@@ -105,7 +105,7 @@ func TestOldKeysGo(t *testing.T) {
 			t.Parallel()
 			x := widening(t)
 			n := x.changes(t)
-			for i := 1; i <= n; i++ {
+			for _, i := range places(n) {
 				for _, when := range []sim.When{sim.Before, sim.After} {
 					card := x.pulled(t, i, when)
 					if err := then.do(x, card); err != nil {
@@ -140,7 +140,7 @@ func TestSameVersion(t *testing.T) {
 	before := card.Exchanges()
 	_, err = x.run(x.op, card, with("wide"))
 	must(t, err)
-	for i := 1; i <= card.Exchanges()-before; i++ {
+	for _, i := range places(card.Exchanges() - before) {
 		for _, when := range []sim.When{sim.Before, sim.After} {
 			card := x.pulled(t, i, when)
 			if _, err := x.run(x.op, card, with("wide")); err != nil {
@@ -166,7 +166,7 @@ func TestRevisedKeys(t *testing.T) {
 	_, err := x.local.CreateKeySet(t.Context(), "narrow", 4, hsm.AES128)
 	must(t, err)
 	var cards []*sim.Card
-	for i := 1; i <= n; i++ {
+	for _, i := range places(n) {
 		cards = append(cards, x.pulled(t, i, sim.After))
 	}
 	x.put(ecProfile("wide", map[string]string{
@@ -174,10 +174,10 @@ func TestRevisedKeys(t *testing.T) {
 	}))
 	for i, card := range cards {
 		if _, err = x.run(tps.OpFormat, card, with("wide"), func(_ *client, r *tps.Request) { r.Resume = true }); err != nil {
-			t.Errorf("exchange %d: %v", i+1, err)
+			t.Errorf("place %d: %v", i+1, err)
 		}
 		if got := versionsOf(t, card); !slices.Equal(got, []gp.KeyVersion{4}) {
-			t.Errorf("exchange %d: the card has the key versions %v", i+1, got)
+			t.Errorf("place %d: the card has the key versions %v", i+1, got)
 		}
 	}
 }

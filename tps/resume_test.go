@@ -189,7 +189,9 @@ func TestLostMeanwhile(t *testing.T) {
 	for _, state := range []token.State{token.PermLost, token.Suspended, token.Terminated, token.Damaged} {
 		for _, i := range places(n) {
 			next := []tps.Operation{tps.OpEnroll, tps.OpFormat, tps.OpPINReset}[turn%3]
-			turn++
+			if turn++; !everything && turn%2 == 0 {
+				continue
+			}
 			card := x.cutCard(t, i, sim.After)
 			cuid := cuidOf(t, card)
 			x.change(cuid, func(r *token.Token) { r.State = state })
