@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"crypto/x509"
@@ -244,32 +245,40 @@ func (e *Engine) unlocked(ctx context.Context, cuid [10]byte, do func() error) e
 	return do()
 }
 
-// Tend heartbeats and sweeps until ctx ends: the node's housekeeping.
+// heartbeat is how often a node says that it is there; its locks are void after
+// 30 s without (design.md §3).
+const heartbeat = 5 * time.Second
+
+// Tend heartbeats and sweeps until ctx ends: the node's housekeeping. A sweep that
+// takes long, because an authority does not answer, does not hold up the heartbeat.
 func (e *Engine) Tend(ctx context.Context, every time.Duration) {
-	beat, sweep := time.NewTicker(5*time.Second), time.NewTicker(every)
-	defer beat.Stop()
-	defer sweep.Stop()
-	e.tend(ctx, true)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-beat.C:
-			e.tend(ctx, false)
-		case <-sweep.C:
-			e.tend(ctx, true)
-		}
-	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		repeat(ctx, heartbeat, func() {
+			if err := e.Stores.Locks.Heartbeat(ctx, e.Node, e.Boot, e.Now()); err != nil {
+				e.Log.WarnContext(ctx, "heartbeat", slog.Any("err", err))
+			}
+		})
+	})
+	both.Go(func() {
+		repeat(ctx, every, func() {
+			if err := e.Sweep(ctx); err != nil {
+				e.Log.WarnContext(ctx, "sweeping", slog.Any("err", err))
+			}
+		})
+	})
+	both.Wait()
 }
 
-func (e *Engine) tend(ctx context.Context, sweep bool) {
-	if err := e.Stores.Locks.Heartbeat(ctx, e.Node, e.Boot, e.Now()); err != nil {
-		e.Log.WarnContext(ctx, "heartbeat", slog.Any("err", err))
-	}
-	if !sweep {
-		return
-	}
-	if err := e.Sweep(ctx); err != nil {
-		e.Log.WarnContext(ctx, "sweeping", slog.Any("err", err))
+// repeat runs do at once and then every so often until ctx ends.
+func repeat(ctx context.Context, every time.Duration, do func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		do()
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
 	}
 }

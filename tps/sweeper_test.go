@@ -212,9 +212,14 @@ func TestSweepLeavesLocked(t *testing.T) {
 type quiet struct {
 	storetest.Records
 	beats, sweeps int
+	slow          time.Duration // what a sweep takes
 }
 
-func (q *quiet) OpenJournals(context.Context) ([]token.Journal, error) { q.sweeps++; return nil, nil }
+func (q *quiet) OpenJournals(context.Context) ([]token.Journal, error) {
+	q.sweeps++
+	time.Sleep(q.slow)
+	return nil, nil
+}
 
 func (q *quiet) Unsettled(context.Context, time.Time) ([]token.Certificate, error) { return nil, nil }
 
@@ -223,40 +228,65 @@ func (q *quiet) Unlock(context.Context, token.Lock) error { return nil }
 
 func (q *quiet) Heartbeat(context.Context, string, string, time.Time) error { q.beats++; return nil }
 
+// tending is a node that tends to q.
+func tending(t *testing.T, q *quiet) (stop func()) {
+	t.Helper()
+	e, err := tps.New(tps.Config{
+		Stores:   tps.Stores{Tokens: q, Certificates: q, Activities: q, Journals: q, Locks: q},
+		Profiles: struct{ profile.Store }{}, Keys: struct{ tks.Service }{}, Audit: &memoryAudit{},
+		Families: []tps.Family{struct{ named }{}}, Node: "node", Boot: "boot",
+	})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		e.Tend(ctx, time.Minute)
+		close(ended)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
 // TestTend: a node heartbeats every five seconds, sweeps at start and then as told,
 // and stops with its context.
 func TestTend(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := &quiet{}
-		e, err := tps.New(tps.Config{
-			Stores:   tps.Stores{Tokens: q, Certificates: q, Activities: q, Journals: q, Locks: q},
-			Profiles: struct{ profile.Store }{}, Keys: struct{ tks.Service }{}, Audit: &memoryAudit{},
-			Families: []tps.Family{struct{ named }{}}, Node: "node", Boot: "boot",
-		})
-		must(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			e.Tend(ctx, time.Minute)
-			close(ended)
-		}()
+		stop := tending(t, q)
 		synctest.Wait()
 		if q.beats != 1 || q.sweeps != 1 {
 			t.Errorf("at start %d heartbeats, %d sweeps", q.beats, q.sweeps)
 		}
 		time.Sleep(3*time.Minute + time.Second)
 		synctest.Wait()
-		if q.sweeps != 4 || q.beats < 36 {
+		if q.sweeps != 4 || q.beats != 37 {
 			t.Errorf("after three minutes %d heartbeats, %d sweeps", q.beats, q.sweeps)
 		}
-		cancel()
-		<-ended
+		stop()
 		beats := q.beats
 		time.Sleep(time.Minute)
 		if q.beats != beats {
 			t.Error("heartbeats after the end")
 		}
+	})
+}
+
+// TestTendSlowly: the heartbeat does not wait for a sweep; without it other nodes
+// would take this one's cards.
+func TestTendSlowly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &quiet{slow: 10 * time.Minute}
+		stop := tending(t, q)
+		time.Sleep(5*time.Minute + time.Second)
+		synctest.Wait()
+		if q.sweeps != 1 || q.beats != 61 {
+			t.Errorf("within a sweep of ten minutes %d heartbeats, %d sweeps", q.beats, q.sweeps)
+		}
+		stop()
 	})
 }
 
