@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -92,12 +94,27 @@ func (p *program) runSim(c *cli.Context) error {
 		return err
 	}
 	defer card.Close()
-	if !isSet(c, "quiet") {
-		fmt.Fprintf(p.err, "Software card %s goes into the reader at %s; interrupt to take it out.\n", c.String("image"), c.String("vpcd"))
+	say := func(format string, a ...any) {
+		if !isSet(c, "quiet") {
+			fmt.Fprintf(p.err, format, a...)
+		}
 	}
-	err = vpcd.Run(c.Context, c.String("vpcd"), card)
+	say("Software card %s goes into the reader at %s; interrupt to take it out.\n", c.String("image"), c.String("vpcd"))
+	client := &vpcd.Client{
+		Addr: c.String("vpcd"), Card: card, Log: p.logger(c, slog.LevelWarn), Patience: driverPatience,
+		Powered: func() { say("The reader has it.\n") },
+	}
+	err = client.Run(c.Context)
+	if errors.Is(err, vpcd.ErrNoDriver) { // pcscd may be started by the first program that asks for it
+		say("No reader yet: %v\nWaiting for one.\n", err)
+		client.Patience = 0
+		err = client.Run(c.Context)
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
 }
+
+// driverPatience is how long nothing is said about a reader that is not there.
+const driverPatience = 2 * time.Second

@@ -102,7 +102,7 @@ func (c *Client) connect(ctx context.Context) (net.Conn, error) {
 			return conn, nil
 		}
 		if c.Patience > 0 && time.Since(start) > c.Patience {
-			return nil, fmt.Errorf("connecting to %s: %w", c.Addr, errors.Join(ErrNoDriver, err))
+			return nil, fmt.Errorf("connecting to %s: %w (%w)", c.Addr, ErrNoDriver, err)
 		}
 		if !pause(ctx, wait) {
 			return nil, ctx.Err()
