@@ -37,7 +37,7 @@ func (s *screen) String() string {
 // await waits until the screen shows text n times.
 func (s *screen) await(t *testing.T, text string, n int) {
 	t.Helper()
-	for range 400 {
+	for range 2400 { // one minute: hashing is slow on a busy machine
 		if strings.Count(s.String(), text) >= n {
 			return
 		}
