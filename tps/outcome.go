@@ -29,6 +29,7 @@ func (r *run) outcome(ctx context.Context, err error) error {
 	defer cancel()
 	defer r.release(ctx)
 	err = r.classify(err)
+	r.keepFailure(ctx, err)
 	activity := token.Activity{
 		ID: token.NewID(), Time: r.e.Now(), CUID: r.card.CUID, UserID: r.person.ID, IP: r.req.Client,
 		Operation: r.req.Operation.activity(), Success: err == nil, Message: r.message(err),
@@ -54,6 +55,18 @@ func (r *run) outcome(ctx context.Context, err error) error {
 		r.progress(ctx, 100, doneTasks[r.req.Operation])
 	}
 	return err
+}
+
+// keepFailure notes in an unfinished journal why it is unfinished. The journal
+// does without the note where it cannot be written.
+func (r *run) keepFailure(ctx context.Context, err error) {
+	if err == nil || r.journal.ID == "" || !r.journal.Ended.IsZero() {
+		return
+	}
+	r.journal.Status, r.journal.Error = int(StatusOf(err)), err.Error()
+	if err := r.keepJournal(ctx); err != nil {
+		r.e.Log.DebugContext(ctx, "noting the failure in the journal", slog.Any("err", err))
+	}
 }
 
 // doneTasks are the last tasks of the operations' status updates.

@@ -66,6 +66,7 @@ type HSM struct {
 // TKS says how the key service serves.
 type TKS struct {
 	MinimumProtection string `toml:"minimum_protection"` // A, B, C or D (hsm.md §9); default B with an HSM, D with the key file
+	CallsPerCard      int    `toml:"calls_per_card"`     // requests for one card a minute, and at once; default 300, what an operation needs is about 10
 }
 
 // TPS says how operations run.
@@ -199,6 +200,7 @@ func (c *Config) defaults() {
 			c.TKS.MinimumProtection = "D"
 		}
 	}
+	set(&c.TKS.CallsPerCard, 300)
 	set(&c.TPS.DefaultProfile, "userKey")
 	set(&c.TPS.OrphanAfter, Duration(24*time.Hour))
 	set(&c.TPS.OperationTimeout, Duration(10*time.Minute))
@@ -234,6 +236,9 @@ func (c Config) Check() error {
 	}
 	_, err = hsm.ParseLevel(c.TKS.MinimumProtection)
 	add("[tks] minimum_protection", err)
+	if c.TKS.CallsPerCard < 1 {
+		add("[tks] calls_per_card", fmt.Errorf("%d is not positive", c.TKS.CallsPerCard))
+	}
 	if c.HSM.URI != "" && !strings.HasPrefix(c.HSM.URI, "pkcs11:") {
 		add("[hsm] uri", errors.New("it is no pkcs11 URI (RFC 7512)"))
 	}

@@ -56,6 +56,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"[listen]\ncertificate = \"a.pem\"\n":        "certificate and key go together",
 		"[tks]\nminimum_protection = \"Z\"\n":        "minimum_protection",
 		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11 URI",
+		"[tks]\ncalls_per_card = -1\n":               "calls_per_card",
 		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
 		"[tps]\norphan_after = 24\n":                 "orphan_after",
 		"[[peer]]\n":                                 "single nodes",

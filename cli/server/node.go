@@ -189,6 +189,7 @@ func (n *Node) openKeys() error {
 	n.Keys, err = local.New(local.Config{
 		Vault: n.vault, Ledger: n.ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys,
 		MinimumProtection: level, Log: n.log,
+		Limits: local.Limits{Card: local.Limit{Every: time.Minute / time.Duration(n.Config.TKS.CallsPerCard), Burst: n.Config.TKS.CallsPerCard}},
 	})
 	return err
 }
