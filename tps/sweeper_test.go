@@ -211,12 +211,12 @@ func TestSweepLeavesLocked(t *testing.T) {
 // goroutines a synctest bubble would wait for.
 type quiet struct {
 	storetest.Records
-	beats, sweeps int
+	beats, sweeps atomic.Int32
 	slow          time.Duration // what a sweep takes
 }
 
 func (q *quiet) OpenJournals(context.Context) ([]token.Journal, error) {
-	q.sweeps++
+	q.sweeps.Add(1)
 	time.Sleep(q.slow)
 	return nil, nil
 }
@@ -226,7 +226,10 @@ func (q *quiet) Unsettled(context.Context, time.Time) ([]token.Certificate, erro
 func (q *quiet) Lock(context.Context, token.Lock) error   { return nil }
 func (q *quiet) Unlock(context.Context, token.Lock) error { return nil }
 
-func (q *quiet) Heartbeat(context.Context, string, string, time.Time) error { q.beats++; return nil }
+func (q *quiet) Heartbeat(context.Context, string, string, time.Time) error {
+	q.beats.Add(1)
+	return nil
+}
 
 // tending is a node that tends to q.
 func tending(t *testing.T, q *quiet) (stop func()) {
@@ -257,18 +260,18 @@ func TestTend(t *testing.T) {
 		q := &quiet{}
 		stop := tending(t, q)
 		synctest.Wait()
-		if q.beats != 1 || q.sweeps != 1 {
-			t.Errorf("at start %d heartbeats, %d sweeps", q.beats, q.sweeps)
+		if q.beats.Load() != 1 || q.sweeps.Load() != 1 {
+			t.Errorf("at start %d heartbeats, %d sweeps", q.beats.Load(), q.sweeps.Load())
 		}
 		time.Sleep(3*time.Minute + time.Second)
 		synctest.Wait()
-		if q.sweeps != 4 || q.beats != 37 {
-			t.Errorf("after three minutes %d heartbeats, %d sweeps", q.beats, q.sweeps)
+		if q.sweeps.Load() != 4 || q.beats.Load() != 37 {
+			t.Errorf("after three minutes %d heartbeats, %d sweeps", q.beats.Load(), q.sweeps.Load())
 		}
 		stop()
-		beats := q.beats
+		beats := q.beats.Load()
 		time.Sleep(time.Minute)
-		if q.beats != beats {
+		if q.beats.Load() != beats {
 			t.Error("heartbeats after the end")
 		}
 	})
@@ -283,8 +286,8 @@ func TestTendSlowly(t *testing.T) {
 		stop := tending(t, q)
 		time.Sleep(5*time.Minute + time.Second)
 		synctest.Wait()
-		if q.sweeps != 1 || q.beats != 61 {
-			t.Errorf("within a sweep of ten minutes %d heartbeats, %d sweeps", q.beats, q.sweeps)
+		if q.sweeps.Load() != 1 || q.beats.Load() != 61 {
+			t.Errorf("within a sweep of ten minutes %d heartbeats, %d sweeps", q.beats.Load(), q.sweeps.Load())
 		}
 		stop()
 	})
