@@ -43,7 +43,7 @@ func mayPrepare(f Facts) error {
 		return refuse(StatusMisconfiguration, "profile %s names no applet version", f.Profile.Name)
 	}
 	if f.Ready.Applet != nil {
-		return within(StatusApplet, "", f.Ready.Applet)
+		return within(StatusMisconfiguration, "", f.Ready.Applet)
 	}
 	return within(StatusApplet, "", f.Family.Check(f.Contents, f.Profile))
 }

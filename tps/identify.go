@@ -103,13 +103,33 @@ func choose(rec gp.Recognition) (securechannel.Protocol, securechannel.Option) {
 
 // resolve chooses the profile and its family.
 func (r *run) resolve(ctx context.Context) error {
-	p, err := profile.Choose(ctx, r.e.Profiles, profile.Request{
+	req := profile.Request{
 		Operation: string(r.req.Operation), TokenType: r.req.TokenType, Required: r.req.Profile, CUID: r.card.CUID,
-	}, r.e.DefaultProfile)
+	}
+	p, err := profile.Choose(ctx, r.e.Profiles, req, r.e.DefaultProfile)
+	if own := r.ownProfile(ctx); own != "" && req.TokenType == "" && req.Required == "" {
+		if q, e := profile.Choose(ctx, r.e.Profiles, req, own); e == nil {
+			p, err = q, nil
+		}
+	}
 	if err != nil {
 		return profileError(err)
 	}
 	return r.take(p)
+}
+
+// ownProfile is the profile that the card was enrolled with, for the operations
+// that leave its content: their rules are those of that profile, not of the
+// default one.
+func (r *run) ownProfile(ctx context.Context) token.ProfileName {
+	if r.req.Operation != OpPINReset && r.req.Operation != OpKeyChangeover {
+		return ""
+	}
+	t, err := r.e.Stores.Tokens.Token(ctx, r.card.CUID)
+	if err != nil { // the facts are gathered, and refused, after the login
+		return ""
+	}
+	return t.Profile
 }
 
 func (r *run) take(p profile.Profile) error {

@@ -86,7 +86,7 @@ func TestRefusals(t *testing.T) {
 		{name: "CA gone, enroll", op: tps.OpEnroll, want: tps.StatusEnroll, before: func(s *site, _ apdu.CUID) { s.ca = brokenCA{s.ca} }},
 		{name: "CA gone, format", op: tps.OpFormat, want: tps.StatusRevocationFailed, before: func(s *site, _ apdu.CUID) { s.ca = brokenCA{s.ca} }},
 		{name: "disk full", op: tps.OpFormat, want: tps.StatusDatabase, before: func(s *site, _ apdu.CUID) { s.stores.Journals = fullDisk{s.db} }},
-		{name: "another applet and no load file", op: tps.OpFormat, want: tps.StatusApplet, before: func(s *site, _ apdu.CUID) {
+		{name: "another applet and no load file", op: tps.OpFormat, want: tps.StatusMisconfiguration, before: func(s *site, _ apdu.CUID) {
 			s.put(ecProfile("test", map[string]string{"1.4.66000001": "1.4.58768072"}))
 		}},
 		{name: "no key version to change to", op: tps.OpKeyChangeover, want: tps.StatusMisconfiguration, before: func(s *site, _ apdu.CUID) {
@@ -451,4 +451,22 @@ func TestOverwrite(t *testing.T) {
 	_, err = s.run(tps.OpEnroll, card)
 	wantStatus(t, err, tps.StatusEnroll)
 	unharmed(t, s, card, onlyToken(t, s))
+}
+
+// TestProfileOfTheCard: where the client names no profile, a PIN reset keeps to the
+// rules of the profile that the card was enrolled with.
+func TestProfileOfTheCard(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.put(ecProfile("long", map[string]string{"[applet]": "[pin]\nmin = 12\nmax = 16\n[applet]"}))
+	card := newCard(t, "gp-scp03")
+	pin := func(p string) func(*client, *tps.Request) {
+		return func(c *client, _ *tps.Request) { c.pins = []string{p} }
+	}
+	_, err := s.run(tps.OpEnroll, card, with("long"), pin("739518204617"))
+	must(t, err)
+	_, err = s.run(tps.OpPINReset, card, pin("7351924"))
+	wantStatus(t, err, tps.StatusSetPIN)
+	_, err = s.run(tps.OpPINReset, card, pin("284061739528"))
+	must(t, err)
 }
