@@ -2,6 +2,7 @@ package tps
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"crypto/x509"
 
 	"inkan/tps/ca"
 	"inkan/tps/token"

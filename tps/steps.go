@@ -2,13 +2,11 @@ package tps
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 
-	"crypto/x509"
-
-	"inkan/apdu/secret"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/profile"
@@ -108,7 +106,7 @@ func setPINStep(f Facts) Step {
 			if err != nil {
 				return err
 			}
-			return a.SetPIN(ctx, secret.PIN{Secret: r.pin.Secret}, tries)
+			return a.SetPIN(ctx, r.pin, tries)
 		}}
 }
 
