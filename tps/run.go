@@ -115,10 +115,7 @@ func (r *run) finishOpen(ctx context.Context) error {
 	r.journal = token.Journal{}
 	r.wipe()
 	r.req.Operation = asked
-	if err := r.steps(ctx, ahead{"resolve-profile", r.resolve}, ahead{StepRead, r.gather}); err != nil {
-		return err
-	}
-	return nil
+	return r.steps(ctx, ahead{"resolve-profile", r.resolve}, ahead{StepRead, r.gather})
 }
 
 // execute runs the plan: intent, step, confirmation. From the first step that
