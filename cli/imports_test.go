@@ -21,6 +21,7 @@ var rooms = map[string][]string{
 	"apdu/coolkey":        {"apdu", "apdu/secret"},
 	"apdu/apdutest":       {"apdu", "apdu/gp", "apdu/tlv"},
 	"securechannel":       {"apdu", "apdu/gp", "apdu/secret", "apdu/tlv", "securechannel/..."},
+	"securechannel/scp01": {"apdu/...", "apdu", "securechannel/internal/class", "securechannel/primitive"},
 	"securechannel/scp02": {"apdu/...", "apdu", "securechannel/internal/class", "securechannel/primitive"},
 	"securechannel/scp03": {"apdu/...", "apdu", "securechannel/internal/class", "securechannel/primitive"},
 	// the class byte; the vectors' form, for tests

@@ -9,6 +9,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/securechannel/internal/class"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -190,8 +191,8 @@ func (s *CardSession) WrapResponse(r apdu.Response) apdu.Response {
 }
 
 // DecryptDEK decrypts whole blocks with the data encryption key of the open
-// session: SCP02 session DEK, 3DES-ECB; SCP03 static DEK, AES-CBC with zero IV.
-// False without an open session and for a wrong length.
+// session: SCP01 static DEK and SCP02 session DEK, 3DES-ECB; SCP03 static DEK,
+// AES-CBC with zero IV. False without an open session and for a wrong length.
 func (s *CardSession) DecryptDEK(ct []byte) ([]byte, bool) {
 	if s.state != cardOpen {
 		return nil, false
@@ -199,6 +200,8 @@ func (s *CardSession) DecryptDEK(ct []byte) ([]byte, bool) {
 	var plain []byte
 	err := errors.ErrUnsupported
 	switch s.keys.Protocol {
+	case SCP01:
+		plain, err = scp01.DecryptDEK(s.keys.DEK.Bytes(), ct)
 	case SCP02:
 		plain, err = scp02.DecryptDEK(s.sdek.Bytes(), ct)
 	case SCP03:

@@ -9,12 +9,14 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/securechannel/internal/class"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
 
 // InitializeUpdate answers INITIALIZE UPDATE. Any session is terminated first.
-// Status words: 6A88 no such key set, 6A86 P2, 6700 length of the challenge,
+// P2 is 00; under SCP01 it is a key index, and 01 is the same key as 00. Status
+// words: 6A88 no such key set or key index, 6A86 P2, 6700 length of the challenge,
 // 6985 counter exhausted, 6581 counter not stored.
 func (s *CardSession) InitializeUpdate(cmd apdu.Command) apdu.Response {
 	s.Terminate()
@@ -24,7 +26,9 @@ func (s *CardSession) InitializeUpdate(cmd apdu.Command) apdu.Response {
 		return apdu.Response{SW: apdu.SWReferencedNotFound}
 	case CheckOption(keys.Protocol, keys.Option) != nil:
 		return apdu.Response{SW: apdu.SWReferencedNotFound}
-	case cmd.P2 != 0:
+	case keys.Protocol == SCP01 && cmd.P2 > firstKeyIndex:
+		return apdu.Response{SW: apdu.SWReferencedNotFound}
+	case keys.Protocol != SCP01 && cmd.P2 != 0:
 		return apdu.Response{SW: apdu.SWIncorrectP1P2}
 	case len(cmd.Data) != size(keys.Protocol, keys.Option):
 		return apdu.Response{SW: apdu.SWWrongLength}
@@ -42,6 +46,9 @@ func (s *CardSession) InitializeUpdate(cmd apdu.Command) apdu.Response {
 	return apdu.Response{Data: encodeInitUpdate(s.iu), SW: apdu.SWSuccess}
 }
 
+// firstKeyIndex is the key index of the first key of a set.
+const firstKeyIndex = 0x01
+
 // prepare chooses counter and challenge and derives the session keys.
 func (s *CardSession) prepare() apdu.StatusWord {
 	if sw := s.advanceAtInit(); sw != apdu.SWSuccess {
@@ -49,6 +56,8 @@ func (s *CardSession) prepare() apdu.StatusWord {
 	}
 	var err error
 	switch s.keys.Protocol {
+	case SCP01:
+		err = s.prepare01()
 	case SCP02:
 		err = s.prepare02()
 	case SCP03:
@@ -68,10 +77,11 @@ const (
 
 // advanceAtInit is the counter of SCP03 with a pseudo-random challenge: it moves
 // with each INITIALIZE UPDATE and is used in its new value. That of SCP02 is
-// shown as it is and moves when the host has authenticated.
+// shown as it is and moves when the host has authenticated. SCP01 has none.
 func (s *CardSession) advanceAtInit() apdu.StatusWord {
 	n := s.keys.Counter
 	switch {
+	case s.keys.Protocol == SCP01:
 	case s.keys.Protocol == SCP02 && n > maxCounter02:
 		return apdu.SWConditionsOfUse
 	case s.keys.Protocol == SCP02:
@@ -95,6 +105,26 @@ func (s *CardSession) storeCounter(n uint32) apdu.StatusWord {
 		return apdu.SWMemoryFailure
 	}
 	return apdu.SWSuccess
+}
+
+func (s *CardSession) prepare01() error {
+	s.iu.KeyIndex = firstKeyIndex
+	var err error
+	if s.iu.CardChallenge, err = s.random(8); err != nil {
+		return err
+	}
+	derive := func(static secret.Secret) (secret.Secret, error) {
+		k, err := scp01.SessionKey(static.Bytes(), s.iu.HostChallenge, s.iu.CardChallenge)
+		return secret.New(k), err
+	}
+	if s.sess.ENC, err = derive(s.keys.ENC); err != nil {
+		return err
+	}
+	if s.sess.MAC, err = derive(s.keys.MAC); err != nil {
+		return err
+	}
+	s.iu.CardCryptogram, err = cardCryptogram(s.iu, s.sess)
+	return err
 }
 
 func (s *CardSession) prepare02() error {

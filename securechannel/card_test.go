@@ -10,6 +10,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/securechannel"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -26,12 +27,16 @@ func testKeys(n int) staticKeys {
 func (k staticKeys) source(_ context.Context, iu securechannel.InitUpdate) (securechannel.SessionKeys, error) {
 	var enc, mac, rmac []byte
 	var errs [3]error
-	if iu.Protocol == securechannel.SCP02 {
+	switch iu.Protocol {
+	case securechannel.SCP01:
+		enc, errs[0] = scp01.SessionKey(k.enc, iu.HostChallenge, iu.CardChallenge)
+		mac, errs[1] = scp01.SessionKey(k.mac, iu.HostChallenge, iu.CardChallenge)
+	case securechannel.SCP02:
 		c := [2]byte(iu.Counter)
 		enc, errs[0] = scp02.SessionKey(k.enc, scp02.SENC, c)
 		mac, errs[1] = scp02.SessionKey(k.mac, scp02.SMAC, c)
 		rmac, errs[2] = scp02.SessionKey(k.mac, scp02.SRMAC, c)
-	} else {
+	default:
 		c := scp03.Context(iu.HostChallenge, iu.CardChallenge)
 		enc, errs[0] = scp03.SessionKey(k.enc, scp03.SENC, c)
 		mac, errs[1] = scp03.SessionKey(k.mac, scp03.SMAC, c)
@@ -69,6 +74,7 @@ func variants() []variant {
 			}
 		}
 	}
+	add(securechannel.SCP01, []int{16})
 	add(securechannel.SCP02, []int{16})
 	add(securechannel.SCP03, []int{16, 24, 32})
 	return vs

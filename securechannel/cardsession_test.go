@@ -9,6 +9,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/securechannel"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -31,11 +32,16 @@ func authCommand(t *testing.T, v variant, r apdu.Response, badCryptogram, badMAC
 		t.Fatal(err)
 	}
 	var cmd apdu.Command
-	if v.p == securechannel.SCP02 {
+	switch v.p {
+	case securechannel.SCP01:
+		hc, _ := scp01.HostCryptogram(k.ENC.Bytes(), iu.HostChallenge, iu.CardChallenge)
+		hc[0] ^= badCryptogram
+		cmd, _, err = scp01.Channel{MAC: k.MAC.Bytes(), Option: scp01.Option(v.o), Level: scp01.Level(v.l)}.Authenticate(hc)
+	case securechannel.SCP02:
 		hc, _ := scp02.HostCryptogram(k.ENC.Bytes(), iu.HostChallenge, append(append([]byte{}, iu.Counter...), iu.CardChallenge...))
 		hc[0] ^= badCryptogram
 		cmd, _, err = scp02.Channel{MAC: k.MAC.Bytes(), Option: scp02.Option(v.o), Level: scp02.Level(v.l)}.Authenticate(hc)
-	} else {
+	default:
 		hc, _ := scp03.HostCryptogram(k.MAC.Bytes(), iu.HostChallenge, iu.CardChallenge)
 		hc[0] ^= badCryptogram
 		cmd, _, err = scp03.Channel{MAC: k.MAC.Bytes(), Option: scp03.Option(v.o), Level: scp03.Level(v.l)}.Authenticate(hc)
@@ -51,7 +57,7 @@ func authCommand(t *testing.T, v variant, r apdu.Response, badCryptogram, badMAC
 // AUTHENTICATE and what they do to the counter.
 func TestCardOpening(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{scp02Full, scp03Full} {
+	for _, v := range []variant{scp01Full, scp02Full, scp03Full} {
 		step := uint32(0) // what INITIALIZE UPDATE adds
 		if v.p == securechannel.SCP03 {
 			step = 1
@@ -114,7 +120,7 @@ func TestCardInitializeUpdateRefuses(t *testing.T) {
 			"no challenge":    {nil, func(c *apdu.Command) { c.Data = nil }, apdu.SWWrongLength},
 			"counter at end":  {func(c *testCard) { c.keys.Counter = 0xFFFFFF }, nil, apdu.SWConditionsOfUse},
 			"option":          {func(c *testCard) { c.keys.Option = 0x0A }, nil, apdu.SWReferencedNotFound},
-			"protocol":        {func(c *testCard) { c.keys.Protocol = securechannel.SCP01 }, nil, apdu.SWReferencedNotFound},
+			"protocol":        {func(c *testCard) { c.keys.Protocol = 4 }, nil, apdu.SWReferencedNotFound},
 			"key":             {func(c *testCard) { c.keys.ENC = secret.Secret{} }, nil, apdu.SWNoDiagnosis},
 		} {
 			card := newTestCard(v)
@@ -217,16 +223,19 @@ func TestCardQuirkMACError(t *testing.T) {
 func TestDecryptDEK(t *testing.T) {
 	t.Parallel()
 	plain := bytes.Repeat([]byte{0x5A}, 32)
-	for _, v := range []variant{scp02Full, {securechannel.SCP03, 0x70, 0x03, 32}} {
+	for _, v := range []variant{scp01Full, scp02Full, {securechannel.SCP03, 0x70, 0x03, 32}} {
 		card := newTestCard(v)
 		s := open(t, v, card)
 		k := testKeys(v.keyLen)
 		var ct []byte
 		var err error
-		if v.p == securechannel.SCP02 {
+		switch v.p {
+		case securechannel.SCP01:
+			ct, err = scp01.EncryptDEK(k.dek, plain)
+		case securechannel.SCP02:
 			dek, _ := scp02.SessionKey(k.dek, scp02.SDEK, [2]byte(s.Info().Counter))
 			ct, err = scp02.EncryptDEK(dek, plain)
-		} else {
+		default:
 			ct, err = scp03.EncryptDEK(k.dek, plain)
 		}
 		if err != nil {
@@ -246,7 +255,7 @@ func TestDecryptDEK(t *testing.T) {
 // TestLogicalChannels wraps for every channel: the MAC does not know it.
 func TestLogicalChannels(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{scp02Full, scp03Full} {
+	for _, v := range []variant{scp01Full, scp02Full, scp03Full} {
 		card := newTestCard(v)
 		s := open(t, v, card)
 		for _, cla := range []byte{0x80, 0x81, 0x83, 0x00, 0x02, 0xC0, 0xCF, 0x40, 0x45} {
@@ -271,7 +280,7 @@ func TestLogicalChannels(t *testing.T) {
 }
 
 func FuzzInitUpdateNoPanic(f *testing.F) {
-	for _, v := range []variant{scp02Full, scp03Full, {securechannel.SCP03, 0x71, 0x33, 16}, {securechannel.SCP03, 0x00, 0x00, 16}} {
+	for _, v := range []variant{scp01Full, scp02Full, scp03Full, {securechannel.SCP03, 0x71, 0x33, 16}, {securechannel.SCP03, 0x00, 0x00, 16}} {
 		c := newTestCard(v)
 		f.Add(c.InitializeUpdate(initUpdate(v)).Data, byte(v.p), byte(v.o), v.p == securechannel.SCP03 && v.o&1 != 0)
 	}
@@ -332,6 +341,7 @@ func BenchmarkWrap(b *testing.B) {
 		v    variant
 		n    int
 	}{
+		{"scp=01/len=0", scp01Full, 0}, {"scp=01/len=239", scp01Full, 239},
 		{"scp=02/len=0", scp02Full, 0}, {"scp=02/len=239", scp02Full, 239},
 		{"scp=03/len=0", scp03Full, 0}, {"scp=03/len=239", scp03Full, 239}, {"scp=03/len=255", scp03Full, 255},
 	} {

@@ -6,6 +6,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -37,10 +38,11 @@ func ParseInitializeUpdate(data []byte, req Request) (InitUpdate, error) {
 	rest := append([]byte(nil), data[headLen:]...)
 	var err error
 	switch {
-	case req.HintProtocol == SCP01 && len(data) == length0102:
-		// An Open Platform 2.0.1 card answers its key index where others name
-		// the protocol, so the card recognition data decide.
-		return InitUpdate{}, fmt.Errorf("%v: %w", SCP01, apdu.ErrUnsupported)
+	case iu.Protocol == SCP01, req.HintProtocol == SCP01 && iu.Protocol != SCP02 && iu.Protocol != SCP03:
+		// An Open Platform 2.0.1 card answers its key index where others name the
+		// protocol.
+		iu.Protocol, iu.KeyIndex = SCP01, uint8(iu.Protocol)
+		err = iu.parse01(rest, req)
 	case iu.Protocol == SCP02:
 		err = iu.parse02(rest, req)
 	case iu.Protocol == SCP03:
@@ -54,8 +56,23 @@ func ParseInitializeUpdate(data []byte, req Request) (InitUpdate, error) {
 	return iu, CheckOption(iu.Protocol, iu.Option)
 }
 
-// defaultOption02 is taken where neither the answer nor the request names one.
-const defaultOption02 Option = 0x15
+// Options that are taken where neither the answer nor the request names one.
+const (
+	defaultOption01 Option = 0x05
+	defaultOption02 Option = 0x15
+)
+
+func (iu *InitUpdate) parse01(rest []byte, req Request) error {
+	if len(rest) != 8+8 || len(iu.HostChallenge) != 8 {
+		return fmt.Errorf("%w: %d bytes for %v", errInitUpdate, headLen+len(rest), SCP01)
+	}
+	iu.Option = defaultOption01
+	if req.HintProtocol == SCP01 {
+		iu.Option = req.HintOption
+	}
+	iu.CardChallenge, iu.CardCryptogram = rest[:8:8], rest[8:]
+	return nil
+}
 
 func (iu *InitUpdate) parse02(rest []byte, req Request) error {
 	if len(rest) != counter02+6+8 || len(iu.HostChallenge) != 8 {
@@ -104,6 +121,8 @@ func encodeInitUpdate(iu InitUpdate) []byte {
 // cardCryptogram is the value with which the card of iu has to prove itself.
 func cardCryptogram(iu InitUpdate, k SessionKeys) ([]byte, error) {
 	switch iu.Protocol {
+	case SCP01:
+		return scp01.CardCryptogram(k.ENC.Bytes(), iu.HostChallenge, iu.CardChallenge)
 	case SCP02:
 		return scp02.CardCryptogram(k.ENC.Bytes(), iu.HostChallenge, iu.challenge02())
 	case SCP03:
@@ -115,6 +134,8 @@ func cardCryptogram(iu InitUpdate, k SessionKeys) ([]byte, error) {
 // hostCryptogram is the value with which the host proves itself to the card.
 func hostCryptogram(iu InitUpdate, k SessionKeys) ([]byte, error) {
 	switch iu.Protocol {
+	case SCP01:
+		return scp01.HostCryptogram(k.ENC.Bytes(), iu.HostChallenge, iu.CardChallenge)
 	case SCP02:
 		return scp02.HostCryptogram(k.ENC.Bytes(), iu.HostChallenge, iu.challenge02())
 	case SCP03:
@@ -130,8 +151,8 @@ func (iu InitUpdate) challenge02() []byte {
 }
 
 // VerifyCard checks the card cryptogram of iu against session keys, in constant
-// time. The error is [ErrCryptogram]. Nothing but ENC (SCP02) or MAC (SCP03) is
-// looked at.
+// time. The error is [ErrCryptogram]. Nothing but ENC (SCP01, SCP02) or MAC
+// (SCP03) is looked at.
 func VerifyCard(iu InitUpdate, k SessionKeys) error {
 	want, err := cardCryptogram(iu, k)
 	if err != nil {

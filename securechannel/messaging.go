@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -12,13 +13,14 @@ import (
 // whichever protocol runs. It is a value: kept per command of a list, it lets a
 // session go on from any of them.
 type chain struct {
+	one   scp01.Chain
 	two   scp02.Chain
 	three scp03.Chain
 }
 
 // messaging is the secure messaging of one session, the same for both ends.
 // Responses of SCP02 chain by themselves, those of SCP03 hang on the chain of
-// the command they answer.
+// the command they answer; those of SCP01 have none.
 type messaging interface {
 	authenticate(hostCryptogram []byte) (apdu.Command, chain, error)
 	verifyAuthenticate(cmd apdu.Command) ([]byte, chain, error)
@@ -34,6 +36,36 @@ type exchange struct {
 	plain     apdu.Command
 	after     chain
 	responses scp02.Chain
+}
+
+type messaging01 struct{ ch scp01.Channel }
+
+func (m messaging01) authenticate(hc []byte) (apdu.Command, chain, error) {
+	cmd, c, err := m.ch.Authenticate(hc)
+	return cmd, chain{one: c}, err
+}
+
+func (m messaging01) verifyAuthenticate(cmd apdu.Command) ([]byte, chain, error) {
+	hc, c, err := m.ch.VerifyAuthenticate(cmd)
+	return hc, chain{one: c}, err
+}
+
+func (m messaging01) wrap(c chain, cmd apdu.Command) (apdu.Command, chain, error) {
+	out, next, err := m.ch.Wrap(c.one, cmd)
+	return out, chain{one: next}, err
+}
+
+func (m messaging01) unwrap(c chain, cmd apdu.Command) (apdu.Command, chain, error) {
+	out, next, err := m.ch.Unwrap(c.one, cmd)
+	return out, chain{one: next}, err
+}
+
+func (m messaging01) wrapResponse(x exchange, r apdu.Response) (apdu.Response, scp02.Chain, error) {
+	return r, x.responses, nil
+}
+
+func (m messaging01) unwrapResponse(x exchange, r apdu.Response) (apdu.Response, scp02.Chain, error) {
+	return r, x.responses, nil
 }
 
 type messaging02 struct{ ch scp02.Channel }
@@ -102,6 +134,12 @@ func (m messaging03) unwrapResponse(x exchange, r apdu.Response) (apdu.Response,
 // It does not copy the keys.
 func newMessaging(p Protocol, o Option, l Level, k SessionKeys, d Dialect) (messaging, error) {
 	switch p {
+	case SCP01:
+		ch := scp01.Channel{ENC: k.ENC.Bytes(), MAC: k.MAC.Bytes(), Option: scp01.Option(o), Level: scp01.Level(l)}
+		if d&EmptyField != 0 {
+			ch.Empty = scp01.EmptyPadded
+		}
+		return messaging01{ch}, nil
 	case SCP02:
 		ch := scp02.Channel{
 			ENC: k.ENC.Bytes(), MAC: k.MAC.Bytes(), RMAC: k.RMAC.Bytes(),

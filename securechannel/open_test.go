@@ -12,6 +12,7 @@ import (
 )
 
 var (
+	scp01Full = variant{securechannel.SCP01, 0x15, 0x03, 16}
 	scp02Full = variant{securechannel.SCP02, 0x75, 0x13, 16}
 	scp03Full = variant{securechannel.SCP03, 0x70, 0x33, 16}
 )
@@ -19,7 +20,7 @@ var (
 // TestCardThatDoesNotProveItself never sees EXTERNAL AUTHENTICATE.
 func TestCardThatDoesNotProveItself(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{scp02Full, scp03Full, {securechannel.SCP03, 0x01, 0x01, 32}} {
+	for _, v := range []variant{scp01Full, scp02Full, scp03Full, {securechannel.SCP03, 0x01, 0x01, 32}} {
 		for i := range 45 {
 			card := newTestCard(v)
 			card.tamper = func(_ int, a []byte) []byte {
@@ -29,12 +30,15 @@ func TestCardThatDoesNotProveItself(t *testing.T) {
 				return a
 			}
 			s, err := securechannel.Open(t.Context(), apdu.NewConn(card), v.request(newRand(1)), testKeys(v.keyLen).source)
-			end := 28 // KDD and KVN are not under the cryptogram, nor is the counter of SCP03 after it
+			begin, end := 11, 28 // KDD and KVN are not under the cryptogram, nor is the counter of SCP03 after it
 			if v.p == securechannel.SCP03 {
 				end = 13 + 2*len(v.request(newRand(1)).HostChallenge)
 			}
+			if v.p == securechannel.SCP01 {
+				begin = 12 // with the recognition data known, byte 11 is a key index
+			}
 			switch {
-			case err == nil && i >= 11 && i < end, err != nil && len(card.sent) != 1:
+			case err == nil && i >= begin && i < end, err != nil && len(card.sent) != 1:
 				t.Errorf("%+v byte %d: session %t, %d commands, %v", v, i, s != nil, len(card.sent), err)
 			case i == 20 && !errors.Is(err, securechannel.ErrCryptogram):
 				t.Errorf("%+v byte %d: %v", v, i, err)
@@ -62,7 +66,10 @@ func TestOpenRefuses(t *testing.T) {
 		want   error
 		sent   int
 	}{
-		{"SCP01 by name", scp03Full, func(r *securechannel.Request) { r.HintProtocol = securechannel.SCP01 }, keys, apdu.ErrUnsupported, 0},
+		{"SCP04", scp03Full, func(r *securechannel.Request) { r.HintProtocol = 4 }, keys, apdu.ErrUnsupported, 0},
+		{"option of SCP01", scp01Full, func(r *securechannel.Request) { r.HintOption = 0x55 }, keys, apdu.ErrUnsupported, 0},
+		{"key index", scp01Full, func(r *securechannel.Request) { r.KeyIndex = 2 }, keys, apdu.SWReferencedNotFound, 1},
+		{"R-MAC under SCP01", scp01Full, func(r *securechannel.Request) { r.Level = 0x11 }, keys, apdu.ErrUnsupported, 1},
 		{"implicit SCP02", scp02Full, func(r *securechannel.Request) { r.HintOption = 0x1A }, keys, apdu.ErrUnsupported, 0},
 		{"no host challenge", scp03Full, func(r *securechannel.Request) { r.HostChallenge = nil }, keys, nil, 0},
 		{"unknown version", scp03Full, func(r *securechannel.Request) { r.KeyVersion = 0x33 }, keys, apdu.SWReferencedNotFound, 1},
@@ -148,6 +155,61 @@ func TestInitializeProbesOnly(t *testing.T) {
 	}
 }
 
+// TestProtocolOfTheAnswer: byte 11 names the protocol, or it is the key index of
+// an Open Platform 2.0.1 card where the recognition data say SCP01.
+func TestProtocolOfTheAnswer(t *testing.T) {
+	t.Parallel()
+	type hint = securechannel.Request
+	for _, tc := range []struct {
+		name   string
+		byte11 byte
+		length int
+		hint   hint
+		p      securechannel.Protocol // 0: refused
+		o      securechannel.Option
+		index  uint8
+	}{
+		{"SCP01, nothing known", 0x01, 28, hint{}, 1, 0x05, 1},
+		{"SCP01, option known", 0x01, 28, hint{HintProtocol: 1, HintOption: 0x15}, 1, 0x15, 1},
+		{"SCP01 beside SCP03", 0x01, 28, hint{HintProtocol: 3, HintOption: 0x70}, 1, 0x05, 1},
+		{"key index 00", 0x00, 28, hint{HintProtocol: 1, HintOption: 0x05}, 1, 0x05, 0},
+		{"key index 7F", 0x7F, 28, hint{HintProtocol: 1, HintOption: 0x15}, 1, 0x15, 0x7F},
+		{"key index 00, nothing known", 0x00, 28, hint{}, 0, 0, 0},
+		{"key index 07, SCP02 known", 0x07, 28, hint{HintProtocol: 2, HintOption: 0x15}, 0, 0, 0},
+		{"SCP02 where SCP01 is known", 0x02, 28, hint{HintProtocol: 1, HintOption: 0x05}, 2, 0x15, 0},
+		{"SCP03 where SCP01 is known", 0x03, 29, hint{HintProtocol: 1, HintOption: 0x05}, 3, 0x00, 0},
+		{"SCP01 too long", 0x01, 29, hint{}, 0, 0, 0},
+		{"SCP01 too short", 0x01, 27, hint{}, 0, 0, 0},
+	} {
+		data := make([]byte, tc.length)
+		data[11] = tc.byte11
+		tc.hint.HostChallenge = make([]byte, 8)
+		iu, err := securechannel.ParseInitializeUpdate(data, tc.hint)
+		if tc.p == 0 {
+			if err == nil {
+				t.Errorf("%s: taken for %+v", tc.name, iu)
+			}
+			continue
+		}
+		if err != nil || iu.Protocol != tc.p || iu.Option != tc.o || iu.KeyIndex != tc.index {
+			t.Errorf("%s: %v i=%v index %d, %v", tc.name, iu.Protocol, iu.Option, iu.KeyIndex, err)
+		}
+	}
+}
+
+// TestKeyIndex: a card of SCP01 takes the first key by 00 and by 01, and says 01.
+func TestKeyIndex(t *testing.T) {
+	t.Parallel()
+	for index := range uint8(2) {
+		req := scp01Full.request(newRand(1))
+		req.KeyIndex = index
+		s, err := securechannel.Open(t.Context(), apdu.NewConn(newTestCard(scp01Full)), req, testKeys(16).source)
+		if err != nil || s.Info().KeyIndex != 1 || s.MaxData() != 239 {
+			t.Errorf("index %d: %v", index, err)
+		}
+	}
+}
+
 func TestMaxData(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -156,6 +218,7 @@ func TestMaxData(t *testing.T) {
 		l            securechannel.Level
 		command, rsp int
 	}{
+		{securechannel.SCP01, 0x05, 0x00, 255, 256}, {securechannel.SCP01, 0x15, 0x01, 247, 256}, {securechannel.SCP01, 0x05, 0x03, 239, 256},
 		{securechannel.SCP02, 0x15, 0x00, 255, 256}, {securechannel.SCP02, 0x15, 0x01, 247, 256}, {securechannel.SCP02, 0x15, 0x03, 239, 256},
 		{securechannel.SCP02, 0x35, 0x10, 255, 248}, {securechannel.SCP02, 0x35, 0x11, 247, 248}, {securechannel.SCP02, 0x35, 0x13, 239, 248},
 		{securechannel.SCP03, 0x70, 0x01, 247, 256}, {securechannel.SCP03, 0x70, 0x13, 239, 248}, {securechannel.SCP03, 0x70, 0x33, 239, 239},

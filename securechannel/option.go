@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -12,6 +13,8 @@ import (
 // The error is apdu.ErrUnsupported.
 func CheckOption(p Protocol, o Option) error {
 	switch p {
+	case SCP01:
+		return scp01.Option(o).Check()
 	case SCP02:
 		return scp02.Option(o).Check()
 	case SCP03:
@@ -52,7 +55,7 @@ func size(p Protocol, o Option) int {
 }
 
 // MaxCommandData is the largest number of plain data bytes of a short command
-// under secure messaging: 255 less MAC and padding.
+// under secure messaging: 255 less MAC and padding (SCP01: and length byte).
 func MaxCommandData(p Protocol, o Option, l Level) int {
 	if l&CMAC == 0 {
 		return apdu.MaxShortData
@@ -69,8 +72,8 @@ func MaxResponseData(p Protocol, o Option, l Level) int {
 	return maxPlain(p, apdu.MaxShortNe-size(p, o), l&RENC != 0)
 }
 
-// maxPlain is how much fits into n bytes, at least one byte of padding included
-// where it is encrypted.
+// maxPlain is how much fits into n bytes, at least one byte of padding (SCP01: the
+// length byte) included where it is encrypted.
 func maxPlain(p Protocol, n int, encrypted bool) int {
 	if !encrypted {
 		return n

@@ -106,6 +106,7 @@ func checkList(t *testing.T, card *batchCard, s *securechannel.Session, es []apd
 func TestEarlyStopContinues(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{
+		{securechannel.SCP01, 0x05, 0x01, 16}, {securechannel.SCP01, 0x15, 0x03, 16},
 		{securechannel.SCP02, 0x15, 0x03, 16}, {securechannel.SCP02, 0x75, 0x13, 16},
 		{securechannel.SCP03, 0x70, 0x33, 32}, {securechannel.SCP03, 0x00, 0x03, 16},
 	} {
@@ -137,6 +138,7 @@ func TestEarlyStopContinues(t *testing.T) {
 func TestWrongLeIsWrappedAgain(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{
+		{securechannel.SCP01, 0x15, 0x03, 16},
 		{securechannel.SCP02, 0x75, 0x13, 16}, {securechannel.SCP03, 0x70, 0x33, 16}, {securechannel.SCP03, 0x00, 0x01, 16},
 	} {
 		card := newTestCard(v)
@@ -164,6 +166,22 @@ func TestWrongLeIsWrappedAgain(t *testing.T) {
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	empty := apdu.Entries(0, slices.Repeat([]apdu.Command{echoCommand(apdu.SWSuccess, nil), echoCommand(apdu.SWSuccess, []byte{1})}, 3)...)
+
+	for _, host := range []securechannel.Dialect{0, securechannel.EmptyField} {
+		card := newTestCard(scp01Full)
+		req := scp01Full.request(newRand(1))
+		req.Dialect = host
+		s, err := securechannel.Open(t.Context(), apdu.NewConn(card), req, testKeys(16).source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rs, err := s.DoAll(t.Context(), empty); err != nil || len(rs) != len(empty) {
+			t.Errorf("SCP01 host dialect %d: %d answers, %v", host, len(rs), err)
+		}
+		if n, want := len(card.sent[2]), 5+8+8*int(host)+1; n != want {
+			t.Errorf("SCP01 host dialect %d: empty field sent in %d bytes, want %d", host, n, want)
+		}
+	}
 
 	v02 := variant{securechannel.SCP02, 0x75, 0x13, 16}
 	for _, errorMAC := range []bool{false, true} {

@@ -5,14 +5,13 @@
 // wraps what passes through it. Where session keys come from is the caller's
 // [KeySource]; the package knows no key service. [CardSession] is the other
 // end, for software cards; both ends are built from the same pure functions of
-// scp02 and scp03.
+// scp01, scp02 and scp03.
 //
-// Implemented: SCP02 explicit with three keys (i=05, 15, 45, 55, each also with
+// Implemented: SCP01 (i=05, 15; short length), SCP02 explicit with three keys (i=05, 15, 45, 55, each also with
 // R-MAC, +20), SCP03 (i=00 to 71, S8 and S16), short and extended length. See
-// GlobalPlatform Card Specification 2.3.1 chapter 10 and appendix E of 2.2.1,
-// Amendment D. SCP01, implicit SCP02 and the commands BEGIN and END R-MAC
-// SESSION are not supported; the protocols are refused by name
-// (apdu.ErrUnsupported).
+// GlobalPlatform Card Specification 2.3.1 chapter 10 and appendices D and E of
+// 2.2.1, Amendment D. Implicit SCP02 and the commands BEGIN and END R-MAC SESSION
+// are not supported; what is not is refused by name (apdu.ErrUnsupported).
 //
 // A Session serialises its callers; a CardSession serves one goroutine.
 package securechannel
@@ -83,7 +82,7 @@ type InitUpdate struct {
 	KeyVersion     gp.KeyVersion // as the card answered
 	Protocol       Protocol
 	Option         Option // from the answer (SCP03) or from the request's hint
-	KeyIndex       uint8  // SCP01 only
+	KeyIndex       uint8  // SCP01 only; 01 where the card names the protocol instead
 	Counter        SequenceCounter
 	HostChallenge  HostChallenge
 	CardChallenge  CardChallenge
@@ -117,7 +116,9 @@ type Request struct {
 	// Choose, if set, picks the level from the card's answer (Level is then ignored).
 	Choose func(InitUpdate) Level
 	// Hint is the protocol and option of the card recognition data, for cards
-	// whose answer does not name them (SCP01, SCP02). Zero: SCP02 i=15.
+	// whose answer does not name them: the protocol of an Open Platform 2.0.1 card
+	// (SCP01, where the answer has neither 02 nor 03), the option of SCP01 and
+	// SCP02. Zero: SCP01 i=05, SCP02 i=15.
 	HintProtocol Protocol
 	HintOption   Option
 	// Dialect names the card's deviations from the specifications.
@@ -129,7 +130,7 @@ type Dialect uint8
 
 // Deviations.
 const (
-	// EmptyField: an SCP02 card wants an encrypted block of padding for a command
+	// EmptyField: an SCP01 or SCP02 card wants an encrypted block for a command
 	// without data, as Dogtag sends it.
 	EmptyField Dialect = 1 << iota
 	// CounterWithDataOnly: an SCP03 card advances its encryption counter for

@@ -58,6 +58,7 @@ func TestTamperedStatus(t *testing.T) {
 func TestTamperedCommand(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{
+		{securechannel.SCP01, 0x05, 0x01, 16}, scp01Full,
 		{securechannel.SCP02, 0x15, 0x01, 16}, {securechannel.SCP02, 0x55, 0x03, 16}, scp02Full,
 		{securechannel.SCP03, 0x00, 0x01, 16}, scp03Full, {securechannel.SCP03, 0x71, 0x33, 32},
 	} {
@@ -151,7 +152,7 @@ func TestSessionEnds(t *testing.T) {
 			return err
 		}, context.Canceled, false},
 	} {
-		for _, v := range []variant{scp02Full, scp03Full} {
+		for _, v := range []variant{scp01Full, scp02Full, scp03Full} {
 			card := newTestCard(v)
 			s := open(t, v, card)
 			if err := tc.do(t, s, card); !errors.Is(err, tc.first) {
@@ -207,7 +208,7 @@ func TestSessionSerialises(t *testing.T) {
 // TestVerifiesChangesNothing asks before the command runs, twice.
 func TestVerifiesChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{scp02Full, scp03Full} {
+	for _, v := range []variant{scp01Full, scp02Full, scp03Full} {
 		card := newTestCard(v)
 		var s *securechannel.Session
 		check := &watcher{Card: card, look: func(cmd apdu.Command) {
