@@ -20,6 +20,7 @@ var models = []struct {
 	keys   func(*testing.T) staticKeys
 	levels []securechannel.Level
 }{
+	{"gp-scp01", factoryKeys, []securechannel.Level{0x00, 0x01, 0x03}},
 	{"gp-scp02", factoryKeys, []securechannel.Level{0x00, 0x01, 0x03}},
 	{"gp-scp02-rmac", factoryKeys, []securechannel.Level{0x00, 0x01, 0x03, 0x10, 0x11, 0x13}},
 	{"gp-scp03", factoryKeys, []securechannel.Level{0x00, 0x01, 0x03, 0x11, 0x13, 0x33}},
@@ -73,7 +74,7 @@ func live(t *testing.T, card *sim.Card, model string, keys staticKeys, level sec
 		t.Fatal(err)
 	}
 	h := mustOpen(t, conn, keys, challenge(model, 0, level))
-	if _, err := apdu.RunAll(ctx, h, loadEntries(t, 200)); err != nil {
+	if _, err := apdu.RunAll(ctx, h, loadEntries(t, h.dialect(), 200)); err != nil {
 		t.Fatal(err)
 	}
 	apps, err := gp.GetStatus(ctx, h, gp.ScopeApplications, apdu.AID{})
@@ -94,9 +95,11 @@ func live(t *testing.T, card *sim.Card, model string, keys staticKeys, level sec
 		t.Fatal(err)
 	}
 	h = mustOpen(t, conn, keys, challenge(model, 0, level))
-	cmd := gp.DeleteCommand(gp.GP211, ckPackage, gp.WithRelated)
-	if _, err := apdu.Run(ctx, h, cmd); err != nil {
-		t.Fatal(err)
+	// The instance first: Open Platform 2.0.1 does not delete it with its package.
+	for _, aid := range []apdu.AID{ckApplet, ckPackage} {
+		if _, err := apdu.Run(ctx, h, gp.DeleteCommand(h.dialect(), aid, gp.WithRelated)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := gp.Select(ctx, conn, ckApplet); !errors.Is(err, apdu.SWFileNotFound) {
 		t.Fatalf("select after delete: %v", err)
@@ -108,6 +111,21 @@ func TestKeyChangeover(t *testing.T) {
 		k := unhex(t, "101112131415161718191A1B1C1D1E1F202122232425262728292A2B2C2D2E2F303132333435363738393A3B3C3D3E3F")
 		return staticKeys{k[:n], k[8 : 8+n], k[16 : 16+n]}
 	}
+	t.Run("scp=01", func(t *testing.T) {
+		ctx, conn := t.Context(), apdu.NewConn(newCard(t, sim.Config{Model: "gp-scp01"}))
+		next := newKeys(t, 16)
+		h := mustOpen(t, conn, factoryKeys(t), request(0, 0x03))
+		if err := h.putKey(ctx, 0x01, 0x02, keyset.DESLegacy, next); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(ctx, conn, factoryKeys(t), request(0x01, 0x03)); !errors.Is(err, apdu.SWReferencedNotFound) {
+			t.Fatalf("old version after renumbering: %v", err)
+		}
+		mustOpen(t, conn, next, request(0x02, 0x03))
+		if infos, err := gp.ReadKeyInfo(ctx, conn); err != nil || len(infos) != 3 || infos[0].KVN != 0x02 || infos[0].Type != 0x80 {
+			t.Fatalf("key information %+v, %v", infos, err)
+		}
+	})
 	t.Run("scp=02", func(t *testing.T) {
 		ctx, conn := t.Context(), apdu.NewConn(newCard(t, sim.Config{Model: "gp-scp02"}))
 		h := mustOpen(t, conn, factoryKeys(t), request(0, 0x03))

@@ -6,10 +6,10 @@
 //	conn := apdu.NewConn(card)
 //
 // What the card is follows from its [Model] (GlobalPlatform Card Specification
-// 2.3.1, SCP02 and SCP03); the card manager is package sim/gp, the applets that
+// 2.3.1, SCP01, SCP02 and SCP03); the card manager is package sim/gp, the applets that
 // loaded code turns into are in sim/coolkey. Code itself is not executed: an
-// unknown load file gives applications that can be selected, no more. SCP01 and
-// logical channels are not supported.
+// unknown load file gives applications that can be selected, no more. Logical
+// channels are not supported.
 //
 // An image file is replaced as a whole, so that a power failure at any
 // instruction leaves the state before or after a command. It holds the card's

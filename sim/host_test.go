@@ -11,6 +11,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/securechannel"
 	"inkan/securechannel/keyset"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 	"inkan/sim"
@@ -37,7 +38,10 @@ func factoryKeys(t *testing.T) staticKeys {
 
 // source derives session keys from static keys.
 func (k staticKeys) source(_ context.Context, iu securechannel.InitUpdate) (s securechannel.SessionKeys, err error) {
-	if iu.Protocol == securechannel.SCP02 {
+	switch iu.Protocol {
+	case securechannel.SCP01:
+		return k.source01(iu)
+	case securechannel.SCP02:
 		return k.source02(iu)
 	}
 	ctx := scp03.Context(iu.HostChallenge, iu.CardChallenge)
@@ -53,6 +57,15 @@ func (k staticKeys) source(_ context.Context, iu securechannel.InitUpdate) (s se
 		*d.to = secret.New(b)
 	}
 	return s, nil
+}
+
+func (k staticKeys) source01(iu securechannel.InitUpdate) (s securechannel.SessionKeys, err error) {
+	enc, err := scp01.SessionKey(k.enc, iu.HostChallenge, iu.CardChallenge)
+	if err != nil {
+		return s, err
+	}
+	mac, err := scp01.SessionKey(k.mac, iu.HostChallenge, iu.CardChallenge)
+	return securechannel.SessionKeys{ENC: secret.New(enc), MAC: secret.New(mac)}, err
 }
 
 func (k staticKeys) source02(iu securechannel.InitUpdate) (s securechannel.SessionKeys, err error) {
@@ -109,7 +122,10 @@ func mustOpen(t *testing.T, d apdu.Doer, keys staticKeys, req securechannel.Requ
 func (h host) putKeyData(version gp.KeyVersion, typ keyset.Type, k staticKeys) ([]byte, error) {
 	iu := h.Info()
 	encrypt := func(plain []byte) ([]byte, error) { return scp03.EncryptDEK(h.keys.dek, plain) }
-	if iu.Protocol == securechannel.SCP02 {
+	switch iu.Protocol {
+	case securechannel.SCP01:
+		encrypt = func(plain []byte) ([]byte, error) { return scp01.EncryptDEK(h.keys.dek, plain) }
+	case securechannel.SCP02:
 		sdek, err := scp02.SessionKey(h.keys.dek, scp02.SDEK, [2]byte(iu.Counter))
 		if err != nil {
 			return nil, err
@@ -122,12 +138,15 @@ func (h host) putKeyData(version gp.KeyVersion, typ keyset.Type, k staticKeys) (
 	return data, err
 }
 
+// dialect is that of the commands that the card manager takes.
+func (h host) dialect() gp.Dialect { return gp.DialectOf(uint8(h.Info().Protocol)) }
+
 func (h host) putKey(ctx context.Context, old, version gp.KeyVersion, typ keyset.Type, k staticKeys) error {
 	data, err := h.putKeyData(version, typ, k)
 	if err != nil {
 		return err
 	}
-	cmd, err := gp.PutKeyCommand(gp.GP211, old, data)
+	cmd, err := gp.PutKeyCommand(h.dialect(), old, data)
 	if err != nil {
 		return err
 	}
@@ -151,15 +170,15 @@ func coolkeyFile(t *testing.T) []byte {
 }
 
 // loadEntries are the commands that put CoolKey onto a card.
-func loadEntries(t *testing.T, blockSize int) []apdu.Entry {
+func loadEntries(t *testing.T, d gp.Dialect, blockSize int) []apdu.Entry {
 	t.Helper()
 	code := coolkeyFile(t)
-	es, err := gp.LoadEntries(gp.GP211, gp.LoadRequest{LoadFile: ckPackage, Domain: isd, CodeSize: len(code)}, code, blockSize)
+	es, err := gp.LoadEntries(d, gp.LoadRequest{LoadFile: ckPackage, Domain: isd, CodeSize: len(code)}, code, blockSize)
 	if err != nil {
 		t.Fatal(err)
 	}
 	q := gp.InstallRequest{LoadFile: ckPackage, Module: ckApplet, Instance: ckApplet, NonVolatile: 18000, Params: []byte{0, 2, 0x13, 0x88, 0}}
-	cmd, err := q.Command(gp.GP211)
+	cmd, err := q.Command(d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ func format(ctx context.Context, t *testing.T, card *sim.Card) (done int, err er
 		return 1, err
 	}
 	gone := apdu.Entry{Command: gp.DeleteCommand(gp.GP211, ckPackage, gp.WithRelated), Mode: apdu.Anyway}
-	rs, err := apdu.RunAll(ctx, h, append([]apdu.Entry{gone}, loadEntries(t, 120)...))
+	rs, err := apdu.RunAll(ctx, h, append([]apdu.Entry{gone}, loadEntries(t, gp.GP211, 120)...))
 	if err != nil {
 		return 2 + len(rs), err
 	}

@@ -262,7 +262,8 @@ func TestProfileRefusals(t *testing.T) {
 	for name, spoil := range map[string]func(*gp.Profile){
 		"no ISD":             func(p *gp.Profile) { p.ISD = apdu.AID{} },
 		"no protocol":        func(p *gp.Profile) { p.Channels = nil },
-		"SCP01":              func(p *gp.Profile) { p.Channels[0].Protocol = 1 },
+		"SCP04":              func(p *gp.Profile) { p.Channels[0].Protocol = 4 },
+		"option of SCP01":    func(p *gp.Profile) { p.Channels[0].Protocol = 1 },
 		"option":             func(p *gp.Profile) { p.Channels[0].Option = 0x40 },
 		"life cycle":         func(p *gp.Profile) { p.State = 0x02 },
 		"memory":             func(p *gp.Profile) { p.Memory = 0 },

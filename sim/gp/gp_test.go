@@ -13,6 +13,7 @@ import (
 	agp "inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/securechannel"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 	"inkan/sim/gp"
@@ -101,9 +102,12 @@ func keySource(static []byte) securechannel.KeySource {
 		derive := func(d scp03.Derivation, c scp02.Constant) secret.Secret {
 			var k []byte
 			var e error
-			if iu.Protocol == securechannel.SCP02 {
+			switch iu.Protocol {
+			case securechannel.SCP01:
+				k, e = scp01.SessionKey(static, iu.HostChallenge, iu.CardChallenge)
+			case securechannel.SCP02:
 				k, e = scp02.SessionKey(static, c, [2]byte(iu.Counter))
-			} else {
+			default:
 				k, e = scp03.SessionKey(static, d, scp03.Context(iu.HostChallenge, iu.CardChallenge))
 			}
 			if e != nil {
