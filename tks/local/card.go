@@ -59,9 +59,12 @@ func (s *Service) open(ctx context.Context, p tks.CardProof) (*card, error) {
 	id := kdf.Identity{KDD: p.KDD, CUID: p.CUID}
 	key := func(ctx context.Context, slot kdf.Slot) (hsm.Key, error) { return keys.key(ctx, w, slot, id) }
 	c := &card{CardProof: p, work: w, keys: keys}
-	if p.Protocol == securechannel.SCP02 {
+	switch p.Protocol {
+	case securechannel.SCP01:
+		c.session = newSession01(p, w, key)
+	case securechannel.SCP02:
 		c.session = newSession02(p, w, key)
-	} else {
+	default:
 		c.session = newSession03(p, w, key)
 	}
 	return c, nil

@@ -147,7 +147,7 @@ func checkName(name tks.KeySetName) error {
 
 // checkProtocol refuses what is not implemented, by name.
 func checkProtocol(p securechannel.Protocol) error {
-	if p != securechannel.SCP02 && p != securechannel.SCP03 {
+	if p != securechannel.SCP01 && p != securechannel.SCP02 && p != securechannel.SCP03 {
 		return fmt.Errorf("%v: %w", p, apdu.ErrUnsupported)
 	}
 	return nil

@@ -10,9 +10,9 @@
 // in constant time. A key changeover that starts from a published or
 // undiversified key set is granted once per KDD; the [Ledger] remembers.
 //
-// Supported: SCP02 with three keys and explicit initiation, SCP03 with S8 and
-// S16. SCP01, PIV secrets and diversifications other than KDF3, VISA2 and none
-// are refused by name. A Service is safe for concurrent use.
+// Supported: SCP01, SCP02 with three keys and explicit initiation, SCP03 with S8
+// and S16. PIV secrets and diversifications other than KDF3, VISA2 and none are
+// refused by name. A Service is safe for concurrent use.
 package local
 
 import (

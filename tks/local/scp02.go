@@ -84,19 +84,11 @@ func (s *session02) kek(ctx context.Context) (hsm.Key, error) {
 	return s.work.Derive(ctx, dek, kdf.Derivation{Method: kdf.CBC, Input: s.data(scp02.SDEK), Cipher: kdf.DES, Length: 16})
 }
 
-// encrypt is 3DES-ECB under the session DEK: the vault's CBC, block by block.
+// encrypt is 3DES-ECB under the session DEK.
 func (s *session02) encrypt(ctx context.Context, data []byte) ([]byte, error) {
 	k, err := s.kek(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(data))
-	for block := range slices.Chunk(data, 8) {
-		b, err := s.work.Encrypt(ctx, k, block)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, b...)
-	}
-	return out, nil
+	return encryptECB(ctx, s.work, k, data)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"inkan/securechannel"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 	"inkan/tks"
@@ -13,6 +14,10 @@ import (
 func checkShape(p tks.CardProof) error {
 	n, challenge, counter := 8, 8, 0
 	switch p.Protocol {
+	case securechannel.SCP01:
+		if err := scp01.Option(p.Option).Check(); err != nil {
+			return err
+		}
 	case securechannel.SCP02:
 		if err := scp02.Option(p.Option).Check(); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/securechannel"
 	"inkan/securechannel/keyset"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -98,15 +99,19 @@ func (c *card) payload(ctx context.Context, to keySet) (tks.KeySetReply, error) 
 		if err != nil {
 			return tks.KeySetReply{}, err
 		}
-		blocks[i] = keyset.Block{Type: blockType(k.Type()), Length: k.Type().Size(), Cryptogram: ct, KCV: reply.KCVs[i]}
+		blocks[i] = keyset.Block{Type: blockType(k.Type(), c.Protocol), Length: k.Type().Size(), Cryptogram: ct, KCV: reply.KCVs[i]}
 	}
 	reply.Data, err = keyset.Encode(to.version, blocks[:]...)
 	return reply, err
 }
 
-func blockType(t hsm.KeyType) keyset.Type {
-	if t.Cipher() == kdf.AES {
+// blockType is how a card of a protocol wants keys of a type called (secure-channel.md §7.2).
+func blockType(t hsm.KeyType, p securechannel.Protocol) keyset.Type {
+	switch {
+	case t.Cipher() == kdf.AES:
 		return keyset.AES
+	case p == securechannel.SCP01:
+		return keyset.DESLegacy
 	}
 	return keyset.DES
 }

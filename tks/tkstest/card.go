@@ -12,6 +12,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/securechannel"
 	"inkan/securechannel/keyset"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 	"inkan/tks"
@@ -50,14 +51,22 @@ func (c *Card) Proof(t testing.TB) tks.CardProof {
 	p := c.CardProof
 	c.counter++
 	var err error
-	if p.Protocol == securechannel.SCP02 {
+	switch p.Protocol {
+	case securechannel.SCP01:
+		p.KeyIndex, p.HostChallenge, p.CardChallenge = 1, random(8), random(8)
+		senc, kerr := scp01.SessionKey(c.keys.ENC.Bytes(), p.HostChallenge, p.CardChallenge)
+		if kerr != nil {
+			t.Fatal(kerr)
+		}
+		p.CardCryptogram, err = scp01.CardCryptogram(senc, p.HostChallenge, p.CardChallenge)
+	case securechannel.SCP02:
 		p.HostChallenge, p.CardChallenge, p.Counter = random(8), random(6), []byte{0, c.counter}
 		senc, kerr := scp02.SessionKey(c.keys.ENC.Bytes(), scp02.SENC, [2]byte(p.Counter))
 		if kerr != nil {
 			t.Fatal(kerr)
 		}
 		p.CardCryptogram, err = scp02.CardCryptogram(senc, p.HostChallenge, append(bytes.Clone(p.Counter), p.CardChallenge...))
-	} else {
+	default:
 		o := scp03.Option(p.Option)
 		p.HostChallenge, p.CardChallenge = random(o.Size()), random(o.Size())
 		if o&scp03.PseudoRandom != 0 {
@@ -85,7 +94,12 @@ func (c *Card) Session(t testing.TB, p tks.CardProof) tks.SessionReply {
 		return secret.New(b)
 	}
 	var r tks.SessionReply
-	if p.Protocol == securechannel.SCP02 {
+	switch p.Protocol {
+	case securechannel.SCP01:
+		r.ENC = must(scp01.SessionKey(c.keys.ENC.Bytes(), p.HostChallenge, p.CardChallenge))
+		r.MAC = must(scp01.SessionKey(c.keys.MAC.Bytes(), p.HostChallenge, p.CardChallenge))
+		return r
+	case securechannel.SCP02:
 		ctr := [2]byte(p.Counter)
 		r.ENC = must(scp02.SessionKey(c.keys.ENC.Bytes(), scp02.SENC, ctr))
 		r.MAC = must(scp02.SessionKey(c.keys.MAC.Bytes(), scp02.SMAC, ctr))
@@ -105,7 +119,10 @@ func (c *Card) Session(t testing.TB, p tks.CardProof) tks.SessionReply {
 
 // Decrypt is the card's decryption of sensitive data in the session of a proof.
 func (c *Card) Decrypt(p tks.CardProof, ct []byte) ([]byte, error) {
-	if p.Protocol == securechannel.SCP02 {
+	switch p.Protocol {
+	case securechannel.SCP01:
+		return scp01.DecryptDEK(c.keys.DEK.Bytes(), ct)
+	case securechannel.SCP02:
 		sdek, err := scp02.SessionKey(c.keys.DEK.Bytes(), scp02.SDEK, [2]byte(p.Counter))
 		if err != nil {
 			return nil, err
@@ -139,14 +156,26 @@ func (c *Card) PutKey(t testing.TB, req tks.KeySetRequest, reply tks.KeySetReply
 	if !ok || put.Version != req.NewKeyVersion {
 		t.Fatalf("PUT KEY data of version %v with %d keys, want version %v", put.Version, len(put.Keys), req.NewKeyVersion)
 	}
-	if set.Type != c.keys.Type {
-		t.Fatalf("keys of type %v for a card with %v", set.Type, c.keys.Type)
+	if want := c.blockType(); set.Type != want {
+		t.Fatalf("key blocks of type %v for a card of %v, want %v", set.Type, c.Protocol, want)
 	}
 	if err := keyset.CheckAnswer(put.Answer(), req.NewKeyVersion, reply.KCVs); err != nil {
 		t.Fatalf("check values %v: %v", reply.KCVs, err)
 	}
 	c.keys, c.counter = set, 0
 	c.KeySet, c.KeyVersion = req.NewKeySet, req.NewKeyVersion
+}
+
+// blockType is the type of key blocks that cards of the protocol take
+// (secure-channel.md §7.2).
+func (c *Card) blockType() keyset.Type {
+	switch c.Protocol {
+	case securechannel.SCP01:
+		return keyset.DESLegacy
+	case securechannel.SCP02:
+		return keyset.DES
+	}
+	return keyset.AES
 }
 
 // Changeover moves the card to another key set through s.

@@ -25,8 +25,10 @@ func testChangeover(t *testing.T, f Fixture) {
 }
 
 func testChangeoverDES(t *testing.T, f Fixture) {
-	for _, i := range []securechannel.Option{0x15, 0x55, 0x35} {
-		c := NewCard(securechannel.SCP02, i)
+	for _, c := range []*Card{
+		NewCard(securechannel.SCP01, 0x05), NewCard(securechannel.SCP01, 0x15),
+		NewCard(securechannel.SCP02, 0x15), NewCard(securechannel.SCP02, 0x55), NewCard(securechannel.SCP02, 0x35),
+	} {
 		for _, v := range []gp.KeyVersion{0x05, 0x06, 0x05} {
 			c.Changeover(t, f.Service, Site, v)
 			c.Check(t, f.Service)
@@ -49,10 +51,10 @@ func (c *Card) wrap(t *testing.T, s tks.Service, set tks.KeySetName, v gp.KeyVer
 // testOneKeying: once a card has proved itself under its site keys, whoever claims
 // its KDD with factory keys gets nothing, until an agent releases the card.
 func testOneKeying(t *testing.T, f Fixture) {
-	for _, c := range []*Card{NewCard(securechannel.SCP03, 0x70), NewCard(securechannel.SCP02, 0x15)} {
+	for _, c := range []*Card{NewCard(securechannel.SCP03, 0x70), NewCard(securechannel.SCP02, 0x15), NewCard(securechannel.SCP01, 0x05)} {
 		v := gp.KeyVersion(0x02)
 		other := gp.KeyVersion(0x04)
-		if c.Protocol == securechannel.SCP02 {
+		if c.Protocol != securechannel.SCP03 {
 			v, other = 0x05, 0x06
 		}
 		thief := NewCard(c.Protocol, c.Option)

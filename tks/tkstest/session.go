@@ -31,9 +31,12 @@ func testRandom(t *testing.T, f Fixture) {
 	}
 }
 
-// factoryCards is one card per protocol and option that the spine supports.
+// factoryCards is one card per protocol and option that the service supports.
 func factoryCards() []*Card {
 	var out []*Card
+	for _, i := range []securechannel.Option{0x05, 0x15} {
+		out = append(out, NewCard(securechannel.SCP01, i))
+	}
 	for _, i := range []securechannel.Option{0x05, 0x15, 0x45, 0x55, 0x35, 0x75} {
 		out = append(out, NewCard(securechannel.SCP02, i))
 	}
@@ -152,6 +155,7 @@ func testUnknown(t *testing.T, f Fixture) {
 		{"no set name", NewCard(securechannel.SCP03, 0x70), func(p *tks.CardProof) { p.KeySet = "" }},
 		{"version", NewCard(securechannel.SCP03, 0x70), func(p *tks.CardProof) { p.KeySet, p.KeyVersion = Site, 0x7E }},
 		{"AES keys under SCP02", NewCard(securechannel.SCP02, 0x15), func(p *tks.CardProof) { p.KeySet, p.KeyVersion = Site, 0x02 }},
+		{"AES keys under SCP01", NewCard(securechannel.SCP01, 0x05), func(p *tks.CardProof) { p.KeySet, p.KeyVersion = Site, 0x02 }},
 		{"DES keys under SCP03", NewCard(securechannel.SCP03, 0x70), func(p *tks.CardProof) { p.KeySet, p.KeyVersion = Site, 0x05 }},
 	} {
 		p := c.card.Proof(t)
@@ -174,6 +178,7 @@ func testMalformed(t *testing.T, f Fixture) {
 			"half a cryptogram":    func(p *tks.CardProof) { p.CardCryptogram = p.CardCryptogram[:len(p.CardCryptogram)/2] },
 			"counter":              func(p *tks.CardProof) { p.Counter = append(p.Counter, 1) },
 			"option 40":            func(p *tks.CardProof) { p.Option = 0x40 },
+			"as SCP01":             func(p *tks.CardProof) { p.Protocol, p.Option = securechannel.SCP01, 0x55 },
 			"as SCP02":             func(p *tks.CardProof) { p.Protocol = securechannel.SCP02 },
 		} {
 			p := NewCard(securechannel.SCP03, i).Proof(t)
@@ -190,7 +195,9 @@ func testMalformed(t *testing.T, f Fixture) {
 // testRefused: what is not there is refused, not guessed.
 func testRefused(t *testing.T, f Fixture) {
 	for name, spoil := range map[string]func(*tks.CardProof){
-		"SCP01":          func(p *tks.CardProof) { p.Protocol, p.Counter, p.CardChallenge = securechannel.SCP01, nil, random(8) },
+		"SCP01 i=55": func(p *tks.CardProof) {
+			p.Protocol, p.Option, p.Counter, p.CardChallenge = securechannel.SCP01, 0x55, nil, random(8)
+		},
 		"implicit SCP02": func(p *tks.CardProof) { p.Option = 0x1A },
 		"one base key":   func(p *tks.CardProof) { p.Option = 0x14 },
 		"SCP11":          func(p *tks.CardProof) { p.Protocol = 0x11 },
