@@ -81,7 +81,10 @@ func Open(ctx context.Context, d apdu.Doer, req Request, keys KeySource) (*Sessi
 	if err != nil {
 		return nil, fmt.Errorf("opening secure channel: session keys of %v key version %v: %w", iu.Protocol, iu.KeyVersion, err)
 	}
-	s := &Session{inner: d, info: iu, level: level, keys: k, turn: make(chan struct{}, 1)}
+	s := &Session{
+		inner: d, info: iu, level: level, keys: k, turn: make(chan struct{}, 1),
+		noLe: req.Dialect&NoLe != 0 && iu.Protocol == SCP01,
+	}
 	if err := s.authenticate(ctx, req.Dialect); err != nil {
 		k.Wipe()
 		return nil, fmt.Errorf("opening secure channel: %v key version %v: %w", iu.Protocol, iu.KeyVersion, err)

@@ -183,6 +183,22 @@ func TestDialects(t *testing.T) {
 		}
 	}
 
+	card := newTestCard(scp01Full)
+	req := scp01Full.request(newRand(1))
+	req.Dialect = securechannel.NoLe
+	s, err := securechannel.Open(t.Context(), apdu.NewConn(card), req, testKeys(16).source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rs, err := s.DoAll(t.Context(), empty); err != nil || len(rs) != len(empty) || len(rs[1].Data) != 1 {
+		t.Errorf("SCP01 without Le: %+v, %v", rs, err)
+	}
+	for _, raw := range card.sent[1:] {
+		if len(raw) != 5+int(raw[4]) {
+			t.Errorf("SCP01 without Le: sent %X", raw)
+		}
+	}
+
 	v02 := variant{securechannel.SCP02, 0x75, 0x13, 16}
 	for _, errorMAC := range []bool{false, true} {
 		card := newTestCard(v02)

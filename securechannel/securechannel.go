@@ -136,6 +136,9 @@ const (
 	// CounterWithDataOnly: an SCP03 card advances its encryption counter for
 	// commands with data only.
 	CounterWithDataOnly
+	// NoLe: an SCP01 card takes no Le after a C-MAC. Its answers have data all the
+	// same.
+	NoLe
 )
 
 // ErrCryptogram means that the card did not prove knowledge of its keys: the

@@ -25,6 +25,7 @@ type Session struct {
 	inner apdu.Doer
 	info  InitUpdate
 	level Level
+	noLe  bool          // the card takes none after a C-MAC
 	turn  chan struct{} // holds one token while a caller is at work
 
 	// Guarded by turn.
@@ -202,6 +203,8 @@ func (s *Session) wrap(es []apdu.Entry) ([]apdu.Entry, []*exchange, error) {
 // data.
 func (s *Session) ne(plain int) int {
 	switch {
+	case s.noLe && s.level&CMAC != 0:
+		return 0
 	case s.level == LevelAuthenticated || plain == 0 && s.level&RMAC == 0:
 		return plain
 	case plain <= apdu.MaxShortNe:

@@ -138,6 +138,7 @@ var cutSites = []struct {
 	scp, model, set string
 	version         int
 }{
+	{"01", "gp-scp01", "des", 2},
 	{"02", "gp-scp02", "des", 2},
 	{"03", "gp-scp03", "site", 2},
 	{"03-256", "gp-scp03", "wide", 3},

@@ -65,14 +65,15 @@ func isStatus(err error) bool {
 }
 
 // readPlatform reads protocol, option and key versions. Cards that refuse the
-// objects are taken for SCP02 or what their INITIALIZE UPDATE says.
+// objects, or answer something else, are taken for SCP01 or what their INITIALIZE
+// UPDATE says.
 func (r *run) readPlatform(ctx context.Context) error {
-	rec, err := gp.ReadRecognition(ctx, r.conn)
-	switch {
-	case err == nil:
-		r.card.Protocol, r.card.Option = choose(rec)
-	case !isStatus(err):
+	data, err := gp.GetData(ctx, r.conn, gp.TagRecognition)
+	if err != nil && !isStatus(err) {
 		return fmt.Errorf("reading the card recognition data: %w", err)
+	}
+	if rec, perr := gp.ParseRecognition(data); err == nil && perr == nil {
+		r.card.Protocol, r.card.Option = choose(rec)
 	}
 	keys, err := gp.ReadKeyInfo(ctx, r.conn)
 	if err != nil && !isStatus(err) {

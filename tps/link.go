@@ -153,11 +153,20 @@ func (r *run) channelRequest(ctx context.Context, v gp.KeyVersion) (securechanne
 	}
 	var d securechannel.Dialect
 	if r.profile.Compat.EmptyField {
-		d = securechannel.EmptyField
+		d |= securechannel.EmptyField
 	}
-	return securechannel.Request{
+	if r.profile.Compat.NoLe {
+		d |= securechannel.NoLe
+	}
+	req := securechannel.Request{
 		KeyVersion: v, HostChallenge: c, Dialect: d, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
-	}, nil
+	}
+	if r.card.Protocol == 0 {
+		// A card without recognition data: Open Platform 2.0.1, unless its answer
+		// names another protocol.
+		req.HintProtocol, req.HintOption = securechannel.SCP01, 0x05
+	}
+	return req, nil
 }
 
 // channelLevel is the security level of a channel (§13.6 [channel] level): an

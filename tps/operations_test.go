@@ -13,11 +13,11 @@ func apduVersion(v uint8) gp.KeyVersion { return gp.KeyVersion(v) }
 
 func TestLife(t *testing.T) {
 	t.Parallel()
-	for _, model := range []string{"gp-scp02", "gp-scp03"} {
+	for _, model := range []string{"gp-scp01", "gp-scp02", "gp-scp03"} {
 		t.Run("model="+model, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			if model == "gp-scp02" {
+			if model != "gp-scp03" {
 				s.put(ecProfile("test", map[string]string{`set = "site"`: `set = "des"`}))
 			}
 			card := newCard(t, model)

@@ -125,8 +125,8 @@ func (k Key) PublicSlot() int { return 2*k.Cert + 1 }
 
 // Compat holds switches for old cards and Dogtag's soft token.
 type Compat struct {
-	NoLe        bool `toml:"no_le"`
-	EmptyField  bool `toml:"empty_field"`
+	NoLe        bool `toml:"no_le"`        // SCP01: no Le after a C-MAC
+	EmptyField  bool `toml:"empty_field"`  // SCP01, SCP02: encrypt the empty data field too
 	ClearSlots  bool `toml:"clear_slots"`  // default true
 	ReadBack    bool `toml:"read_back"`    // default true
 	AppletCheck bool `toml:"applet_check"` // default true
