@@ -26,9 +26,13 @@ type story struct {
 	fullName string
 }
 
-// stories are an SCP02 card with DES keys and an SCP03 card with AES keys. A
+// stories are SCP01 and SCP02 cards with DES keys and an SCP03 card with AES keys. A
 // person has one active card, so each has a person of its own.
 var stories = []story{
+	{
+		name: "scp01", model: "gp-scp01", protocol: "SCP01", factory: "01", set: "triple", first: 2, second: 3,
+		user: "edsger", fullName: "Edsger Dijkstra",
+	},
 	{
 		name: "scp02", model: "gp-scp02", protocol: "SCP02", factory: "01", set: "triple", first: 2, second: 3,
 		user: "grace", fullName: "Grace Hopper",

@@ -47,7 +47,8 @@ func (s *Session) Info() InitUpdate { return s.info }
 func (s *Session) Level() Level { return s.level }
 
 // MaxData is the largest number of plain data bytes of a command that still
-// fits a short command when wrapped. Longer ones are sent in extended length.
+// fits a short command when wrapped. Longer ones are sent in extended length, which
+// SCP01 does not have: there they are apdu.ErrUnsupported.
 func (s *Session) MaxData() int {
 	return MaxCommandData(s.info.Protocol, s.info.Option, s.level)
 }

@@ -15,9 +15,9 @@ const (
 )
 
 // LoadCommands cuts code into LOAD commands of at most blockSize data bytes (1 to
-// 255; a secure channel needs room: 239 fits every SCP02 and SCP03 level). The
-// list is complete before the first block is sent: exactly the last one is marked,
-// and what a card could not take is refused here.
+// 255; a secure channel needs room: 239 fits every level but the encrypting ones
+// of SCP03 S16). The list is complete before the first block is sent: exactly the
+// last one is marked, and what a card could not take is refused here.
 func LoadCommands(code []byte, blockSize int) ([]apdu.Command, error) {
 	switch {
 	case blockSize < 1 || blockSize > apdu.MaxShortData:
