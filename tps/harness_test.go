@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -212,11 +214,12 @@ label = "encryption key for $userid$"
 private = ["derive", "sensitive", "private", "token"]
 public = ["derive", "token"]
 `
-	for old, new := range edits {
-		if !strings.Contains(doc, old) {
+	base := doc
+	for _, old := range slices.Sorted(maps.Keys(edits)) {
+		if !strings.Contains(base, old) {
 			panic("profile has no " + old)
 		}
-		doc = strings.ReplaceAll(doc, old, new)
+		doc = strings.ReplaceAll(doc, old, edits[old])
 	}
 	return doc
 }

@@ -126,7 +126,7 @@ func (x *cutter) belongsToAda(t *testing.T, card *sim.Card) {
 // TestOperatorHasCards: other cards of the operator do not stand in the way.
 func TestOperatorHasCards(t *testing.T) {
 	t.Parallel()
-	x := newCutter(t, "gp-scp03", cutCase{"enroll", tps.OpEnroll, nil}, map[string]string{"several_active = true": "several_active = false"})
+	x := newCutter(t, "gp-scp03", cutCase{"enroll", tps.OpEnroll, nil}, map[string]string{"[applet]": "[enroll]\nseveral_active = false\n[applet]"})
 	_, err := x.run(tps.OpEnroll, newCard(t, "gp-scp03"), as("olga"))
 	must(t, err)
 	card := newCard(t, "gp-scp03")
