@@ -42,6 +42,10 @@ var routes = []route{
 	{"POST /certs/{id}/state", agents, "", nil, (*api).changeCertificate}, // audited by tps.Engine
 	{"GET /activities", everybody, "", with("filter", "tokenID", "userID"), (*api).listActivities},
 	{"GET /activities/{id}", everybody, "", nil, (*api).showActivity},
+	{"GET /profiles", keepers, "", nil, (*api).listProfiles},
+	{"GET /profiles/{id}", keepers, "", nil, (*api).showProfile},
+	{"PUT /profiles/{id}", admins, "CONFIG_TOKEN_PROFILE", nil, (*api).putProfile},
+	{"POST /profiles/{id}", keepers, "CONFIG_TOKEN_PROFILE", []string{"action"}, (*api).changeProfileState}, // enabling: agents
 	{"POST /releases", agents, "CONFIG_TOKEN_RECORD", nil, (*api).release},
 	{"GET /admin/users", admins, "", []string{"start", "size", "pageSize", "filter"}, (*api).listUsers},
 	{"POST /admin/users", admins, "CONFIG_ROLE", nil, (*api).addUser},
