@@ -69,8 +69,9 @@ type Keyings interface {
 	Release(ctx context.Context, kdd gp.KDD, by string) error
 }
 
-// Revoker changes certificates; tps.Engine is one.
+// Revoker changes certificates and the states of cards; tps.Engine is one.
 type Revoker interface {
+	SetTokenState(ctx context.Context, ch tps.StateChange) (token.Token, []token.Certificate, error)
 	ChangeCertificate(ctx context.Context, ch tps.CertificateChange) (token.Certificate, error)
 }
 

@@ -225,6 +225,7 @@ func (k *keys) Release(_ context.Context, kdd gp.KDD, by string) error {
 type engine struct {
 	db    *store.DB
 	asked []tps.CertificateChange
+	state []tps.StateChange
 	err   error
 }
 
@@ -234,6 +235,20 @@ func (e *engine) ChangeCertificate(ctx context.Context, ch tps.CertificateChange
 		return token.Certificate{}, e.err
 	}
 	return e.db.Certificate(ctx, ch.ID)
+}
+
+func (e *engine) SetTokenState(ctx context.Context, ch tps.StateChange) (token.Token, []token.Certificate, error) {
+	e.state = append(e.state, ch)
+	if e.err != nil {
+		return token.Token{}, nil, e.err
+	}
+	t, err := e.db.Token(ctx, ch.CUID)
+	if err != nil {
+		return t, nil, err
+	}
+	t.State = ch.State
+	certs, err := e.db.CertificatesOf(ctx, ch.CUID)
+	return t, certs, err
 }
 
 // backups remembers what it was given.
