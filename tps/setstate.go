@@ -147,7 +147,7 @@ func (s stateChange) lose(ctx context.Context, t token.Token, certs []token.Cert
 // the card was thought to be destroyed is compromised if it turns out to be lost.
 func (s stateChange) loses(c token.Certificate, reason ca.Reason) bool {
 	switch {
-	case c.State == token.CertExpired || c.NotAfter.Before(s.e.Now()):
+	case c.State == token.CertExpired || !c.NotAfter.IsZero() && c.NotAfter.Before(s.e.Now()):
 		return false
 	case c.State == token.CertRevoked:
 		was, lost := stateReasons[s.from]

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
@@ -259,5 +260,19 @@ func TestSetTokenStateRecords(t *testing.T) {
 	}
 	if rec, cert := stored(s, c); rec.State != token.Damaged || cert.Reason != 0 {
 		t.Errorf("token %s, certificate reason %d", rec.State, cert.Reason)
+	}
+}
+
+// TestLostExpired: what has expired needs no revocation.
+func TestLostExpired(t *testing.T) {
+	t.Parallel()
+	s, d, c := issued(t, token.CertActive)
+	c.NotAfter = time.Now().Add(-time.Hour)
+	_, err := s.db.ReplaceCertificate(t.Context(), c)
+	must(t, err)
+	_, certs, err := giveState(s, c.CUID, token.PermLost)
+	must(t, err)
+	if _, cert := stored(s, c); len(certs) != 0 || len(d.asked) != 0 || cert.State != token.CertActive {
+		t.Errorf("told %+v, authority asked %v, certificate %s", certs, d.asked, cert.State)
 	}
 }
