@@ -97,8 +97,8 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
-		p.demoCommand(), p.initCommand(), p.serveCommand(), p.cardCommand(), p.simCommand(),
-		p.keysetCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(),
+		p.demoCommand(), p.initCommand(), p.serveCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
+		p.keysetCommand(), p.profileCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)

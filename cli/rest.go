@@ -52,6 +52,16 @@ func (r rest) post(ctx context.Context, path string, body, out any) error {
 	return r.call(ctx, request{method: http.MethodPost, path: path, body: b, out: out})
 }
 
+// put sends a profile's document for the revision that match names.
+func (r rest) put(ctx context.Context, path, match string, body api.ProfileDocument) (out api.Profile, err error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return out, err
+	}
+	err = r.call(ctx, request{method: http.MethodPut, path: path, body: b, match: match, out: &out})
+	return out, err
+}
+
 // request is one call. The body is wiped.
 type request struct {
 	method, path string

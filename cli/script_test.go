@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //	               a node that serves it is at $SERVER
 //	seed FOLDER    adds the card $CUID of ada with two certificates $SIGNING and $ENCRYPTION
 //	               ($SIGNING_ID, $ENCRYPTION_ID), an activity $ACTIVITY, an unfinished enrollment
-//	               and an entry in the ledger of keyings
+//	               $OPERATION and an entry in the ledger of keyings
 //	await FOLDER   waits until a node serves the folder
 //
 // A command that is to fail with another status than 1 is run with exits:
@@ -144,7 +144,9 @@ func seed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(n.DB.AddActivity(ctx, token.Activity{ID: id, CUID: card.cuid, UserID: "ada", IP: "192.0.2.1:4711", Operation: "enrollment",
 		Success: true, Message: "enroll done,\n profile \x1b[31muserKey", Profile: "userKey", Reference: "01980a3c"}))
 	ts.Setenv("ACTIVITY", id)
-	_, err = n.DB.BeginJournal(ctx, token.Journal{ID: token.NewID(), CUID: card.cuid, Operation: "enroll", Profile: "userKey", ProfileRevision: 1,
+	operation := token.NewID()
+	ts.Setenv("OPERATION", operation)
+	_, err = n.DB.BeginJournal(ctx, token.Journal{ID: operation, CUID: card.cuid, Operation: "enroll", Profile: "userKey", ProfileRevision: 1,
 		UserID: "ada", Started: time.Now(), Entries: []token.Entry{{Step: "prepare-applet", At: time.Now(), Confirmed: true}, {Step: "set-pin", At: time.Now()}}})
 	ts.Check(err)
 }

@@ -36,6 +36,21 @@ func (p *program) tokenCommand() *cli.Command {
 				Description: "   inkan token show 40906145C76224192D2B", Action: p.showToken,
 			},
 			{
+				Name: "set-state", Usage: "say that a card is lost, damaged, suspended or found", ArgsUsage: "CUID STATE",
+				Description: "STATE                      the card's certificates           and the card\n" +
+					"  suspended (temp_lost)    go on hold                        refuses every operation until it is found\n" +
+					"  found                    are valid again                   is active as before\n" +
+					"  lost (perm_lost)         are revoked, keyCompromise        never serves again\n" +
+					"  damaged                  are revoked                       never serves again\n" +
+					"  terminated               are revoked, keyCompromise        is given back\n" +
+					"  reuse (unformatted)      stay as they are                  is nobody's, to be formatted; after terminated\n\n" +
+					"A loss counts at once: if the authority does not answer, the node goes on asking it until it does. What is\n" +
+					"revoked stays revoked, so that is asked before.\n\n" +
+					"   inkan token set-state 40906145C76224192D2B suspended\n   inkan token set-state 40906145C76224192D2B lost --yes",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
+				Action: p.setTokenState,
+			},
+			{
 				Name: "release", Usage: "let a card be keyed once more", ArgsUsage: "CUID",
 				Description: "A card whose keys everybody knows is given keys of its own once: anybody could claim to be that card a\n" +
 					"second time and be told its new keys. Release it only if you have the card in your hand, for example\n" +
@@ -206,11 +221,15 @@ func printUnfinished(w io.Writer, o *api.Operation) {
 	fmt.Fprintln(w)
 	field(w, "Unfinished", fmt.Sprintf("%s by %s since %s, cut %s", o.Operation, dash(o.UserID), moment(o.Started), step))
 	field(w, "Card", safety[o.Card].String())
-	next := "insert the card and start " + o.Operation + " again to finish it; another operation rolls it back first"
+	field(w, "Next", nextAction(*o))
+}
+
+// nextAction is what to do about an unfinished operation.
+func nextAction(o api.Operation) string {
 	if o.Card == api.CardDone {
-		next = "nothing: only records are missing, and the node writes them by itself"
+		return "nothing: only records are missing, and the node writes them by itself"
 	}
-	field(w, "Next", next)
+	return "insert the card and start " + o.Operation + " again to finish it; another operation rolls it back first"
 }
 
 // safety says it in the words that card clients use.

@@ -98,7 +98,7 @@ func thisUser() string {
 // localAPI is the REST handler over this node.
 func (n *Node) localAPI() (http.Handler, error) {
 	return api.New(api.Config{
-		Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Users: n.DB,
+		Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Profiles: n.DB, Users: n.DB,
 		KeySets: keySets{n.Keys}, Keyings: keyings{n.Keys}, Revoker: n.Engine, Backups: n, Audit: n.Audit, Log: n.log,
 	})
 }

@@ -1,5 +1,5 @@
 // Package api is the REST interface to a node's records, people and keys:
-// tokens, certificates, activities, unfinished operations, users, key sets,
+// tokens, certificates, activities, operations, profiles, users, key sets,
 // releases of cards, the copy of the key file. [New] returns the handler; paths
 // begin with [Base], names and shapes of what Dogtag's TPS has are its own.
 //
@@ -9,8 +9,7 @@
 // after. Bodies are decoded strictly and bounded; a password in one is kept as a
 // secret, wiped after the request and never logged.
 //
-// Not supported: profiles, changes of a token's state, XML. A handler is safe
-// for concurrent use.
+// Not supported: XML. A handler is safe for concurrent use.
 package api
 
 import (
@@ -29,6 +28,7 @@ import (
 	"inkan/tps"
 	"inkan/tps/audit"
 	"inkan/tps/auth"
+	"inkan/tps/profile"
 	"inkan/tps/token"
 )
 
@@ -41,6 +41,7 @@ type Config struct {
 	Certificates token.Certificates
 	Activities   token.Activities
 	Journals     token.Journals
+	Profiles     profile.Store
 	Users        auth.Users
 	KeySets      KeySets
 	Keyings      Keyings
@@ -68,8 +69,9 @@ type Keyings interface {
 	Release(ctx context.Context, kdd gp.KDD, by string) error
 }
 
-// Revoker changes certificates; tps.Engine is one.
+// Revoker changes certificates and the states of cards; tps.Engine is one.
 type Revoker interface {
+	SetTokenState(ctx context.Context, ch tps.StateChange) (token.Token, []token.Certificate, error)
 	ChangeCertificate(ctx context.Context, ch tps.CertificateChange) (token.Certificate, error)
 }
 
@@ -112,7 +114,7 @@ type api struct {
 func New(cfg Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"token store": cfg.Tokens == nil, "certificate store": cfg.Certificates == nil, "activity store": cfg.Activities == nil,
-		"journal store": cfg.Journals == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
+		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
 		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "audit log": cfg.Audit == nil,
 	} {
 		if missing {

@@ -61,6 +61,8 @@ var statuses = []struct {
 	{tks.ErrUnavailable, http.StatusServiceUnavailable},
 	{ca.ErrUnavailable, http.StatusServiceUnavailable},
 	{tps.ErrCertificateState, http.StatusConflict},
+	{tps.ErrTokenState, http.StatusBadRequest},
+	{token.ErrLocked, http.StatusConflict},
 	{token.ErrConflict, http.StatusConflict},
 	{token.ErrNotFound, http.StatusNotFound},
 	{tks.ErrUnknownKeyVersion, http.StatusNotFound},

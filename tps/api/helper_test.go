@@ -45,7 +45,7 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	n := &node{t: t, db: db, log: &syncBuffer{}, audit: &events{}, keys: &keys{ledger: map[gp.KDD]api.Keying{}}, engine: &engine{db: db}, backups: &backups{}}
-	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Users: db, KeySets: n.keys, Keyings: n.keys,
+	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Users: db, KeySets: n.keys, Keyings: n.keys,
 		Revoker: n.engine, Backups: n.backups, Audit: n.audit, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, e := range edit {
 		e(&cfg)
@@ -225,6 +225,7 @@ func (k *keys) Release(_ context.Context, kdd gp.KDD, by string) error {
 type engine struct {
 	db    *store.DB
 	asked []tps.CertificateChange
+	state []tps.StateChange
 	err   error
 }
 
@@ -234,6 +235,20 @@ func (e *engine) ChangeCertificate(ctx context.Context, ch tps.CertificateChange
 		return token.Certificate{}, e.err
 	}
 	return e.db.Certificate(ctx, ch.ID)
+}
+
+func (e *engine) SetTokenState(ctx context.Context, ch tps.StateChange) (token.Token, []token.Certificate, error) {
+	e.state = append(e.state, ch)
+	if e.err != nil {
+		return token.Token{}, nil, e.err
+	}
+	t, err := e.db.Token(ctx, ch.CUID)
+	if err != nil {
+		return t, nil, err
+	}
+	t.State = ch.State
+	certs, err := e.db.CertificatesOf(ctx, ch.CUID)
+	return t, certs, err
 }
 
 // backups remembers what it was given.

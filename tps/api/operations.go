@@ -69,17 +69,31 @@ func cardState(j token.Journal) CardState {
 }
 
 func (a *api) listOperations(c *call) (reply, error) {
-	p, err := c.page()
+	t, err := a.token(c)
 	if err != nil {
 		return reply{}, err
 	}
-	t, err := a.token(c)
+	return a.operations(c, token.Filter{CUID: &t.CUID})
+}
+
+func (a *api) listAllOperations(c *call) (reply, error) {
+	f, err := c.filter()
+	if err != nil {
+		return reply{}, err
+	}
+	return a.operations(c, f)
+}
+
+// operations lists journals, newest first.
+func (a *api) operations(c *call, f token.Filter) (reply, error) {
+	p, err := c.page()
 	if err != nil {
 		return reply{}, err
 	}
 	s := source[token.Journal]{
 		read: func(after string, limit int) ([]token.Journal, error) {
-			return a.Journals.Journals(c.Context(), token.Filter{CUID: &t.CUID, After: after, Limit: limit})
+			f.After, f.Limit = after, limit
+			return a.Journals.Journals(c.Context(), f)
 		},
 		id: func(j token.Journal) string { return j.ID },
 	}
@@ -91,4 +105,14 @@ func (a *api) listOperations(c *call) (reply, error) {
 		s.keep = func(j token.Journal) bool { return j.Ended.IsZero() == open }
 	}
 	return convert(p, s, describeOperation)
+}
+
+func (a *api) showOperation(c *call) (reply, error) {
+	id := c.PathValue("id")
+	j, err := a.Journals.Journal(c.Context(), id)
+	if err != nil {
+		return reply{}, missing(err, "there is no operation %s", id)
+	}
+	out, err := describeOperation(j)
+	return reply{body: out, revision: j.Revision}, err
 }

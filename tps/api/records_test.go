@@ -236,6 +236,27 @@ func TestChangeCertificate(t *testing.T) {
 	}
 }
 
+func TestSetTokenState(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	cuid := addToken(n, 1, nil)
+	addCertificate(n, cuid, "1A2B", token.CertRevoked)
+	for name, want := range map[string]token.State{"DAMAGED": token.Damaged, "perm_lost": token.PermLost, "TEMP_LOST": token.Suspended} {
+		n.engine.state = nil
+		got := decode[api.TokenState](n.do("POST", "/tokens/"+cuid.String()+"?status="+name, "").want(200))
+		if got.Status.Name.Name != string(want) || len(got.Certificates) != 1 || got.Certificates[0].SerialNumber != "0x1a2b" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if ch := (tps.StateChange{CUID: cuid, State: want, By: "local:root", Client: "192.0.2.9"}); len(n.engine.state) != 1 || n.engine.state[0] != ch {
+			t.Errorf("%s: asked %+v", name, n.engine.state)
+		}
+	}
+	for status, err := range map[int]error{400: tps.ErrTokenState, 409: token.ErrLocked, 503: ca.ErrUnavailable, 404: token.ErrNotFound} {
+		n.engine.err = fmt.Errorf("changing: %w", err)
+		n.do("POST", "/tokens/"+cuid.String()+"?status=DAMAGED", "").want(status)
+	}
+}
+
 func TestActivities(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -304,6 +325,15 @@ func TestOperations(t *testing.T) {
 				}
 			}
 			n.do("GET", "/tokens/"+cuid.String()+"/operations?open=perhaps", "").want(400)
+			if one := decode[api.Operation](n.do("GET", "/operations/"+j.ID, "").want(200)); one.ID != j.ID || one.Card != tt.want || one.TokenID != cuid.String() {
+				t.Errorf("got %+v", one)
+			}
+			for query, rows := range map[string]int{"": 1, "?userID=ada": 1, "?userID=bob": 0, "?tokenID=40900000000000000009": 0, "?tokenID=" + cuid.String(): 1,
+				fmt.Sprintf("?open=%t", tt.ended): 0} {
+				if l := decode[api.List[api.Operation]](n.do("GET", "/operations"+query, "").want(200)); len(l.Entries) != rows {
+					t.Errorf("%q: %d rows", query, len(l.Entries))
+				}
+			}
 		})
 	}
 }

@@ -35,6 +35,7 @@ func with(params ...string) []string { return slices.Concat(paging, params) }
 var routes = []route{
 	{"GET /tokens", everybody, "", with("filter", "tokenID", "userID", "type", "status"), (*api).listTokens},
 	{"GET /tokens/{id}", everybody, "", nil, (*api).showToken},
+	{"POST /tokens/{id}", agents, "", []string{"status"}, (*api).setTokenState}, // audited by tps.Engine
 	{"GET /tokens/{id}/operations", everybody, "", with("open"), (*api).listOperations},
 	{"GET /tokens/{id}/keying", keepers, "", nil, (*api).showKeying},
 	{"GET /certs", everybody, "", with("filter", "tokenID", "userID", "serial", "status"), (*api).listCertificates},
@@ -42,6 +43,12 @@ var routes = []route{
 	{"POST /certs/{id}/state", agents, "", nil, (*api).changeCertificate}, // audited by tps.Engine
 	{"GET /activities", everybody, "", with("filter", "tokenID", "userID"), (*api).listActivities},
 	{"GET /activities/{id}", everybody, "", nil, (*api).showActivity},
+	{"GET /operations", everybody, "", with("tokenID", "userID", "open"), (*api).listAllOperations},
+	{"GET /operations/{id}", everybody, "", nil, (*api).showOperation},
+	{"GET /profiles", keepers, "", nil, (*api).listProfiles},
+	{"GET /profiles/{id}", keepers, "", nil, (*api).showProfile},
+	{"PUT /profiles/{id}", admins, "CONFIG_TOKEN_PROFILE", nil, (*api).putProfile},
+	{"POST /profiles/{id}", keepers, "CONFIG_TOKEN_PROFILE", []string{"action"}, (*api).changeProfileState}, // enabling: agents
 	{"POST /releases", agents, "CONFIG_TOKEN_RECORD", nil, (*api).release},
 	{"GET /admin/users", admins, "", []string{"start", "size", "pageSize", "filter"}, (*api).listUsers},
 	{"POST /admin/users", admins, "CONFIG_ROLE", nil, (*api).addUser},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"inkan/apdu"
+	"inkan/tps"
 	"inkan/tps/token"
 )
 
@@ -133,6 +134,43 @@ func (a *api) showToken(c *call) (reply, error) {
 		return reply{}, err
 	}
 	out, err := a.describeToken(c, t)
+	return reply{body: out, revision: t.Revision}, err
+}
+
+// TokenState is the answer to a change of state: the token, and the certificates
+// that were to be changed with it. Pending of one says that the authority did not
+// answer and is asked again.
+type TokenState struct {
+	Token
+	Certificates []Certificate `json:"Certificates"`
+}
+
+// setTokenState is tps-operations.md §12.
+func (a *api) setTokenState(c *call) (reply, error) {
+	cuid, err := parseCUID(c.PathValue("id"))
+	if err != nil {
+		return reply{}, err
+	}
+	state, err := c.state()
+	if err != nil {
+		return reply{}, err
+	}
+	if state == "" {
+		return reply{}, badRequest("the parameter status has to name the state")
+	}
+	t, certs, err := a.Revoker.SetTokenState(c.Context(), tps.StateChange{CUID: cuid, State: state, By: token.UserID(c.who.Name), Client: c.who.Address})
+	if err != nil {
+		return reply{}, missing(err, "there is no token %s", cuid)
+	}
+	out := TokenState{Certificates: []Certificate{}}
+	for _, r := range certs {
+		d, err := describeCertificate(r)
+		if err != nil {
+			return reply{}, err
+		}
+		out.Certificates = append(out.Certificates, d)
+	}
+	out.Token, err = a.describeToken(c, t)
 	return reply{body: out, revision: t.Revision}, err
 }
 
