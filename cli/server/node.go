@@ -242,7 +242,7 @@ func (n *Node) openAuthority(ctx context.Context) error {
 	c := n.Config.CA
 	n.Authority, err = ca.Open(ca.Config{
 		Signer: signer, Certificate: block.Bytes, Store: n.DB.Authority(authorityName), BaseURL: c.URL,
-		SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime),
+		SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime), OCSPLifetime: time.Duration(c.OCSPLifetime),
 	})
 	return err
 }

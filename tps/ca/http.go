@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,22 +15,33 @@ const (
 	PathCRL         = "/ca/crl"       // revocation list, DER
 	PathChain       = "/ca/chain.pem" // the authority's certificate and those above it
 	PathCertificate = "/ca/ca.cer"    // the authority's certificate, DER
+	PathOCSP        = "/ca/ocsp"      // OCSP responder (RFC 6960 appendix A): POST, or GET with the request behind it
 )
 
 // serveTimeout bounds the work for one HTTP request.
 const serveTimeout = 15 * time.Second
 
-// Handler serves the public documents of the authority to anybody, by GET and HEAD.
+// Handler serves the public documents of the authority to anybody, by GET and
+// HEAD, and its OCSP responder. It is to see paths as they came: [http.ServeMux]
+// redirects those with two slashes side by side, which an OCSP request in base64
+// may have.
 func (e *Embedded) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+PathCRL, e.serveCRL)
+	mux.HandleFunc("POST "+PathOCSP, e.postOCSP)
 	mux.HandleFunc("GET "+PathChain, func(w http.ResponseWriter, r *http.Request) {
 		serve(w, r, "application/x-pem-file", e.cert.NotBefore, e.chainPEM())
 	})
 	mux.HandleFunc("GET "+PathCertificate, func(w http.ResponseWriter, r *http.Request) {
 		serve(w, r, "application/pkix-cert", e.cert.NotBefore, e.cert.Raw)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if request, ok := strings.CutPrefix(r.URL.EscapedPath(), PathOCSP+"/"); ok && request != "" {
+			e.getOCSP(w, r, request)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func (e *Embedded) serveCRL(w http.ResponseWriter, r *http.Request) {
