@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type Config struct {
 	Certificate []byte        // the authority's certificate, DER
 	Chain       [][]byte      // certificates above it, DER, nearest first; empty = Certificate is the root
 	Store       Store
+	// Generation of the key, which tells the addresses of its list and certificate
+	// from those of the others; 0 and 1 = the first, whose addresses have no number.
+	Generation int
 
 	// BaseURL is where Handler is reachable, such as http://ca.example; it stands in
 	// every certificate as CRL distribution point, OCSP and issuer address. Empty = none
@@ -53,6 +57,7 @@ type Embedded struct {
 	crlURL   []string // CRL distribution points of issued certificates
 	certURL  []string // caIssuers of issued certificates
 	ocspURL  []string // OCSP responder of issued certificates
+	suffix   string   // of the paths of list and certificate: "" or /2, /3, …
 
 	probe struct { // last successful trial signature of Ready
 		sync.Mutex
@@ -95,6 +100,9 @@ func Open(cfg Config) (*Embedded, error) {
 		}
 	}
 	e := &Embedded{cfg: withDefaults(cfg), cert: cert, profiles: profiles}
+	if cfg.Generation > 1 {
+		e.suffix = "/" + strconv.Itoa(cfg.Generation)
+	}
 	if e.keyBits, err = publicKeyBits(cert); err != nil {
 		return nil, fmt.Errorf("opening the certificate authority: %w", err)
 	}
@@ -103,7 +111,7 @@ func Open(cfg Config) (*Embedded, error) {
 			return nil, fmt.Errorf("opening the certificate authority: base URL %q is not of the form http://host", cfg.BaseURL)
 		}
 		base := strings.TrimRight(cfg.BaseURL, "/")
-		e.crlURL, e.certURL, e.ocspURL = []string{base + PathCRL}, []string{base + PathCertificate}, []string{base + PathOCSP}
+		e.crlURL, e.certURL, e.ocspURL = []string{base + PathCRL + e.suffix}, []string{base + PathCertificate + e.suffix}, []string{base + PathOCSP}
 	}
 	return e, nil
 }

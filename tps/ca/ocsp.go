@@ -61,10 +61,22 @@ type ocspVersion struct{ here, store int64 }
 //
 // Errors are ErrMalformed, ErrUnavailable or the context's.
 func (e *Embedded) OCSP(ctx context.Context, request []byte) (OCSPResponse, error) {
-	req, err := parseOCSPRequest(request)
+	req, err := readOCSPRequest(request)
 	if err != nil {
-		return OCSPResponse{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return OCSPResponse{}, err
 	}
+	return e.answerOCSP(ctx, req)
+}
+
+func readOCSPRequest(der []byte) (ocspRequest, error) {
+	req, err := parseOCSPRequest(der)
+	if err != nil {
+		return ocspRequest{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return req, nil
+}
+
+func (e *Embedded) answerOCSP(ctx context.Context, req ocspRequest) (OCSPResponse, error) {
 	now := e.now()
 	version, err := e.ocspVersion(ctx, now)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 const ocspMaxAge = time.Minute
 
 // postOCSP answers a request in the body (RFC 6960 appendix A.1).
-func (e *Embedded) postOCSP(w http.ResponseWriter, r *http.Request) {
+func (g *Generations) postOCSP(w http.ResponseWriter, r *http.Request) {
 	der, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOCSPRequest))
 	if err != nil {
 		var large *http.MaxBytesError
@@ -30,13 +30,13 @@ func (e *Embedded) postOCSP(w http.ResponseWriter, r *http.Request) {
 		}
 		return // else the client is gone
 	}
-	res, err := e.answerOCSP(r.Context(), der)
+	res, err := g.askOCSP(r.Context(), der)
 	res.Shared = false // nobody caches a POST
 	writeOCSP(w, r, res, err)
 }
 
 // getOCSP answers a request that stands in the path, in base64.
-func (e *Embedded) getOCSP(w http.ResponseWriter, r *http.Request, request string) {
+func (g *Generations) getOCSP(w http.ResponseWriter, r *http.Request, request string) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
@@ -47,21 +47,22 @@ func (e *Embedded) getOCSP(w http.ResponseWriter, r *http.Request, request strin
 		writeOCSP(w, r, OCSPResponse{}, err)
 		return
 	}
-	res, err := e.answerOCSP(r.Context(), der)
+	res, err := g.askOCSP(r.Context(), der)
 	if res.Shared {
-		left := min(ocspMaxAge, res.NextUpdate.Sub(e.now()))
+		now := g.current().now()
+		left := min(ocspMaxAge, res.NextUpdate.Sub(now))
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, no-transform, must-revalidate, max-age=%d", int(left.Seconds())))
-		w.Header().Set("Expires", e.now().Add(left).Format(http.TimeFormat))
+		w.Header().Set("Expires", now.Add(left).Format(http.TimeFormat))
 		hash := sha256.Sum256(res.DER)
 		w.Header().Set("ETag", `"`+hex.EncodeToString(hash[:16])+`"`)
 	}
 	writeOCSP(w, r, res, err)
 }
 
-func (e *Embedded) answerOCSP(ctx context.Context, der []byte) (OCSPResponse, error) {
+func (g *Generations) askOCSP(ctx context.Context, der []byte) (OCSPResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, serveTimeout)
 	defer cancel()
-	return e.OCSP(ctx, der)
+	return g.OCSP(ctx, der)
 }
 
 // decodeOCSPPath reads base64, percent-encoded where the client does so, with or
