@@ -99,6 +99,7 @@ func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
 		p.demoCommand(), p.initCommand(), p.serveCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
 		p.keysetCommand(), p.profileCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
+		p.caCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)

@@ -5,13 +5,17 @@ package cli_test
 import (
 	"crypto/x509"
 	"database/sql"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ocsp"
 
 	"inkan/fixtures"
 )
@@ -153,6 +157,52 @@ func (s *site) crl(t *testing.T) *x509.RevocationList {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := l.CheckSignatureFrom(s.authority(t)); err != nil {
+		t.Error(err)
+	}
+	return l
+}
+
+// revoked asks the revocation list and the OCSP responder, which agree.
+func (s *site) revoked(t *testing.T, serial string) (reason int, listed bool) {
+	t.Helper()
+	for _, e := range s.crl(t).RevokedCertificateEntries {
+		if fmt.Sprintf("%X", e.SerialNumber) == serial {
+			reason, listed = e.ReasonCode, true
+		}
+	}
+	want := ocsp.Good
+	if listed {
+		want = ocsp.Revoked
+	}
+	if a := s.ocsp(t, serial); a.Status != want || a.RevocationReason != reason {
+		t.Errorf("OCSP: status %d, reason %d; revocation list: %v, %d", a.Status, a.RevocationReason, listed, reason)
+	}
+	return reason, listed
+}
+
+// ocsp asks the responder for a certificate's status, by GET.
+func (s *site) ocsp(t *testing.T, serial string) *ocsp.Response {
+	t.Helper()
+	n, ok := new(big.Int).SetString(serial, 16)
+	if !ok {
+		t.Fatalf("serial number %q", serial)
+	}
+	issuer, cert := s.authority(t), &x509.Certificate{SerialNumber: n}
+	req, err := ocsp.CreateRequest(cert, issuer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := ocsp.ParseResponseForCert(s.get(t, "/ca/ocsp/"+base64.StdEncoding.EncodeToString(req)), cert, issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// authority is the certificate of the node's authority.
+func (s *site) authority(t *testing.T) *x509.Certificate {
+	t.Helper()
 	b, err := os.ReadFile(s.ca())
 	if err != nil {
 		t.Fatal(err)
@@ -162,20 +212,7 @@ func (s *site) crl(t *testing.T) *x509.RevocationList {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.CheckSignatureFrom(ca); err != nil {
-		t.Error(err)
-	}
-	return l
-}
-
-func (s *site) revoked(t *testing.T, serial string) (reason int, listed bool) {
-	t.Helper()
-	for _, e := range s.crl(t).RevokedCertificateEntries {
-		if fmt.Sprintf("%X", e.SerialNumber) == serial {
-			return e.ReasonCode, true
-		}
-	}
-	return 0, false
+	return ca
 }
 
 // checkIssued compares, once the node has ended, what the authority issued with

@@ -86,6 +86,9 @@ type CA struct {
 	Organization string   `toml:"organization"` // O of issued certificates; empty = none
 	Country      string   `toml:"country"`      // C, two letters
 	CRLLifetime  Duration `toml:"crl_lifetime"` // default 24h
+	// OCSPLifetime is for how long clients may go on with an OCSP answer; default
+	// 1h. The responder itself knows of a hold or revocation at once.
+	OCSPLifetime Duration `toml:"ocsp_lifetime"`
 }
 
 // Auth is reserved for directories; local users need no configuration.
@@ -208,6 +211,7 @@ func (c *Config) defaults() {
 	set(&c.TPS.ClientTimeout, Duration(5*time.Minute))
 	set(&c.CA.URL, c.Listen.URL)
 	set(&c.CA.CRLLifetime, Duration(24*time.Hour))
+	set(&c.CA.OCSPLifetime, Duration(time.Hour))
 	set(&c.Audit.Folder, "audit")
 }
 
@@ -244,6 +248,9 @@ func (c Config) Check() error {
 	}
 	if n := len(c.CA.Country); n != 0 && n != 2 {
 		add("[ca] country", fmt.Errorf("%q is not a two-letter code", c.CA.Country))
+	}
+	if d := time.Duration(c.CA.OCSPLifetime); d < time.Minute || d > 24*time.Hour {
+		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
 	if len(c.Peer) > 0 {
 		add("[[peer]]", errors.New("this version runs single nodes"))

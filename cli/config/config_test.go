@@ -57,6 +57,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"[tks]\nminimum_protection = \"Z\"\n":        "minimum_protection",
 		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11 URI",
 		"[tks]\ncalls_per_card = -1\n":               "calls_per_card",
+		"[ca]\nocsp_lifetime = \"10s\"\n":            "ocsp_lifetime",
 		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
 		"[tps]\norphan_after = 24\n":                 "orphan_after",
 		"[[peer]]\n":                                 "single nodes",

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"inkan/apdu/secret"
-	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
 	"inkan/tps/api"
 )
@@ -49,7 +48,7 @@ func (n *Node) Backup(ctx context.Context) (api.Backup, error) {
 	for _, m := range masters {
 		b.Keys = append(b.Keys, m.Label())
 	}
-	b.Keys = append(b.Keys, string(hsm.CALabel("inkan", 1)))
+	b.Keys = append(b.Keys, n.caLabels...)
 	return b, nil
 }
 

@@ -18,7 +18,6 @@ import (
 	"inkan/tks/hsm/softkey"
 	"inkan/tks/local"
 	"inkan/tps/auth"
-	"inkan/tps/ca"
 	"inkan/tps/profile"
 	"inkan/tps/store"
 	"inkan/tps/token"
@@ -187,32 +186,6 @@ func createMaster(ctx context.Context, v vault, path func(string) string, a Answ
 		return fmt.Errorf("making the site's master key: %w", err)
 	}
 	return nil
-}
-
-func createAuthority(ctx context.Context, v vault, path func(string) string, a Answers) error {
-	if a.CAKey == "" {
-		a.CAKey = hsm.P256
-	}
-	label := hsm.CALabel("inkan", 1)
-	signer, err := v.GenerateSigner(ctx, label, a.CAKey)
-	if errors.Is(err, hsm.ErrExists) {
-		signer, err = v.Signer(ctx, label)
-	}
-	if err != nil {
-		return fmt.Errorf("making the authority's key: %w", err)
-	}
-	if _, err := os.Stat(path(caFile)); err == nil {
-		return nil
-	}
-	subject := subjectBase(a.Config.CA)
-	if subject.CommonName = a.CAName; subject.CommonName == "" {
-		subject.CommonName = "Inkan CA " + a.Config.Node.Name
-	}
-	der, err := ca.Create(ctx, ca.RootConfig{Signer: signer, Subject: subject})
-	if err != nil {
-		return err
-	}
-	return writeFile(path(caFile), pemOf("CERTIFICATE", der), 0o644)
 }
 
 func subjectBase(c config.CA) pkix.Name {

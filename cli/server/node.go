@@ -7,7 +7,6 @@ package server
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -70,16 +69,18 @@ type Node struct {
 	Config    config.Config
 	Keys      *local.Service
 	DB        *store.DB
-	Authority *ca.Embedded
+	Authority *ca.Generations
 	Engine    *tps.Engine
 	Users     *auth.Local
 	Audit     *audit.File
 
-	log    *slog.Logger
-	vault  vault
-	ledger *local.FileLedger
-	lock   *folderLock
-	boot   string
+	log   *slog.Logger
+	vault vault
+	// caLabels are the labels of all keys that the authority has had.
+	caLabels []string
+	ledger   *local.FileLedger
+	lock     *folderLock
+	boot     string
 }
 
 // ErrNotPrepared means that the folder is not a data folder yet.
@@ -224,27 +225,6 @@ func (n *Node) auditKeys(ctx context.Context, e local.Event) error {
 		out.Outcome, out.Fields["info"] = audit.Failure, e.Err.Error()
 	}
 	return n.Audit.Record(ctx, out)
-}
-
-func (n *Node) openAuthority(ctx context.Context) error {
-	signer, err := n.vault.Signer(ctx, hsm.CALabel("inkan", 1))
-	if err != nil {
-		return fmt.Errorf("finding the key of the certificate authority: %w", err)
-	}
-	b, err := os.ReadFile(n.path(caFile))
-	if err != nil {
-		return fmt.Errorf("reading the authority's certificate: %w", err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return fmt.Errorf("%s holds no PEM certificate", n.path(caFile))
-	}
-	c := n.Config.CA
-	n.Authority, err = ca.Open(ca.Config{
-		Signer: signer, Certificate: block.Bytes, Store: n.DB.Authority(authorityName), BaseURL: c.URL,
-		SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime),
-	})
-	return err
 }
 
 func (n *Node) openEngine() error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,7 +108,7 @@ func (n *Node) trustAnchor(c tls.Certificate) wire.Fingerprint {
 }
 
 // routes are the addresses of the public server (design.md §6).
-func (n *Node) routes(cards http.Handler) (*http.ServeMux, error) {
+func (n *Node) routes(cards http.Handler) (http.Handler, error) {
 	home, err := wire.PhoneHome(wire.ServiceInfo{
 		IssuerName: "Inkan " + n.Config.Node.Name,
 		Services:   wire.Services{Operation: n.Config.Listen.URL + "/tps/tps"},
@@ -119,10 +120,16 @@ func (n *Node) routes(cards http.Handler) (*http.ServeMux, error) {
 	mux.Handle("/tps/tps", cards)
 	mux.Handle("/nk_service", cards)
 	mux.Handle("/tps/phoneHome", home)
-	mux.Handle("/ca/", n.Authority.Handler())
 	mux.Handle("GET /healthz", loopback(func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, nil) }))
 	mux.Handle("GET /readyz", loopback(n.serveReady))
-	return mux, nil
+	authority := n.Authority.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/ca/") { // past mux, which would clean OCSP requests in paths
+			authority.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}), nil
 }
 
 // serveReady tells whether database, keys and authority answer.

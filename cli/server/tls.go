@@ -76,7 +76,10 @@ func (n *Node) makeCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	chain := slices.Concat(pemOf("CERTIFICATE", c.DER), pemOf("CERTIFICATE", n.Authority.Certificate().Raw))
+	chain := pemOf("CERTIFICATE", c.DER)
+	for _, above := range n.Authority.Chain() { // also for clients that know an older key of the authority only
+		chain = append(chain, pemOf("CERTIFICATE", above)...)
+	}
 	// The key goes first: a cut between the two leaves a pair that does not match,
 	// which is noticed and made anew.
 	if err := writeFile(n.path(serverKeyFile), pemOf("PRIVATE KEY", der), 0o600); err != nil {

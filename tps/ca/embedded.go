@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,17 +26,24 @@ type Config struct {
 	Certificate []byte        // the authority's certificate, DER
 	Chain       [][]byte      // certificates above it, DER, nearest first; empty = Certificate is the root
 	Store       Store
+	// Generation of the key, which tells the addresses of its list and certificate
+	// from those of the others; 0 and 1 = the first, whose addresses have no number.
+	Generation int
 
 	// BaseURL is where Handler is reachable, such as http://ca.example; it stands in
-	// every certificate as CRL distribution point and issuer address. Empty = neither.
+	// every certificate as CRL distribution point, OCSP and issuer address. Empty = none
+	// of them.
 	BaseURL string
 	// SubjectBase is what comes before CN and UID in the subject of a person: country,
 	// organization and the like.
 	SubjectBase pkix.Name
-	Profiles    []CertProfile    // in addition to ShippedProfiles, or instead of one of the same name
-	CRLLifetime time.Duration    // from this update to next update; 0 = 24 h
-	SignTimeout time.Duration    // longest wait for Signer; 0 = 10 s
-	Now         func() time.Time // nil = time.Now
+	Profiles    []CertProfile // in addition to ShippedProfiles, or instead of one of the same name
+	CRLLifetime time.Duration // from this update to next update; 0 = 24 h
+	// OCSPLifetime is the same for OCSP responses: for how long clients may go on
+	// with an answer; 0 = 1 h.
+	OCSPLifetime time.Duration
+	SignTimeout  time.Duration    // longest wait for Signer; 0 = 10 s
+	Now          func() time.Time // nil = time.Now
 }
 
 // Embedded is the certificate authority inside a node. It is safe for concurrent
@@ -44,9 +52,12 @@ type Config struct {
 type Embedded struct {
 	cfg      Config
 	cert     *x509.Certificate
+	keyBits  []byte // public key as it stands in SubjectPublicKeyInfo
 	profiles map[string]CertProfile
 	crlURL   []string // CRL distribution points of issued certificates
 	certURL  []string // caIssuers of issued certificates
+	ocspURL  []string // OCSP responder of issued certificates
+	suffix   string   // of the paths of list and certificate: "" or /2, /3, …
 
 	probe struct { // last successful trial signature of Ready
 		sync.Mutex
@@ -58,6 +69,7 @@ type Embedded struct {
 		checked time.Time   // when the store was last asked
 		stale   atomic.Bool // a revocation was changed here: ask again
 	}
+	ocsp ocspState
 }
 
 var _ Authority = (*Embedded)(nil)
@@ -88,12 +100,18 @@ func Open(cfg Config) (*Embedded, error) {
 		}
 	}
 	e := &Embedded{cfg: withDefaults(cfg), cert: cert, profiles: profiles}
+	if cfg.Generation > 1 {
+		e.suffix = "/" + strconv.Itoa(cfg.Generation)
+	}
+	if e.keyBits, err = publicKeyBits(cert); err != nil {
+		return nil, fmt.Errorf("opening the certificate authority: %w", err)
+	}
 	if cfg.BaseURL != "" {
 		if u, err := url.Parse(cfg.BaseURL); err != nil || u.Host == "" || u.RawQuery != "" {
 			return nil, fmt.Errorf("opening the certificate authority: base URL %q is not of the form http://host", cfg.BaseURL)
 		}
 		base := strings.TrimRight(cfg.BaseURL, "/")
-		e.crlURL, e.certURL = []string{base + PathCRL}, []string{base + PathCertificate}
+		e.crlURL, e.certURL, e.ocspURL = []string{base + PathCRL + e.suffix}, []string{base + PathCertificate + e.suffix}, []string{base + PathOCSP}
 	}
 	return e, nil
 }
@@ -104,6 +122,9 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.CRLLifetime <= 0 {
 		cfg.CRLLifetime = day
+	}
+	if cfg.OCSPLifetime <= 0 {
+		cfg.OCSPLifetime = time.Hour
 	}
 	if cfg.SignTimeout <= 0 {
 		cfg.SignTimeout = 10 * time.Second

@@ -142,7 +142,7 @@ func TestCreate(t *testing.T) {
 			t.Fatal(err)
 		}
 		cert := parse(t, der)
-		if !cert.IsCA || !cert.MaxPathLenZero || cert.Subject.CommonName != "Site CA" || len(cert.SubjectKeyId) != 20 {
+		if !cert.IsCA || cert.MaxPathLen != 1 || cert.Subject.CommonName != "Site CA" || len(cert.SubjectKeyId) != 20 {
 			t.Errorf("root %+v", cert)
 		}
 		if y := cert.NotAfter.Year() - cert.NotBefore.Year(); y != 10 {

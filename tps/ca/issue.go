@@ -113,6 +113,7 @@ func (e *Embedded) finishTemplate(t *x509.Certificate, pub crypto.PublicKey, val
 	t.BasicConstraintsValid = true
 	t.CRLDistributionPoints = e.crlURL
 	t.IssuingCertificateURL = e.certURL
+	t.OCSPServer = e.ocspURL
 	return nil
 }
 

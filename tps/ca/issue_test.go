@@ -85,8 +85,9 @@ func checkCommon(t *testing.T, a *authority, c ca.Certificate, cert *x509.Certif
 		t.Errorf("issuer %+v", c.Issuer)
 	}
 	if !slices.Equal(cert.CRLDistributionPoints, []string{"http://ca.example/ca/crl"}) ||
-		!slices.Equal(cert.IssuingCertificateURL, []string{"http://ca.example/ca/ca.cer"}) {
-		t.Errorf("addresses %q %q", cert.CRLDistributionPoints, cert.IssuingCertificateURL)
+		!slices.Equal(cert.IssuingCertificateURL, []string{"http://ca.example/ca/ca.cer"}) ||
+		!slices.Equal(cert.OCSPServer, []string{"http://ca.example/ca/ocsp"}) {
+		t.Errorf("addresses %q %q %q", cert.CRLDistributionPoints, cert.IssuingCertificateURL, cert.OCSPServer)
 	}
 	if len(c.Serial) != 32 || cert.SerialNumber.Sign() != 1 || strings.ToUpper(cert.SerialNumber.Text(16)) != string(c.Serial) {
 		t.Errorf("serial number %s", c.Serial)

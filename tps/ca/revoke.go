@@ -52,6 +52,7 @@ func (e *Embedded) revokeOnce(ctx context.Context, serial Serial, reason Reason)
 	if next == rec.Revocation {
 		return nil
 	}
+	defer e.ocsp.changes.Add(1) // after the change, whether or not its answer arrived
 	defer e.crl.stale.Store(true)
 	if err := e.cfg.Store.SetRevocation(ctx, serial, next); err != nil {
 		return storeError("recording a revocation", err)

@@ -23,8 +23,8 @@ type RootConfig struct {
 
 const rootValidity = 3652 * day
 
-// Create makes the certificate of a root authority that issues to end entities
-// only (path length 0), and returns it as DER. Nothing is stored: Config.Certificate
+// Create makes the certificate of a root authority, and returns it as DER. It
+// issues to end entities, and to the next generation of its own key ([CrossCertify]). Nothing is stored: Config.Certificate
 // of [Open] takes it.
 func Create(ctx context.Context, cfg RootConfig) ([]byte, error) {
 	if cfg.Signer == nil {
@@ -77,7 +77,7 @@ func rootTemplate(cfg RootConfig) (*x509.Certificate, error) {
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		MaxPathLenZero:        true,
+		MaxPathLen:            1, // room for a cross-certificate: verifiers in Go count those of the same name too
 		SubjectKeyId:          id,
 		AuthorityKeyId:        id,
 		PublicKey:             cfg.Signer.Public(),

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -112,7 +113,9 @@ func Look(ctx context.Context, addr string) (Presented, error) {
 }
 
 // CA returns the uppermost certificate of the chain that leads down to the
-// server's by valid signatures; the server's own where it stands alone.
+// server's by valid signatures; the server's own where it stands alone. Where an
+// authority has several keys that vouch for each other, it is the self-signed
+// certificate of the one that is nearest to the server's.
 func (p Presented) CA() *x509.Certificate {
 	if len(p.Chain) == 0 {
 		return nil
@@ -120,10 +123,14 @@ func (p Presented) CA() *x509.Certificate {
 	top := p.Chain[0]
 	for range p.Chain {
 		next := top
-		for _, c := range p.Chain[1:] {
-			if c.IsCA && !c.Equal(top) && top.CheckSignatureFrom(c) == nil {
-				next = c
-				break
+		if !selfSigned(top) {
+			for _, c := range p.Chain[1:] {
+				if !c.IsCA || c.Equal(top) || top.CheckSignatureFrom(c) != nil {
+					continue
+				}
+				if next == top || selfSigned(c) {
+					next = c
+				}
 			}
 		}
 		if next == top {
@@ -132,6 +139,10 @@ func (p Presented) CA() *x509.Certificate {
 		top = next
 	}
 	return top
+}
+
+func selfSigned(c *x509.Certificate) bool {
+	return c.IsCA && bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignatureFrom(c) == nil
 }
 
 // Verify says whether a connection that trusts c alone would be good: chain, host

@@ -1,0 +1,285 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"inkan/tks/hsm"
+	"inkan/tps/audit"
+	"inkan/tps/ca"
+	"inkan/tps/wire"
+)
+
+// caName names the authority's keys in the vault.
+const caName = "inkan"
+
+// maxGenerations bounds the keys that the authority has over time.
+const maxGenerations = 100
+
+// Generation is one key of the embedded authority.
+type Generation struct {
+	Number      int       `json:"Generation"`
+	Key         string    `json:"Key"` // algorithm
+	NotBefore   time.Time `json:"NotBefore"`
+	NotAfter    time.Time `json:"NotAfter"`
+	Issuing     bool      `json:"Issuing"` // else it revokes and answers for what it has issued
+	Fingerprint string    `json:"Fingerprint"`
+}
+
+// caCertificates is what ca.pem holds: the authority's own certificates, newest
+// generation first, and those that its keys have for each other.
+type caCertificates struct {
+	roots []*x509.Certificate
+	cross [][]byte
+}
+
+func readAuthority(file string) (caCertificates, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return caCertificates{}, fmt.Errorf("reading the authority's certificate: %w", err)
+	}
+	var out caCertificates
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return caCertificates{}, fmt.Errorf("%s: decoding a certificate: %w", file, err)
+		}
+		if bytes.Equal(c.SubjectKeyId, c.AuthorityKeyId) {
+			out.roots = append(out.roots, c)
+		} else {
+			out.cross = append(out.cross, c.Raw)
+		}
+	}
+	if len(out.roots) == 0 || len(out.roots) > maxGenerations {
+		return caCertificates{}, fmt.Errorf("%s holds %d certificates of the authority's own, want 1 to %d", file, len(out.roots), maxGenerations)
+	}
+	return out, nil
+}
+
+// number is the generation of roots[i].
+func (c caCertificates) number(i int) int { return len(c.roots) - i }
+
+func (c caCertificates) encode() []byte {
+	var out []byte
+	for _, r := range c.roots {
+		out = append(out, pemOf("CERTIFICATE", r.Raw)...)
+	}
+	for _, der := range c.cross {
+		out = append(out, pemOf("CERTIFICATE", der)...)
+	}
+	return out
+}
+
+func (c caCertificates) generations() []Generation {
+	out := make([]Generation, len(c.roots))
+	for i, r := range c.roots {
+		out[i] = Generation{
+			Number: c.number(i), Key: string(keyAlgorithm(r)), NotBefore: r.NotBefore, NotAfter: r.NotAfter, Issuing: i == 0,
+			Fingerprint: wire.FingerprintOf(r).String(),
+		}
+	}
+	return out
+}
+
+// keyAlgorithm is the kind of a generation's key.
+func keyAlgorithm(c *x509.Certificate) hsm.Algorithm {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return hsm.Algorithm("rsa-" + strconv.Itoa(k.N.BitLen()))
+	case *ecdsa.PublicKey:
+		return hsm.Algorithm("ec-p" + strconv.Itoa(k.Curve.Params().BitSize))
+	}
+	return hsm.Algorithm(c.PublicKeyAlgorithm.String())
+}
+
+// openAuthority opens every generation that has not expired, and the newest.
+func (n *Node) openAuthority(ctx context.Context) error {
+	certs, err := readAuthority(n.path(caFile))
+	if err != nil {
+		return err
+	}
+	c := n.Config.CA
+	var all []*ca.Embedded
+	for i, root := range certs.roots {
+		if i > 0 && time.Now().After(root.NotAfter) {
+			continue
+		}
+		signer, err := n.vault.Signer(ctx, caLabel(certs.number(i)))
+		if err != nil {
+			return fmt.Errorf("finding key %d of the certificate authority: %w", certs.number(i), err)
+		}
+		e, err := ca.Open(ca.Config{
+			Signer: signer, Certificate: root.Raw, Generation: certs.number(i), Store: n.DB.Authority(storeName(certs.number(i))), BaseURL: c.URL,
+			SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime), OCSPLifetime: time.Duration(c.OCSPLifetime),
+		})
+		if err != nil {
+			return err
+		}
+		all = append(all, e)
+	}
+	n.caLabels = nil
+	for i := range certs.roots {
+		n.caLabels = append(n.caLabels, string(caLabel(certs.number(i))))
+	}
+	n.Authority, err = ca.OpenGenerations(certs.cross, all...)
+	return err
+}
+
+func caLabel(generation int) hsm.SignerLabel { return hsm.CALabel(caName, uint8(generation)) }
+
+// storeName scopes the records of a generation.
+func storeName(generation int) string {
+	if generation == 1 {
+		return authorityName
+	}
+	return authorityName + "-" + strconv.Itoa(generation)
+}
+
+// ListGenerations returns the keys of a folder's authority, newest first. A node
+// may have the folder open.
+func ListGenerations(folder string) ([]Generation, error) {
+	if _, err := os.Stat(filepath.Join(folder, ConfigFile)); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", folder, ErrNotPrepared)
+	}
+	certs, err := readAuthority(within(folder, caFile))
+	if err != nil {
+		return nil, err
+	}
+	return certs.generations(), nil
+}
+
+// RollOver makes the next key of the authority of a folder that no node has open,
+// of the algorithm of the present one if it is empty, and returns all keys, newest
+// first. From the next start on the new key issues,
+// and the old ones answer for what they have issued. Each old key vouches for the
+// new one and the new one for each old, as long as they are valid.
+//
+// The certificates are written last and at once: a cut before that leaves a key
+// that the next RollOver takes up.
+func RollOver(ctx context.Context, folder string, o Options, algorithm hsm.Algorithm) ([]Generation, error) {
+	n, err := Open(ctx, folder, o)
+	if err != nil {
+		return nil, err
+	}
+	g, err := n.rollOver(ctx, algorithm)
+	return g, errors.Join(err, n.Close())
+}
+
+func (n *Node) rollOver(ctx context.Context, algorithm hsm.Algorithm) ([]Generation, error) {
+	certs, err := readAuthority(n.path(caFile))
+	if err != nil {
+		return nil, err
+	}
+	if algorithm == "" {
+		algorithm = keyAlgorithm(certs.roots[0])
+	}
+	if algorithm == hsm.RSA2048 {
+		return nil, errors.New("rsa-2048 is too short for an authority: take rsa-3072, rsa-4096, ec-p256 or ec-p384")
+	}
+	if len(certs.roots) >= maxGenerations {
+		return nil, fmt.Errorf("the authority has had %d keys: no more fit", len(certs.roots))
+	}
+	next := len(certs.roots) + 1
+	event := audit.Event{Name: "CA_KEY_ROLLOVER", Outcome: audit.Attempt, Fields: map[string]string{
+		"generation": strconv.Itoa(next), "key": string(algorithm),
+	}}
+	if err := n.Audit.Record(ctx, event); err != nil {
+		return nil, fmt.Errorf("recording what is about to be done: %w", err)
+	}
+	err = n.addGeneration(ctx, &certs, algorithm)
+	event.Outcome = audit.Success
+	if err != nil {
+		event.Outcome, event.Fields["info"] = audit.Failure, err.Error()
+	}
+	if err := errors.Join(err, n.Audit.Record(ctx, event)); err != nil {
+		return nil, err
+	}
+	return certs.generations(), nil
+}
+
+// addGeneration makes key and certificates, and writes those.
+func (n *Node) addGeneration(ctx context.Context, certs *caCertificates, algorithm hsm.Algorithm) error {
+	label := caLabel(len(certs.roots) + 1)
+	signer, err := makeCAKey(ctx, n.vault, label, algorithm)
+	if err != nil {
+		return err
+	}
+	der, err := ca.Create(ctx, ca.RootConfig{Signer: signer, Subject: certs.roots[0].Subject})
+	if err != nil {
+		return err
+	}
+	for i, old := range certs.roots {
+		if !time.Now().Before(old.NotAfter) {
+			continue
+		}
+		oldSigner, err := n.vault.Signer(ctx, caLabel(certs.number(i)))
+		if err != nil {
+			return fmt.Errorf("finding key %d of the certificate authority: %w", certs.number(i), err)
+		}
+		byOld, err := ca.CrossCertify(ctx, oldSigner, old.Raw, der, time.Now)
+		if err != nil {
+			return err
+		}
+		byNew, err := ca.CrossCertify(ctx, signer, der, old.Raw, time.Now)
+		if err != nil {
+			return err
+		}
+		certs.cross = append(certs.cross, byOld, byNew)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		return fmt.Errorf("decoding the authority's certificate: %w", err)
+	}
+	certs.roots = slices.Insert(certs.roots, 0, root)
+	return writeFile(n.path(caFile), certs.encode(), 0o644)
+}
+
+// makeCAKey makes a key of the authority, or takes the one that a cut attempt left.
+func makeCAKey(ctx context.Context, v vault, label hsm.SignerLabel, algorithm hsm.Algorithm) (crypto.Signer, error) {
+	signer, err := v.GenerateSigner(ctx, label, algorithm)
+	if errors.Is(err, hsm.ErrExists) {
+		signer, err = v.Signer(ctx, label)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the authority's key: %w", err)
+	}
+	return signer, nil
+}
+
+func createAuthority(ctx context.Context, v vault, path func(string) string, a Answers) error {
+	if a.CAKey == "" {
+		a.CAKey = hsm.P256
+	}
+	signer, err := makeCAKey(ctx, v, caLabel(1), a.CAKey)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path(caFile)); err == nil {
+		return nil
+	}
+	subject := subjectBase(a.Config.CA)
+	if subject.CommonName = a.CAName; subject.CommonName == "" {
+		subject.CommonName = "Inkan CA " + a.Config.Node.Name
+	}
+	der, err := ca.Create(ctx, ca.RootConfig{Signer: signer, Subject: subject})
+	if err != nil {
+		return err
+	}
+	return writeFile(path(caFile), pemOf("CERTIFICATE", der), 0o644)
+}
