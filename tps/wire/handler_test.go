@@ -482,8 +482,8 @@ func TestDeadlines(t *testing.T) {
 			t.Parallel()
 			s := serve(t, cfg, c.run)
 			rc := dialRaw(t, s)
+			start := time.Now() // before the server can start its clock
 			rc.open("POST", "/tps/tps")
-			start := time.Now()
 			op := 0
 			if c.run != nil {
 				rc.send("msg_type=2&operation=1&extensions=statusUpdate%3Dtrue")
