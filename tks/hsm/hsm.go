@@ -38,6 +38,10 @@ type Masters interface {
 	// GenerateMaster makes a new master key inside. [ErrExists] where the set has
 	// that version and slot.
 	GenerateMaster(ctx context.Context, id MasterID, t KeyType) (Master, error)
+	// ImportMasters stores master keys of known value, all of them or none:
+	// [ErrExists] where one of them is there. The values are copied; DES keys get odd
+	// parity. Their origin is [Imported].
+	ImportMasters(ctx context.Context, keys []MasterValue) ([]Master, error)
 	// Level is the protection level that a master key of type t gets (hsm.md §9).
 	Level(t KeyType) Level
 }

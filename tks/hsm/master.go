@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inkan/apdu/gp"
+	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tks/kdf"
 )
@@ -96,6 +97,35 @@ func ParseMasterID(label string, id []byte) (MasterID, error) {
 		return MasterID{}, fmt.Errorf("master key %q: CKA_ID %X does not belong to this label", label, id)
 	}
 	return m, nil
+}
+
+// MasterValue is a master key of known value, on its way into a vault.
+type MasterValue struct {
+	ID    MasterID
+	Type  KeyType
+	Value secret.Secret // of the length of Type
+}
+
+// CheckMasterValues reports whether keys can be imported together: each identity
+// and length is right, no two are the same. Vaults call it first.
+func CheckMasterValues(keys []MasterValue) error {
+	if len(keys) == 0 {
+		return fmt.Errorf("no key is given")
+	}
+	labels := map[string]bool{}
+	for _, k := range keys {
+		if err := k.ID.Check(); err != nil {
+			return err
+		}
+		if !k.Type.Valid() || k.Value.Len() != k.Type.Size() {
+			return fmt.Errorf("%s: key of type %v with %d bytes, want %d", k.ID.Label(), k.Type, k.Value.Len(), k.Type.Size())
+		}
+		if labels[k.ID.Label()] {
+			return fmt.Errorf("%s is given twice: %w", k.ID.Label(), ErrExists)
+		}
+		labels[k.ID.Label()] = true
+	}
+	return nil
 }
 
 // Master refers to a master key in a vault. It is a [Key] to derive from.

@@ -49,6 +49,12 @@ var knownAnswers = []knownAnswer{
 	{kdf.DES, "VISA2 derivation", "2BE598", func(ctx context.Context, w Work) ([]byte, error) {
 		return derivedCheckValue(ctx, w, DES2, kdf.VISA2)
 	}},
+	{kdf.DES, "EMV derivation", "C33013", func(ctx context.Context, w Work) ([]byte, error) {
+		return derivedCheckValue(ctx, w, DES2, kdf.EMV)
+	}},
+	{kdf.HMAC, "SP 800-108 derivation", "018085", func(ctx context.Context, w Work) ([]byte, error) {
+		return derivedCheckValue(ctx, w, HMACKey, kdf.DogtagSP800)
+	}},
 }
 
 // SelfTest runs known answers of one cipher with published keys through v:

@@ -14,13 +14,17 @@ import (
 type KeyType uint8
 
 // Key types. DES2 is a 3DES key of two parts (16 bytes), what cards hold; DES3
-// has three parts (24 bytes), what a new DES master key has.
+// has three parts (24 bytes), what a new DES master key has. HMACKey is a master key
+// of Dogtag's SP 800-108 diversification: a shorter one has zeros behind it, which
+// HMAC does not see and without which tokens refuse it.
 const (
 	AES128 KeyType = 1
 	AES192 KeyType = 2
 	AES256 KeyType = 3
 	DES2   KeyType = 4
 	DES3   KeyType = 5
+
+	HMACKey KeyType = 6
 )
 
 var keyTypes = map[KeyType]struct {
@@ -33,24 +37,27 @@ var keyTypes = map[KeyType]struct {
 	AES256: {"aes-256", kdf.AES, 32},
 	DES2:   {"des2", kdf.DES, 16},
 	DES3:   {"des3", kdf.DES, 24},
+
+	HMACKey: {"hmac-sha256", kdf.HMAC, 32},
 }
 
-// KeyTypes lists every key type.
+// KeyTypes lists the key types that a card key can have, and its master with it:
+// all but HMACKey.
 func KeyTypes() []KeyType { return []KeyType{AES128, AES192, AES256, DES2, DES3} }
 
-// ParseKeyType reads aes-128, aes-192, aes-256, des2 or des3.
+// ParseKeyType reads aes-128, aes-192, aes-256, des2, des3 or hmac-sha256.
 func ParseKeyType(s string) (KeyType, error) {
-	for _, t := range KeyTypes() {
+	for t := range keyTypes {
 		if t.String() == s {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("key type %q: want aes-128, aes-192, aes-256, des2 or des3", s)
+	return 0, fmt.Errorf("key type %q: want aes-128, aes-192, aes-256, des2, des3 or hmac-sha256", s)
 }
 
 // KeyTypeOf is the type of a key of a cipher and a length in bytes.
 func KeyTypeOf(c kdf.Cipher, size int) (KeyType, error) {
-	for _, t := range KeyTypes() {
+	for t := range keyTypes {
 		if t.Cipher() == c && t.Size() == size {
 			return t, nil
 		}
@@ -58,7 +65,7 @@ func KeyTypeOf(c kdf.Cipher, size int) (KeyType, error) {
 	return 0, fmt.Errorf("no %v key has %d bytes", c, size)
 }
 
-// String is aes-128, aes-192, aes-256, des2 or des3.
+// String is aes-128, aes-192, aes-256, des2, des3 or hmac-sha256.
 func (t KeyType) String() string {
 	if k, ok := keyTypes[t]; ok {
 		return k.name

@@ -3,6 +3,8 @@ package kdf
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 
 	"inkan/apdu/gp"
@@ -26,9 +28,10 @@ func NewBlock(c Cipher, key []byte) (cipher.Block, error) {
 }
 
 // CheckBlock is the constant whose encryption begins with the key check value:
-// 8 × 00 for DES, 16 × 01 for AES (GlobalPlatform 2.3.1 §B.6).
+// 8 × 00 for DES, 16 × 01 for AES (GlobalPlatform 2.3.1 §B.6); for an HMAC key, ours,
+// the message 8 × 00.
 func CheckBlock(c Cipher) []byte {
-	if c == DES {
+	if c != AES {
 		return make([]byte, 8)
 	}
 	b := make([]byte, 16)
@@ -40,8 +43,13 @@ func CheckBlock(c Cipher) []byte {
 
 // KCV is the key check value of a key in memory.
 func KCV(c Cipher, key []byte) (gp.KCV, error) {
-	if c == DES {
+	switch c {
+	case DES:
 		return primitive.KCVDES(key)
+	case HMAC:
+		m := hmac.New(sha256.New, key)
+		m.Write(CheckBlock(c))
+		return gp.KCV(m.Sum(nil)[:3]), nil
 	}
 	return primitive.KCVAES(key)
 }

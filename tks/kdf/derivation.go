@@ -2,6 +2,8 @@ package kdf
 
 import (
 	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"math/bits"
 
@@ -17,6 +19,8 @@ const (
 	ECB  Method = 2 // the base key's cipher in ECB over Input
 	CBC  Method = 3 // the base key's cipher in CBC, IV zero, over Input
 	CMAC Method = 4 // AES-CMAC of each 16-byte block of Input, concatenated
+	// HMACSHA256 is HMAC-SHA-256 of Input, one message of any length: 32 bytes.
+	HMACSHA256 Method = 5
 )
 
 // String is the name of the method.
@@ -30,38 +34,49 @@ func (m Method) String() string {
 		return "CBC"
 	case CMAC:
 		return "CMAC"
+	case HMACSHA256:
+		return "HMAC-SHA-256"
 	}
 	return fmt.Sprintf("method(%d)", uint8(m))
 }
 
-// Derivation makes a key out of a base key: the Length leftmost bytes of what
-// Method makes of Input. A DES key gets odd parity in every byte, as PKCS#11
+// Derivation makes a key out of a base key: Length bytes of what Method makes of
+// Input, behind the first Skip (which only HMACSHA256 knows). A DES key gets odd parity in every byte, as PKCS#11
 // tokens force it.
 type Derivation struct {
 	Method Method
 	Input  []byte // whole blocks; public
+	Skip   int    // bytes left out before the key
 	Cipher Cipher // of the derived key
 	Length int    // of the derived key in bytes
 }
 
 // Apply derives in memory. The base key (of the cipher that the method needs:
-// CMAC wants AES; ECB and CBC take from) is not altered. The result is the
+// CMAC wants AES, HMACSHA256 wants HMAC; ECB and CBC take from) is not altered. The result is the
 // caller's to wipe.
 func (d Derivation) Apply(from Cipher, base []byte) ([]byte, error) {
 	out, err := d.run(from, base)
 	if err != nil {
 		return nil, fmt.Errorf("deriving a key by %v: %w", d.Method, err)
 	}
-	if d.Length < 1 || d.Length > len(out) {
-		clear(out)
-		return nil, fmt.Errorf("deriving a key by %v: %d bytes wanted of %d", d.Method, d.Length, len(out))
+	if out, err = d.cut(out); err != nil {
+		return nil, err
 	}
-	clear(out[d.Length:])
-	out = out[:d.Length:d.Length]
 	if d.Cipher == DES && d.Method != Same {
 		OddParity(out)
 	}
 	return out, nil
+}
+
+// cut takes the key out of what the method made, and wipes the rest.
+func (d Derivation) cut(out []byte) ([]byte, error) {
+	if d.Length < 1 || d.Skip < 0 || d.Skip != 0 && d.Method != HMACSHA256 || d.Skip+d.Length > len(out) {
+		clear(out)
+		return nil, fmt.Errorf("deriving a key by %v: %d bytes wanted of %d, behind %d", d.Method, d.Length, len(out), d.Skip)
+	}
+	copy(out, out[d.Skip:d.Skip+d.Length])
+	clear(out[d.Length:])
+	return out[:d.Length:d.Length], nil
 }
 
 func (d Derivation) run(from Cipher, base []byte) ([]byte, error) {
@@ -72,6 +87,8 @@ func (d Derivation) run(from Cipher, base []byte) ([]byte, error) {
 		return d.encrypt(from, base)
 	case CMAC:
 		return d.cmac(from, base)
+	case HMACSHA256:
+		return d.hmac(from, base)
 	}
 	return nil, fmt.Errorf("no method")
 }
@@ -114,6 +131,18 @@ func (d Derivation) cmac(from Cipher, base []byte) ([]byte, error) {
 		clear(t)
 	}
 	return out, nil
+}
+
+func (d Derivation) hmac(from Cipher, base []byte) ([]byte, error) {
+	if from != HMAC {
+		return nil, fmt.Errorf("base key is for %v, want HMAC", from)
+	}
+	if len(d.Input) == 0 || len(base) == 0 {
+		return nil, fmt.Errorf("no input, or no key")
+	}
+	m := hmac.New(sha256.New, base)
+	m.Write(d.Input)
+	return m.Sum(nil), nil
 }
 
 // OddParity sets the lowest bit of every byte so that the byte has an odd

@@ -6,13 +6,16 @@
 // runs them through it; [Derivation.Apply] is the same in memory, for software
 // keys, software cards and tests.
 //
-// Implemented: none, VISA2 and KDF3 (GlobalPlatformPro's names). Every other
-// code of an existing key set is refused by name with apdu.ErrUnsupported.
-// All functions are pure and safe for concurrent use.
+// The diversifications are those of secure-channel.md §9.1: none, VISA2, EMV CPS
+// 1.1, VISA and KDF3 (GlobalPlatformPro's names), and Dogtag's gpkmc, SP 800-108
+// and DES3 masters for SCP03. Every other code of an existing key set is refused
+// by name with apdu.ErrUnsupported. All functions are pure and safe for concurrent
+// use.
 package kdf
 
 import (
 	"fmt"
+	"strings"
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
@@ -55,25 +58,55 @@ func (c Code) String() string {
 	return name
 }
 
+// Codes lists the diversifications that a master key can be made or imported for,
+// without [UseCUID].
+func Codes() []Code {
+	return []Code{None, VISA2, EMV, VISA, KDF3, GPKMC, DogtagSP800, DogtagEMV, DogtagVISA2}
+}
+
+// ParseCode reads the name of one of [Codes], with "+cuid" behind it where the
+// CUID stands for the KDD. "none+cuid" means nothing and is refused.
+func ParseCode(name string) (Code, error) {
+	base, byCUID := strings.CutSuffix(name, "+cuid")
+	for _, c := range Codes() {
+		if c.String() != base || byCUID && c == None {
+			continue
+		}
+		if byCUID {
+			c |= UseCUID
+		}
+		return c, nil
+	}
+	return 0, fmt.Errorf("diversification %q: want none, visa2, emv, visa, kdf3, gpkmc, dogtag-sp800-108, dogtag-prot3-emv or dogtag-prot3-visa2, "+
+		"all but none with +cuid where the card's CUID stands for its diversification data", name)
+}
+
+// ByCUID reports whether the CUID goes into a card's keys, and not its KDD: by the
+// bit, or because the diversification knows nothing else (gpkmc).
+func (c Code) ByCUID() bool { return c&UseCUID != 0 || c == GPKMC }
+
 // Diversified reports whether two cards get different keys from one master.
 func (c Code) Diversified() bool { return c&^UseCUID != None && c&^UseCUID != NotKeyed }
 
-// Cipher is the block cipher that a key is for.
+// Cipher is the algorithm that a key is for.
 type Cipher uint8
 
 // Ciphers.
 const (
-	DES Cipher = 1 // 3DES with two or three keys
-	AES Cipher = 2
+	DES  Cipher = 1 // 3DES with two or three keys
+	AES  Cipher = 2
+	HMAC Cipher = 3 // HMAC-SHA-256: a master of DogtagSP800, never a card key
 )
 
-// String is DES or AES.
+// String is DES, AES or HMAC.
 func (c Cipher) String() string {
 	switch c {
 	case DES:
 		return "DES"
 	case AES:
 		return "AES"
+	case HMAC:
+		return "HMAC"
 	}
 	return fmt.Sprintf("cipher(%d)", uint8(c))
 }
@@ -112,7 +145,7 @@ type Identity struct {
 }
 
 // Master describes the master key: its cipher and its length in bytes (DES 16
-// or 24, AES 16, 24 or 32).
+// or 24, AES 16, 24 or 32, HMAC any).
 type Master struct {
 	Cipher Cipher
 	Size   int
@@ -125,51 +158,32 @@ func Card(code Code, slot Slot, id Identity, m Master) (Derivation, error) {
 	if slot < ENC || slot > DEK {
 		return Derivation{}, fmt.Errorf("diversifying: no key slot %d", uint8(slot))
 	}
+	base := code &^ UseCUID
+	if base == None && (m.Cipher == DES || m.Cipher == AES) {
+		return Derivation{Method: Same, Cipher: m.Cipher, Length: m.Size}, nil
+	}
+	s, ok := schemes[base]
+	if !ok && base != None {
+		return Derivation{}, fmt.Errorf("diversifying with %v: %w", code, apdu.ErrUnsupported)
+	}
+	if m.Cipher != s.cipher {
+		return Derivation{}, fmt.Errorf("diversifying: %v is not defined for a master key of %v", base, m.Cipher)
+	}
 	data := id.KDD
-	if code&UseCUID != 0 {
+	if code.ByCUID() {
 		data = gp.KDD(id.CUID)
 	}
-	switch base := code &^ UseCUID; base {
-	case None:
-		return Derivation{Method: Same, Cipher: m.Cipher, Length: m.Size}, nil
-	case VISA2:
-		if m.Cipher != DES {
-			return Derivation{}, fmt.Errorf("diversifying: %v is not defined for an %v master key", base, m.Cipher)
-		}
-		return visa2(slot, data), nil
-	case KDF3:
-		if m.Cipher != AES {
-			return Derivation{}, fmt.Errorf("diversifying: %v is not defined for a %v master key", base, m.Cipher)
-		}
-		return kdf3(slot, data, m.Size), nil
-	}
-	return Derivation{}, fmt.Errorf("diversifying with %v: %w", code, apdu.ErrUnsupported)
+	return s.derive(slot, data, m.Size), nil
 }
 
 // Default is the diversification of a key set made here: KDF3 for AES masters,
-// VISA2 for DES masters.
+// VISA2 for DES masters. HMAC masters have only one.
 func Default(c Cipher) Code {
-	if c == DES {
+	switch c {
+	case DES:
 		return VISA2
+	case HMAC:
+		return DogtagSP800
 	}
 	return KDF3
-}
-
-// visa2 is X F0 k X 0F k with X = KDD[0:2] ‖ KDD[4:8], encrypted with 3DES-ECB.
-func visa2(k Slot, d gp.KDD) Derivation {
-	x := []byte{d[0], d[1], d[4], d[5], d[6], d[7]}
-	in := make([]byte, 0, 16)
-	in = append(append(in, x...), 0xF0, byte(k))
-	in = append(append(in, x...), 0x0F, byte(k))
-	return Derivation{Method: ECB, Input: in, Cipher: DES, Length: 16}
-}
-
-// kdf3 is CMAC over i ‖ 00 00 00 k 00 ‖ KDD, i = 1, 2. Both blocks are always
-// there, so that a longer key can be had from the same derivation.
-func kdf3(k Slot, d gp.KDD, n int) Derivation {
-	in := make([]byte, 0, 32)
-	for i := byte(1); i <= 2; i++ {
-		in = append(append(in, i, 0, 0, 0, byte(k), 0), d[:]...)
-	}
-	return Derivation{Method: CMAC, Input: in, Cipher: AES, Length: n}
 }

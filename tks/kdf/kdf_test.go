@@ -3,48 +3,14 @@ package kdf_test
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"testing"
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
 	"inkan/tks/kdf"
 )
-
-type vector struct {
-	Name, Kind, Scheme string
-	Master             string                     `json:"master_key"`
-	KDD                string                     `json:"kdd"`
-	Data               map[string]string          `json:"derivation_data"`
-	Blocks             map[string]string          `json:"blocks_first_iteration"`
-	RawKeys            map[string]json.RawMessage `json:"keys"`
-	Parity             map[string]string          `json:"keys_odd_parity"`
-	RawKCV             json.RawMessage            `json:"kcv"`
-}
-
-func loadVectors(t testing.TB) []vector {
-	t.Helper()
-	raw, err := os.ReadFile("../../fixtures/vectors/kdf.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var f struct{ Vectors []json.RawMessage }
-	if err := json.Unmarshal(raw, &f); err != nil {
-		t.Fatal(err)
-	}
-	var out []vector
-	for _, r := range f.Vectors {
-		var v vector
-		if json.Unmarshal(r, &v) == nil && (v.Kind == "kdf3" || v.Kind == "des_diversification") {
-			out = append(out, v)
-		}
-	}
-	return out
-}
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -53,67 +19,6 @@ func unhex(t testing.TB, s string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// TestVectors: the published VISA2 and KDF3 vectors, blocks, keys and check values.
-func TestVectors(t *testing.T) {
-	t.Parallel()
-	done := map[kdf.Code]int{}
-	for _, v := range loadVectors(t) {
-		code, cipher := kdf.KDF3, kdf.AES
-		if v.Kind == "des_diversification" {
-			code, cipher = kdf.VISA2, kdf.DES
-			if v.Scheme != "visa2" {
-				continue
-			}
-		}
-		done[code]++
-		t.Run("vector="+v.Name, func(t *testing.T) { checkVector(t, v, code, cipher) })
-	}
-	if done[kdf.VISA2] < 4 || done[kdf.KDF3] < 4 {
-		t.Fatalf("vectors run: %v", done)
-	}
-}
-
-func checkVector(t *testing.T, v vector, code kdf.Code, cipher kdf.Cipher) {
-	master := unhex(t, v.Master)
-	before := bytes.Clone(master)
-	var kcvs map[string]string
-	if err := json.Unmarshal(v.RawKCV, &kcvs); err != nil {
-		t.Fatal(err)
-	}
-	for _, slot := range kdf.Slots() {
-		id := kdf.Identity{KDD: gp.KDD(unhex(t, v.KDD))}
-		d, err := kdf.Card(code, slot, id, kdf.Master{Cipher: cipher, Size: len(master)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		block := v.Data[slot.String()] + v.Blocks[slot.String()]
-		if got := fmt.Sprintf("%X", d.Input[:16]); got != block {
-			t.Errorf("%v: block %s, want %s", slot, got, block)
-		}
-		key, err := d.Apply(cipher, master)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := strings.Trim(string(v.RawKeys[slot.String()]), `"`)
-		if cipher == kdf.DES {
-			want = v.Parity[slot.String()]
-		}
-		if got := fmt.Sprintf("%X", key); got != want {
-			t.Errorf("%v: key %s, want %s", slot, got, want)
-		}
-		kcv, err := kdf.KCV(cipher, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if kcv.String() != kcvs[slot.String()] {
-			t.Errorf("%v: KCV %v, want %s", slot, kcv, kcvs[slot.String()])
-		}
-	}
-	if !bytes.Equal(master, before) {
-		t.Error("the master key was altered")
-	}
 }
 
 func TestCardRefuses(t *testing.T) {
@@ -130,7 +35,11 @@ func TestCardRefuses(t *testing.T) {
 		{"kdf3 of DES", kdf.KDF3, kdf.ENC, des, false},
 		{"slot 0", kdf.KDF3, 0, aes, false},
 		{"slot 4", kdf.KDF3, 4, aes, false},
-		{"emv", kdf.EMV, kdf.ENC, des, true},
+		{"emv of AES", kdf.EMV, kdf.ENC, aes, false},
+		{"gpkmc of DES", kdf.GPKMC, kdf.ENC, des, false},
+		{"SP 800-108 of DES", kdf.DogtagSP800, kdf.ENC, des, false},
+		{"prot3 of AES", kdf.DogtagVISA2, kdf.ENC, aes, false},
+		{"none of HMAC", kdf.None, kdf.ENC, kdf.Master{Cipher: kdf.HMAC, Size: 32}, false},
 		{"piv", kdf.PIV, kdf.ENC, aes, true},
 		{"unknown", 0x55, kdf.ENC, aes, true},
 		{"no code", kdf.NotKeyed, kdf.ENC, aes, true},
@@ -191,6 +100,11 @@ func TestApplyRefuses(t *testing.T) {
 		{"CMAC of DES", kdf.Derivation{Method: kdf.CMAC, Input: in, Cipher: kdf.AES, Length: 16}, kdf.DES, 16},
 		{"too long", kdf.Derivation{Method: kdf.ECB, Input: in, Cipher: kdf.AES, Length: 17}, kdf.AES, 16},
 		{"no length", kdf.Derivation{Method: kdf.ECB, Input: in, Cipher: kdf.AES}, kdf.AES, 16},
+		{"HMAC of DES", kdf.Derivation{Method: kdf.HMACSHA256, Input: in, Cipher: kdf.DES, Length: 16}, kdf.DES, 16},
+		{"HMAC of nothing", kdf.Derivation{Method: kdf.HMACSHA256, Cipher: kdf.DES, Length: 16}, kdf.HMAC, 16},
+		{"skip past the end", kdf.Derivation{Method: kdf.HMACSHA256, Input: in, Skip: 17, Cipher: kdf.DES, Length: 16}, kdf.HMAC, 16},
+		{"negative skip", kdf.Derivation{Method: kdf.HMACSHA256, Input: in, Skip: -1, Cipher: kdf.DES, Length: 16}, kdf.HMAC, 16},
+		{"skip of blocks", kdf.Derivation{Method: kdf.CMAC, Input: make([]byte, 32), Skip: 16, Cipher: kdf.AES, Length: 16}, kdf.AES, 16},
 		{"no method", kdf.Derivation{Input: in, Cipher: kdf.AES, Length: 16}, kdf.AES, 16},
 		{"half a block", kdf.Derivation{Method: kdf.CBC, Input: in[:9], Cipher: kdf.DES, Length: 8}, kdf.DES, 16},
 		{"no input", kdf.Derivation{Method: kdf.CMAC, Cipher: kdf.AES, Length: 16}, kdf.AES, 16},
@@ -217,6 +131,7 @@ func TestKnownAnswers(t *testing.T) {
 		{"ECB into DES2", kdf.Derivation{Method: kdf.ECB, Input: in, Cipher: kdf.DES, Length: 16}, kdf.DES, "A857D3DCF251549886B9A2BF513792C1"},
 		{"CBC into DES2", kdf.Derivation{Method: kdf.CBC, Input: in, Cipher: kdf.DES, Length: 16}, kdf.DES, "A857D3DCF2515498C80DB5B6B38620AE"},
 		{"ECB of AES", kdf.Derivation{Method: kdf.ECB, Input: in, Cipher: kdf.AES, Length: 16}, kdf.AES, "ABF448A09EA74C88FD68BF3EE88DC327"},
+		{"HMAC", kdf.Derivation{Method: kdf.HMACSHA256, Input: in, Cipher: kdf.AES, Length: 32}, kdf.HMAC, "C5E94FE7C73EA6A3D4D51ECFE42F5ECFF9696ABABBB454AE369A62184C8F7740"},
 		{"CMAC", kdf.Derivation{Method: kdf.CMAC, Input: in, Cipher: kdf.AES, Length: 16}, kdf.AES, "F1854CA1D89ADD077F9CBB3A61091679"},
 	} {
 		got, err := c.d.Apply(c.from, k)
@@ -226,11 +141,34 @@ func TestKnownAnswers(t *testing.T) {
 	}
 }
 
+// TestParseCode: every code that can be had is read back from its name.
+func TestParseCode(t *testing.T) {
+	t.Parallel()
+	for _, c := range kdf.Codes() {
+		got, err := kdf.ParseCode(c.String())
+		if err != nil || got != c {
+			t.Errorf("%v: %v, %v", c, got, err)
+		}
+		got, err = kdf.ParseCode((c | kdf.UseCUID).String())
+		if (err == nil) != (c != kdf.None) || err == nil && got != c|kdf.UseCUID {
+			t.Errorf("%v+cuid: %v, %v", c, got, err)
+		}
+	}
+	for _, bad := range []string{"", "-", "piv", "KDF3", "+cuid", "kdf3+cuid+cuid", "kdf-55"} {
+		if c, err := kdf.ParseCode(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, c)
+		}
+	}
+	if !kdf.GPKMC.ByCUID() || kdf.EMV.ByCUID() || !(kdf.EMV | kdf.UseCUID).ByCUID() {
+		t.Error("ByCUID is wrong")
+	}
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for want, got := range map[string]fmt.Stringer{
 		"kdf3": kdf.KDF3, "visa2+cuid": kdf.VISA2 | kdf.UseCUID, "kdf-55": kdf.Code(0x55), "none": kdf.None,
-		"DES": kdf.DES, "AES": kdf.AES, "enc": kdf.ENC, "mac": kdf.MAC, "dek": kdf.DEK,
+		"HMAC": kdf.HMAC, "HMAC-SHA-256": kdf.HMACSHA256, "DES": kdf.DES, "AES": kdf.AES, "enc": kdf.ENC, "mac": kdf.MAC, "dek": kdf.DEK,
 		"CMAC": kdf.CMAC, "ECB": kdf.ECB, "CBC": kdf.CBC, "same key": kdf.Same,
 		"cipher(9)": kdf.Cipher(9), "slot(9)": kdf.Slot(9), "method(9)": kdf.Method(9),
 	} {

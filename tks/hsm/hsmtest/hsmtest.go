@@ -47,6 +47,8 @@ func TestVault(t *testing.T, open Opener) {
 		{"Concurrent", testConcurrent},
 		{"Signers", testSigners},
 		{"SignerErrors", testSignerErrors},
+		{"Import", testImport},
+		{"ImportErrors", testImportErrors},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, v) })
 	}
@@ -54,7 +56,7 @@ func TestVault(t *testing.T, open Opener) {
 }
 
 func testSelfTest(t *testing.T, v Token) {
-	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES} {
+	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
 		if err := hsm.SelfTest(t.Context(), v, c); err != nil {
 			t.Errorf("%v: %v", c, err)
 		}
@@ -200,7 +202,7 @@ func unwrap(kek hsm.KeyType, key, ct []byte, size int) ([]byte, error) {
 
 // testDerive: what the token makes of a known base key is what memory makes of it.
 func testDerive(t *testing.T, v Token) {
-	for _, kt := range hsm.KeyTypes() {
+	for _, kt := range append(hsm.KeyTypes(), hsm.HMACKey) {
 		t.Run("type="+kt.String(), func(t *testing.T) {
 			w := work(t, v)
 			value := secret.Random(kt.Size())
@@ -208,15 +210,35 @@ func testDerive(t *testing.T, v Token) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ds := []kdf.Derivation{card(t, base, kdf.ENC), card(t, base, kdf.DEK)}
-			if kt.Cipher() == kdf.DES {
-				ds = append(ds, kdf.Derivation{Method: kdf.CBC, Input: value.Bytes()[:16], Cipher: kdf.DES, Length: 16})
-			}
-			for _, d := range ds {
+			for _, d := range derivations(t, kt, value) {
 				checkDerived(t, w, base, value, d)
 			}
 		})
 	}
+}
+
+// derivations are all that a base key of type kt is good for: every diversification,
+// by KDD and by CUID, and what SCP02 needs.
+func derivations(t *testing.T, kt hsm.KeyType, value secret.Secret) (out []kdf.Derivation) {
+	t.Helper()
+	var ident kdf.Identity
+	rand.Read(ident.KDD[:])
+	rand.Read(ident.CUID[:])
+	for _, code := range kdf.Codes() {
+		for i, slot := range kdf.Slots() {
+			d, err := kdf.Card(code|kdf.UseCUID*kdf.Code(i&1), slot, ident, kdf.Master{Cipher: kt.Cipher(), Size: kt.Size()})
+			if err == nil && d.Method != kdf.Same {
+				out = append(out, d)
+			}
+		}
+	}
+	if kt.Cipher() == kdf.DES {
+		out = append(out, kdf.Derivation{Method: kdf.CBC, Input: value.Bytes()[:16], Cipher: kdf.DES, Length: 16})
+	}
+	if len(out) == 0 {
+		t.Errorf("nothing is derived from %v", kt)
+	}
+	return out
 }
 
 func checkDerived(t *testing.T, w hsm.Work, base hsm.Key, value secret.Secret, d kdf.Derivation) {

@@ -37,16 +37,24 @@ func (w *work) Derive(ctx context.Context, from hsm.Key, d kdf.Derivation) (hsm.
 
 // check refuses what kdf.Derivation.Apply would refuse, and names the result.
 func check(base hsm.KeyType, d kdf.Derivation) (hsm.KeyType, error) {
-	block := 8
+	block, made := 8, len(d.Input)
 	switch d.Method {
+	case kdf.HMACSHA256:
+		if base.Cipher() != kdf.HMAC {
+			return 0, fmt.Errorf("base key is %v, want HMAC", base)
+		}
+		block, made = 1, 32
 	case kdf.CMAC:
 		if base.Cipher() != kdf.AES {
 			return 0, fmt.Errorf("base key is %v, want AES", base)
 		}
 		block = 16
 	case kdf.ECB, kdf.CBC:
-		if base.Cipher() == kdf.AES {
+		switch base.Cipher() {
+		case kdf.AES:
 			block = 16
+		case kdf.HMAC:
+			return 0, fmt.Errorf("base key is %v, want a block cipher", base)
 		}
 	default:
 		return 0, fmt.Errorf("no such method")
@@ -54,8 +62,8 @@ func check(base hsm.KeyType, d kdf.Derivation) (hsm.KeyType, error) {
 	if len(d.Input) == 0 || len(d.Input)%block != 0 {
 		return 0, fmt.Errorf("input of %d bytes, want blocks of %d", len(d.Input), block)
 	}
-	if d.Length > len(d.Input) {
-		return 0, fmt.Errorf("%d bytes wanted of %d", d.Length, len(d.Input))
+	if d.Skip < 0 || d.Skip != 0 && d.Method != kdf.HMACSHA256 || d.Skip+d.Length > made {
+		return 0, fmt.Errorf("%d bytes wanted of %d, behind %d", d.Length, made, d.Skip)
 	}
 	return hsm.KeyTypeOf(d.Cipher, d.Length)
 }
@@ -65,6 +73,8 @@ func (w *work) derive(ctx context.Context, base *key, d kdf.Derivation, t hsm.Ke
 	switch {
 	case base.derive == 0:
 		return 0, w.s.c.missing(opDerive.with(base.t.Cipher()))
+	case d.Cipher != base.t.Cipher() && base.t.Cipher() == kdf.DES && w.s.c.ways[opDeriveAES] != inside:
+		return w.deriveInMemory(ctx, base, d, t, e)
 	case base.derive != inside, d.Method == kdf.CBC && base.t.Cipher() == kdf.AES:
 		return w.deriveInMemory(ctx, base, d, t, e)
 	}
@@ -138,6 +148,8 @@ func (w *work) compute(ctx context.Context, base *key, d kdf.Derivation) (secret
 		}
 	case kdf.CBC:
 		out, err = w.Encrypt(ctx, base, d.Input)
+	case kdf.HMACSHA256:
+		out, err = do(ctx, w.s, "deriving a card key", func(r raw) ([]byte, error) { return r.hmac(base.o, d.Input) })
 	default:
 		out, err = do(ctx, w.s, "deriving a card key", func(r raw) ([]byte, error) { return r.blocks(base.t.Cipher(), base.o, d.Input) })
 	}
@@ -145,6 +157,7 @@ func (w *work) compute(ctx context.Context, base *key, d kdf.Derivation) (secret
 		clear(out)
 		return secret.Secret{}, err
 	}
+	copy(out, out[d.Skip:d.Skip+d.Length])
 	clear(out[d.Length:])
 	out = out[:d.Length:d.Length]
 	if d.Cipher == kdf.DES {

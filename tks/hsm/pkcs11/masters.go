@@ -68,7 +68,7 @@ func (s *session) notFound(ctx context.Context, label string) error {
 
 // examine decides how a key can be used by its attributes, whoever made it.
 func (c *conn) examine(r raw, o p11.ObjectHandle, t hsm.KeyType) (*masterHandle, error) {
-	a, err := r.attributes(o, p11.CKA_DERIVE, p11.CKA_ENCRYPT, p11.CKA_KEY_TYPE)
+	a, err := r.attributes(o, p11.CKA_DERIVE, p11.CKA_ENCRYPT, p11.CKA_SIGN, p11.CKA_KEY_TYPE)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +90,10 @@ func (c *conn) examine(r raw, o p11.ObjectHandle, t hsm.KeyType) (*masterHandle,
 
 func (c *conn) wayOf(cipher kdf.Cipher, a map[uint][]byte) way {
 	switch {
+	case cipher == kdf.HMAC:
+		if is(a[p11.CKA_SIGN]) {
+			return c.ways[opDerive.with(cipher)]
+		}
 	case is(a[p11.CKA_DERIVE]) && c.ways[opDerive.with(cipher)] == inside:
 		return inside
 	case is(a[p11.CKA_ENCRYPT]) && c.ways[opEncrypt.with(cipher)] != 0:
@@ -173,7 +177,7 @@ func kindOf(r raw, o p11.ObjectHandle, keyType []byte) (hsm.KeyType, error) {
 		return hsm.DES2, nil
 	case p11.CKK_DES3:
 		return hsm.DES3, nil
-	case p11.CKK_AES:
+	case p11.CKK_AES, p11.CKK_GENERIC_SECRET:
 		a, err := r.attributes(o, p11.CKA_VALUE_LEN)
 		if err != nil {
 			return 0, err
@@ -182,14 +186,18 @@ func kindOf(r raw, o p11.ObjectHandle, keyType []byte) (hsm.KeyType, error) {
 		if err != nil {
 			return 0, err
 		}
-		return hsm.KeyTypeOf(kdf.AES, int(n))
+		cipher := kdf.AES
+		if kt == p11.CKK_GENERIC_SECRET {
+			cipher = kdf.HMAC
+		}
+		return hsm.KeyTypeOf(cipher, int(n))
 	}
-	return 0, fmt.Errorf("CKA_KEY_TYPE %X is not AES, DES2 or DES3", kt)
+	return 0, fmt.Errorf("CKA_KEY_TYPE %X is not AES, DES2, DES3 or GENERIC_SECRET", kt)
 }
 
 // origin fills in level, origin and date.
 func (c *conn) origin(r raw, o p11.ObjectHandle, m *hsm.Master) error {
-	a, err := r.attributes(o, p11.CKA_LOCAL, p11.CKA_DERIVE, p11.CKA_ENCRYPT)
+	a, err := r.attributes(o, p11.CKA_LOCAL, p11.CKA_DERIVE, p11.CKA_ENCRYPT, p11.CKA_SIGN)
 	if err != nil {
 		return err
 	}
@@ -219,94 +227,25 @@ func created(r raw, o p11.ObjectHandle) time.Time {
 // checkValue computes a KCV; what the token keeps as CKA_CHECK_VALUE follows other
 // conventions, or is wrong (hsm.md §6).
 func (c *conn) checkValue(r raw, o p11.ObjectHandle, t hsm.KeyType) (gp.KCV, error) {
-	a, err := r.attributes(o, p11.CKA_DERIVE, p11.CKA_ENCRYPT)
+	a, err := r.attributes(o, p11.CKA_DERIVE, p11.CKA_ENCRYPT, p11.CKA_SIGN)
 	if err != nil {
 		return gp.KCV{}, err
 	}
 	var out []byte
-	switch c.wayOf(t.Cipher(), a) {
-	case inside:
+	switch way := c.wayOf(t.Cipher(), a); {
+	case way != 0 && t.Cipher() == kdf.HMAC:
+		out, err = r.hmac(o, kdf.CheckBlock(kdf.HMAC))
+	case way == inside:
 		out, err = r.bytes(t.Cipher(), o, kdf.CheckBlock(t.Cipher()))
-	case memory:
+	case way == memory:
 		out, err = r.encrypt(t.Cipher(), o, kdf.CheckBlock(t.Cipher()))
 	default:
-		return gp.KCV{}, fmt.Errorf("the key may neither derive nor encrypt, or the token cannot")
+		return gp.KCV{}, fmt.Errorf("the key may not be used for what its type needs, or the token cannot")
 	}
 	if err != nil {
 		return gp.KCV{}, err
 	}
 	return gp.KCV(out[:3]), nil
-}
-
-// GenerateMaster implements hsm.Masters.
-func (t *Token) GenerateMaster(ctx context.Context, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, error) {
-	if err := id.Check(); err != nil {
-		return hsm.Master{}, fmt.Errorf("generating master key: %w", err)
-	}
-	if !kt.Valid() {
-		return hsm.Master{}, fmt.Errorf("generating master key: no such key type: %v", kt)
-	}
-	s, err := t.borrow(ctx)
-	if err != nil {
-		return hsm.Master{}, fmt.Errorf("generating master key: %w", err)
-	}
-	defer s.giveBack()
-	m, err := do(ctx, s, "generating master key", func(r raw) (hsm.Master, error) { return s.c.generate(r, id, kt) })
-	if err != nil {
-		return hsm.Master{}, err
-	}
-	return m, nil
-}
-
-func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, error) {
-	label := attr(p11.CKA_LABEL, id.Label())
-	before, err := r.find(maxObjects, label)
-	if err != nil {
-		return hsm.Master{}, err
-	}
-	if len(before) > 0 {
-		return hsm.Master{}, fmt.Errorf("%s: %w", id.Label(), hsm.ErrExists)
-	}
-	derive := c.ways[opDerive.with(kt.Cipher())]
-	if derive == 0 {
-		return hsm.Master{}, c.missing(opDerive.with(kt.Cipher()))
-	}
-	o, err := r.c.GenerateKey(r.h, mech(keyGen(kt), nil), masterKey(id, kt, derive == inside, time.Now()))
-	if isRV(err, p11.CKR_MECHANISM_INVALID, p11.CKR_FUNCTION_NOT_SUPPORTED) {
-		return hsm.Master{}, &hsm.MechanismError{Token: c.name(), Operation: "generate a master key of type " + kt.String(),
-			Candidates: []hsm.Candidate{candidate(keyGen(kt), err)}}
-	}
-	if err != nil {
-		return hsm.Master{}, err
-	}
-	m, err := c.inspect(r, o)
-	if err != nil {
-		return hsm.Master{}, errors.Join(err, r.c.DestroyObject(r.h, o))
-	}
-	return m, nil
-}
-
-// inspect reads a new master key back: what the token made of the template counts.
-func (c *conn) inspect(r raw, o p11.ObjectHandle) (hsm.Master, error) {
-	m, ok, err := c.describe(r, o)
-	if err != nil {
-		return m, err
-	}
-	a, err := r.attributes(o, p11.CKA_SENSITIVE, p11.CKA_EXTRACTABLE)
-	if err != nil {
-		return m, err
-	}
-	if !ok || !is(a[p11.CKA_SENSITIVE]) || is(a[p11.CKA_EXTRACTABLE]) {
-		return m, fmt.Errorf("token %s ignores the template: the key could leave it", c.name())
-	}
-	twins, err := r.find(maxObjects, attr(p11.CKA_LABEL, m.Label()))
-	if err != nil {
-		return m, err
-	}
-	if len(twins) != 1 { // another node was at it in the same moment
-		return m, fmt.Errorf("%s: %w", m.Label(), hsm.ErrExists)
-	}
-	return m, nil
 }
 
 // Random implements hsm.Randomness.

@@ -22,6 +22,8 @@ const (
 	opCMAC    operation = "compute AES-CMAC"
 	opDerive  operation = "derive %v card keys"
 	opWrap    operation = "wrap a %v card key for PUT KEY"
+
+	opDeriveAES operation = "derive AES card keys from a 3DES master key"
 )
 
 func (o operation) with(c kdf.Cipher) operation { return operation(fmt.Sprintf(string(o), c)) }
@@ -76,7 +78,24 @@ func negotiate(r raw) (strategies, error) {
 			return s, err
 		}
 	}
-	return s, nil
+	return s, s.negotiateHMAC(r)
+}
+
+// negotiateHMAC tries a key of Dogtag's SP 800-108 diversification: the token
+// computes the HMAC, the card key passes through memory (hsm.md §8.3).
+func (s strategies) negotiateHMAC(r raw) error {
+	padded := append(append([]byte(nil), katKey...), make([]byte, 16)...)
+	k, err := r.create(hsm.HMACKey, padded, hidden)
+	if err != nil {
+		s.tried[opImport.with(kdf.HMAC)] = []hsm.Candidate{{Name: "C_CreateObject of CKK_GENERIC_SECRET", Number: p11.CKK_GENERIC_SECRET, Reason: rv(err)}}
+		return nil
+	}
+	s.ways[opImport.with(kdf.HMAC)] = inside
+	s.choose(opDerive.with(kdf.HMAC), option{memory, p11.CKM_SHA256_HMAC, func() error {
+		got, err := r.hmac(k, katData)
+		return same(got, err, kdf.Derivation{Method: kdf.HMACSHA256, Input: katData, Cipher: kdf.AES, Length: 32}, kdf.HMAC)
+	}})
+	return r.c.DestroyObject(r.h, k)
 }
 
 func ckkName(t hsm.KeyType) string {
@@ -106,6 +125,10 @@ func (s strategies) negotiateCipher(r raw, t hsm.KeyType, k p11.ObjectHandle) {
 	}
 	s.choose(opDerive.with(c), option{inside, ecbData(c), func() error { return tryDerive(r, t, k) }},
 		option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
+	if c == kdf.DES {
+		s.choose(opDeriveAES, option{inside, ecbData(c), func() error { return tryDeriveAES(r, k) }},
+			option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
+	}
 }
 
 // choose takes the first option that works and keeps what became of the others.
@@ -174,6 +197,19 @@ func tryDerive(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
 	}
 	got, err = r.bytes(t.Cipher(), k, katData)
 	return same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: kdf.AES, Length: 16}, t.Cipher())
+}
+
+// tryDeriveAES derives a readable AES key from a 3DES key.
+func tryDeriveAES(r raw, k p11.ObjectHandle) error {
+	o, err := r.deriveData(ecbData(kdf.DES), nil, katData, k, derived(hsm.AES128, readable))
+	if err != nil {
+		return err
+	}
+	got, err := r.value(o)
+	if err := same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: kdf.AES, Length: 16}, kdf.DES); err != nil {
+		return err
+	}
+	return r.c.DestroyObject(r.h, o)
 }
 
 // level is the protection of card keys under a master key of cipher c that the

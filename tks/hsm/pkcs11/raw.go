@@ -81,6 +81,11 @@ func (r raw) sign(m uint, param []byte, k p11.ObjectHandle, data []byte) ([]byte
 	return r.c.Sign(r.h, data)
 }
 
+// hmac is HMAC-SHA-256.
+func (r raw) hmac(k p11.ObjectHandle, data []byte) ([]byte, error) {
+	return r.sign(p11.CKM_SHA256_HMAC, nil, k, data)
+}
+
 // cmacByCBC is AES-CMAC for tokens without it: the last block of CBC over the
 // message with its last block masked (SP 800-38B §6.2).
 func (r raw) cmacByCBC(k p11.ObjectHandle, data []byte) ([]byte, error) {

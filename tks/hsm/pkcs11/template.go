@@ -26,14 +26,16 @@ const (
 )
 
 // cardKey is the template of a card key: a session object that ends with its work.
+// A known HMAC key only signs.
 func cardKey(t hsm.KeyType, e exposure) []*p11.Attribute {
+	block := t != hsm.HMACKey
 	return []*p11.Attribute{
 		attr(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), attr(p11.CKA_KEY_TYPE, ckk(t)),
 		attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true),
 		attr(p11.CKA_SENSITIVE, e != readable), attr(p11.CKA_EXTRACTABLE, e != hidden),
-		attr(p11.CKA_ENCRYPT, true), attr(p11.CKA_DECRYPT, false),
-		attr(p11.CKA_SIGN, t.Cipher() == kdf.AES), attr(p11.CKA_VERIFY, false),
-		attr(p11.CKA_WRAP, true), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, true),
+		attr(p11.CKA_ENCRYPT, block), attr(p11.CKA_DECRYPT, false),
+		attr(p11.CKA_SIGN, t.Cipher() != kdf.DES), attr(p11.CKA_VERIFY, false),
+		attr(p11.CKA_WRAP, block), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, block),
 	}
 }
 
@@ -60,27 +62,36 @@ func bytesOut(n int) []*p11.Attribute {
 	}
 }
 
-// masterKey is the template of a new master key: derive-only where the token can
-// derive inside, else the one usage that level C needs.
+// masterKey is the template of a new master key for C_CreateObject: derive-only
+// where the token can derive inside, else the one usage that level C needs. A
+// master that is not diversified is itself the key of cards, and may what they may.
 func masterKey(id hsm.MasterID, t hsm.KeyType, resident bool, now time.Time) []*p11.Attribute {
 	ckaID := id.ID()
-	aes := t.Cipher() == kdf.AES
+	card := !id.KDF.Diversified()
+	encrypt := (card || !resident) && t != hsm.HMACKey
 	out := []*p11.Attribute{
 		attr(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), attr(p11.CKA_KEY_TYPE, ckk(t)),
 		attr(p11.CKA_LABEL, id.Label()), attr(p11.CKA_ID, ckaID[:]), attr(p11.CKA_START_DATE, now.UTC()),
 		attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
 		attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, false),
-		attr(p11.CKA_ENCRYPT, !resident), attr(p11.CKA_DECRYPT, false),
-		attr(p11.CKA_SIGN, !resident && aes), attr(p11.CKA_VERIFY, false),
-		attr(p11.CKA_WRAP, false), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, resident),
+		attr(p11.CKA_ENCRYPT, encrypt), attr(p11.CKA_DECRYPT, false),
+		attr(p11.CKA_SIGN, (card || !resident) && t.Cipher() != kdf.DES), attr(p11.CKA_VERIFY, false),
+		attr(p11.CKA_WRAP, card), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, resident),
 	}
-	if aes {
-		out = append(out, attr(p11.CKA_VALUE_LEN, t.Size()))
-	}
-	if resident {
+	if resident && !card {
 		out = append(out, attr(p11.CKA_ALLOWED_MECHANISMS, word(nil, ecbData(t.Cipher()))))
 	}
 	return append(out, attr(p11.CKA_COPYABLE, false), attr(p11.CKA_MODIFIABLE, false)) // MODIFIABLE stands last
+}
+
+// generated is masterKey for C_GenerateKey, which wants a length where the type
+// leaves it open.
+func generated(id hsm.MasterID, t hsm.KeyType, resident bool, now time.Time) []*p11.Attribute {
+	out := masterKey(id, t, resident, now)
+	if t.Cipher() != kdf.DES {
+		out = append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, t.Size())}, out...)
+	}
+	return out
 }
 
 // keyGen is the generation mechanism of a key type.
@@ -90,6 +101,8 @@ func keyGen(t hsm.KeyType) uint {
 		return p11.CKM_DES2_KEY_GEN
 	case hsm.DES3:
 		return p11.CKM_DES3_KEY_GEN
+	case hsm.HMACKey:
+		return p11.CKM_GENERIC_SECRET_KEY_GEN
 	}
 	return p11.CKM_AES_KEY_GEN
 }

@@ -133,6 +133,9 @@ func (w *work) Encrypt(ctx context.Context, k hsm.Key, data []byte) ([]byte, err
 		return nil, err
 	}
 	c := own.t.Cipher()
+	if c == kdf.HMAC {
+		return nil, fmt.Errorf("encrypting with a key of type %v", own.t)
+	}
 	if _, iv := cbc(c); len(data) == 0 || len(data)%len(iv) != 0 {
 		return nil, fmt.Errorf("encrypting %d bytes: want blocks of %d", len(data), len(iv))
 	}

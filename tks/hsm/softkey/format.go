@@ -42,6 +42,7 @@ type record struct {
 	Type    string    `json:"type"`
 	Usage   string    `json:"usage"`
 	Created time.Time `json:"created"`
+	Origin  string    `json:"origin,omitempty"` // empty: generated here
 	Nonce   []byte    `json:"nonce"`
 	Sealed  []byte    `json:"sealed"`
 
@@ -65,9 +66,13 @@ var errDamaged = errors.New("key file is damaged or was altered; restore it from
 
 // aad binds a record's ciphertext to its generation and attributes.
 func (r record) aad(gen uint64) []byte {
+	fields := [][]byte{[]byte(formatName), []byte(r.Label), r.ID, []byte(r.Type), []byte(r.Usage),
+		[]byte(r.Created.UTC().Format(time.RFC3339Nano))}
+	if r.Origin != "" {
+		fields = append(fields, []byte(r.Origin))
+	}
 	b := binary.BigEndian.AppendUint64(nil, gen)
-	for _, f := range [][]byte{[]byte(formatName), []byte(r.Label), r.ID, []byte(r.Type), []byte(r.Usage),
-		[]byte(r.Created.UTC().Format(time.RFC3339Nano))} {
+	for _, f := range fields {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
 		b = append(b, f...)
 	}
@@ -91,7 +96,11 @@ func (r record) master() (hsm.Master, error) {
 	if err != nil {
 		return hsm.Master{}, err
 	}
-	return hsm.Master{MasterID: id, Kind: t, KCV: kcv, Level: hsm.LevelD, Origin: hsm.Generated, Created: r.Created}, nil
+	origin := hsm.Generated
+	if r.Origin != "" {
+		origin = hsm.Origin(r.Origin)
+	}
+	return hsm.Master{MasterID: id, Kind: t, KCV: kcv, Level: hsm.LevelD, Origin: origin, Created: r.Created}, nil
 }
 
 func newGCM(kek secret.Secret) (cipher.AEAD, error) {

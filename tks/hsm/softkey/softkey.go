@@ -164,8 +164,7 @@ func (s *Store) GenerateMaster(_ context.Context, id hsm.MasterID, t hsm.KeyType
 	if t.Cipher() == kdf.DES {
 		kdf.OddParity(value.Bytes())
 	}
-	ident := id.ID()
-	r := record{Label: id.Label(), ID: ident[:], Type: t.String(), Usage: usageMaster, Created: s.now().UTC(), value: value}
+	r := s.masterRecord(id, t, value)
 	if err := s.add(r); err != nil {
 		value.Wipe()
 		return hsm.Master{}, fmt.Errorf("generating master key: %w", err)
@@ -173,17 +172,56 @@ func (s *Store) GenerateMaster(_ context.Context, id hsm.MasterID, t hsm.KeyType
 	return r.master()
 }
 
-// add appends a record and writes the file.
-func (s *Store) add(r record) error {
+func (s *Store) masterRecord(id hsm.MasterID, t hsm.KeyType, value secret.Secret) record {
+	ident := id.ID()
+	return record{Label: id.Label(), ID: ident[:], Type: t.String(), Usage: usageMaster, Created: s.now().UTC(), value: value}
+}
+
+// ImportMasters implements hsm.Masters. The keys are in the file when it returns.
+func (s *Store) ImportMasters(_ context.Context, keys []hsm.MasterValue) ([]hsm.Master, error) {
+	if err := hsm.CheckMasterValues(keys); err != nil {
+		return nil, fmt.Errorf("importing master keys: %w", err)
+	}
+	var records []record
+	for _, k := range keys {
+		value := k.Value.Clone()
+		if k.Type.Cipher() == kdf.DES {
+			kdf.OddParity(value.Bytes())
+		}
+		r := s.masterRecord(k.ID, k.Type, value)
+		r.Origin = string(hsm.Imported)
+		records = append(records, r)
+	}
+	if err := s.add(records...); err != nil {
+		for _, r := range records {
+			r.value.Wipe()
+		}
+		return nil, fmt.Errorf("importing master keys: %w", err)
+	}
+	var out []hsm.Master
+	for _, r := range records {
+		m, err := r.master()
+		if err != nil {
+			return nil, fmt.Errorf("importing master keys: %w", err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// add appends records and writes the file, all of them or none.
+func (s *Store) add(added ...record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return errClosed
 	}
-	if slices.ContainsFunc(s.records, func(o record) bool { return o.Label == r.Label }) {
-		return fmt.Errorf("%s: %w", r.Label, hsm.ErrExists)
+	for _, r := range added {
+		if slices.ContainsFunc(s.records, func(o record) bool { return o.Label == r.Label }) {
+			return fmt.Errorf("%s: %w", r.Label, hsm.ErrExists)
+		}
 	}
-	return s.save(append(slices.Clone(s.records), r))
+	return s.save(append(slices.Clone(s.records), added...))
 }
 
 // save writes records as the next generation; the caller holds mu.
