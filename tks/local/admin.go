@@ -10,7 +10,6 @@ import (
 	"inkan/apdu/gp"
 	"inkan/tks"
 	"inkan/tks/hsm"
-	"inkan/tks/kdf"
 )
 
 // KeySetInfo describes one version of a key set to an administrator.
@@ -25,49 +24,6 @@ type KeySetInfo struct {
 	Origin  hsm.Origin     `json:"origin"`
 	Created time.Time      `json:"created,omitzero"`
 	Retired bool           `json:"retired"`
-}
-
-// CreateKeySet makes a new master key in the vault: KDF3 for AES types, VISA2 for
-// hsm.DES3 and hsm.DES2, over the KDD. hsm.ErrExists where the set has that
-// version in whatever form.
-func (s *Service) CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, t hsm.KeyType) (KeySetInfo, error) {
-	info, err := s.create(ctx, name, v, t)
-	err = s.record(ctx, Event{Operation: opCreate, KeySet: name, KeyVersion: v, Err: err}, err)
-	if err != nil {
-		return KeySetInfo{}, fmt.Errorf("creating key set %s version %v: %w", name, v, err)
-	}
-	return info, nil
-}
-
-func (s *Service) create(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, t hsm.KeyType) (KeySetInfo, error) {
-	if err := ctx.Err(); err != nil {
-		return KeySetInfo{}, err
-	}
-	if err := s.protected(s.cfg.Vault.Level(t)); err != nil {
-		return KeySetInfo{}, err
-	}
-	if err := s.refresh(ctx); err != nil {
-		return KeySetInfo{}, err
-	}
-	if s.hasAny(name, v) {
-		return KeySetInfo{}, hsm.ErrExists
-	}
-	m, err := s.cfg.Vault.GenerateMaster(ctx, hsm.MasterID{Set: name, Version: v, KDF: kdf.Default(t.Cipher())}, t)
-	if err != nil {
-		return KeySetInfo{}, err
-	}
-	return infoOf(m, false), s.refresh(ctx)
-}
-
-func (s *Service) hasAny(name tks.KeySetName, v gp.KeyVersion) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, m := range s.masters {
-		if m.Set == name && m.Version == v {
-			return true
-		}
-	}
-	return false
 }
 
 // KeySets lists the master keys in the vault by set and version. The factory set

@@ -20,6 +20,7 @@ const (
 	opWrap    Operation = "TKS_WRAP_KEY_SET"
 	opEncrypt Operation = "TKS_ENCRYPT"
 	opCreate  Operation = "TKS_CREATE_KEY_SET"
+	opImport  Operation = "TKS_IMPORT_KEY_SET"
 	opRetire  Operation = "TKS_RETIRE_KEY_SET"
 	opRelease Operation = "TKS_RELEASE_CARD"
 )

@@ -20,16 +20,28 @@ func (s *Service) testKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyV
 	if err != nil {
 		return err
 	}
-	cipher := masters[kdf.ENC].Kind.Cipher()
-	if err := hsm.SelfTest(ctx, s.cfg.Vault, cipher); err != nil {
-		return err
+	used := ciphers(masters[kdf.ENC])
+	for _, c := range used {
+		if err := hsm.SelfTest(ctx, s.cfg.Vault, c); err != nil {
+			return err
+		}
 	}
-	c, err := s.open(ctx, testProof(name, v, cipher))
+	c, err := s.open(ctx, testProof(name, v, used[len(used)-1]))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	return c.round(ctx)
+}
+
+// ciphers are what a master key and the card keys out of it need, the latter last.
+func ciphers(m hsm.Master) []kdf.Cipher {
+	own := m.Kind.Cipher()
+	d, err := kdf.Card(m.KDF, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: own, Size: m.Kind.Size()})
+	if err != nil || d.Cipher == own {
+		return []kdf.Cipher{own}
+	}
+	return []kdf.Cipher{own, d.Cipher}
 }
 
 // testProof is a proof without the cryptogram.

@@ -2,7 +2,7 @@
 // tks.Service over an hsm.Vault.
 //
 // [New] checks the vault with known answers and returns the [Service]; the
-// administrative calls (CreateKeySet, KeySets, TestKeySet, Retire, Release) are
+// administrative calls (Create, Import, KeySets, TestKeySet, Retire, Release) are
 // methods of it. A key set version is the master key in the vault with that
 // label; the key set "factory" of published test keys is built in.
 //
@@ -11,8 +11,8 @@
 // undiversified key set is granted once per KDD; the [Ledger] remembers.
 //
 // Supported: SCP01, SCP02 with three keys and explicit initiation, SCP03 with S8
-// and S16. PIV secrets and diversifications other than KDF3, VISA2 and none are
-// refused by name. A Service is safe for concurrent use.
+// and S16, every diversification of tks/kdf. PIV secrets are refused by name. A
+// Service is safe for concurrent use.
 package local
 
 import (
@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err := s.refresh(ctx); err != nil {
 		return err
 	}
-	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES} {
+	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
 		if err := s.selfTest(ctx, c); err != nil {
 			return err
 		}
@@ -124,7 +125,7 @@ func (s *Service) selfTest(ctx context.Context, c kdf.Cipher) error {
 		return err
 	}
 	for _, m := range s.masters {
-		if m.Kind.Cipher() == c {
+		if slices.Contains(ciphers(m), c) {
 			return fmt.Errorf("key set %s version %v: %w", m.Set, m.Version, err)
 		}
 	}

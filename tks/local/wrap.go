@@ -56,9 +56,9 @@ func (s *Service) target(ctx context.Context, c *card, req tks.KeySetRequest) (k
 	switch {
 	case !to.code.Diversified():
 		return keySet{}, fmt.Errorf("key set %s version %v is not diversified: its master key would leave: %w", to.name, to.version, tks.ErrDenied)
-	case to.code&kdf.UseCUID == 0 && c.KDD.IsZero():
+	case !to.code.ByCUID() && c.KDD.IsZero():
 		return keySet{}, fmt.Errorf("card has no key diversification data (ten bytes 00): all such cards would get the same keys: %w", tks.ErrDenied)
-	case to.code&kdf.UseCUID != 0 && !c.keys.identifies():
+	case to.code.ByCUID() && !c.keys.identifies():
 		// The ledger counts KDDs; the CUID is a claim that nothing proves.
 		return keySet{}, fmt.Errorf("keying a card by its CUID from key set %s: %w", c.keys.name, apdu.ErrUnsupported)
 	}
