@@ -27,13 +27,11 @@ func (p *program) keysetCommand() *cli.Command {
 				Name: "create", Usage: "make a new master key", ArgsUsage: "NAME",
 				Description: "Makes a master key in the HSM or key file. The keys of each card are derived from it. A profile names\n" +
 					"the set and version that its cards get. Versions are two hexadecimal digits, as cards show them.\n\n" +
-					"   inkan keyset create site --version 03 --type aes-256",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "version", Usage: "key version `N`, 01 to 7F"},
-					&cli.StringFlag{Name: "type", Usage: "`TYPE`: aes-128, aes-192, aes-256, des3", Value: "aes-128"},
-				},
+					"   inkan keyset create site --version 03 --type aes-256\n   inkan keyset create site --version 04 --type des3 --kdf emv",
+				Flags:  newKeySetFlags(),
 				Action: p.createKeySet,
 			},
+			p.importCommand(),
 			{
 				Name: "test", Usage: "derive the keys of a test card and use them", ArgsUsage: "NAME VERSION",
 				Description: "   inkan keyset test site 02", Action: p.testKeySet,
@@ -112,21 +110,40 @@ func parseKeySet(name, version string) (tks.KeySetName, gp.KeyVersion, error) {
 	return n, v, nil
 }
 
-func (p *program) createKeySet(c *cli.Context) error {
+// newKeySetFlags describe a key set that is to be.
+func newKeySetFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "version", Usage: "key version `N`, 01 to 7F"},
+		&cli.StringFlag{Name: "type", Usage: "`TYPE`: aes-128, aes-192, aes-256, des2, des3", Value: "aes-128"},
+		&cli.StringFlag{Name: "kdf", Usage: "`NAME` of the diversification: kdf3, gpkmc, visa2, emv, visa, none, dogtag-sp800-108, dogtag-prot3-emv, " +
+			"dogtag-prot3-visa2; +cuid behind it where the CUID stands for the card's diversification data (default: kdf3 for AES, visa2 for DES)"},
+	}
+}
+
+// newKeySet reads NAME and the flags of newKeySetFlags.
+func newKeySet(c *cli.Context) (api.NewKeySet, error) {
 	name, err := oneArgument(c, "NAME")
 	if err != nil {
-		return err
+		return api.NewKeySet{}, err
 	}
 	if c.String("version") == "" {
-		return usagef("%s needs --version", c.Command.FullName())
+		return api.NewKeySet{}, usagef("%s needs --version", c.Command.FullName())
 	}
 	n, v, err := parseKeySet(name, c.String("version"))
+	if err != nil {
+		return api.NewKeySet{}, err
+	}
+	return api.NewKeySet{Name: string(n), Version: v.String(), Type: c.String("type"), KDF: c.String("kdf")}, nil
+}
+
+func (p *program) createKeySet(c *cli.Context) error {
+	in, err := newKeySet(c)
 	if err != nil {
 		return err
 	}
 	return p.withNode(c, func(r rest) error {
 		var s api.KeySet
-		if err := r.post(c.Context, "/keysets", api.NewKeySet{Name: string(n), Version: v.String(), Type: c.String("type")}, &s); err != nil {
+		if err := r.post(c.Context, "/keysets", in, &s); err != nil {
 			return err
 		}
 		return p.print(c, s, func(w io.Writer) {

@@ -7,8 +7,10 @@ import (
 	"net/http"
 
 	"inkan/apdu/gp"
+	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tks/kdf"
 	"inkan/tks/local"
 	"inkan/tps/api"
 	"inkan/tps/token"
@@ -21,16 +23,49 @@ type keySets struct{ s *local.Service }
 var _ api.KeySets = keySets{}
 
 // CreateKeySet implements api.KeySets.
-func (k keySets) CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType string) (api.KeySet, error) {
-	t, err := hsm.ParseKeyType(keyType)
+func (k keySets) CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, code string) (api.KeySet, error) {
+	n, err := newKeySet(name, v, keyType, code)
 	if err != nil {
-		return api.KeySet{}, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
+		return api.KeySet{}, err
 	}
-	info, err := k.s.CreateKeySet(ctx, name, v, t)
+	info, err := k.s.Create(ctx, n)
 	if err != nil {
 		return api.KeySet{}, keyError(err)
 	}
 	return keySetOf(info), nil
+}
+
+// ImportKeySet implements api.KeySets.
+func (k keySets) ImportKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, code string, keys []secret.Secret, kcvs []gp.KCV) ([]api.KeySet, error) {
+	n, err := newKeySet(name, v, keyType, code)
+	if err != nil {
+		return nil, err
+	}
+	var values []local.Imported
+	for i, key := range keys {
+		one := local.Imported{Value: key, KCV: kcvs[i]}
+		if len(keys) > 1 {
+			one.Slot = kdf.Slot(i + 1)
+		}
+		values = append(values, one)
+	}
+	infos, err := k.s.Import(ctx, n, values...)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	return keySetsOf(infos), nil
+}
+
+func newKeySet(name tks.KeySetName, v gp.KeyVersion, keyType, code string) (local.NewKeySet, error) {
+	n := local.NewKeySet{Name: name, Version: v}
+	var err error
+	if n.Type, err = hsm.ParseKeyType(keyType); err == nil && code != "" {
+		n.KDF, err = kdf.ParseCode(code)
+	}
+	if err != nil {
+		return n, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	return n, nil
 }
 
 // KeySets implements api.KeySets.
@@ -39,11 +74,15 @@ func (k keySets) KeySets(ctx context.Context) ([]api.KeySet, error) {
 	if err != nil {
 		return nil, keyError(err)
 	}
+	return keySetsOf(infos), nil
+}
+
+func keySetsOf(infos []local.KeySetInfo) []api.KeySet {
 	out := make([]api.KeySet, len(infos))
 	for i, info := range infos {
 		out[i] = keySetOf(info)
 	}
-	return out, nil
+	return out
 }
 
 // TestKeySet implements api.KeySets.
@@ -77,6 +116,8 @@ func keyError(err error) error {
 		return fmt.Errorf("%w: %w", err, token.ErrConflict)
 	case errors.Is(err, local.ErrNotGranted):
 		return fmt.Errorf("%w: %w", err, token.ErrNotFound)
+	case errors.Is(err, local.ErrKeySet):
+		return &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	case errors.As(err, &missing):
 		return &api.Error{Status: http.StatusNotImplemented, Message: err.Error()}
 	}

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,6 +43,7 @@ var permissions = map[string]string{
 	"DELETE /admin/users/{id}":              "admin CONFIG_ROLE",
 	"GET /keysets":                          "admin agent",
 	"POST /keysets":                         "admin CONFIG_KEY_SET",
+	"POST /keysets/import":                  "admin CONFIG_KEY_SET",
 	"POST /keysets/{name}/{version}/test":   "admin CONFIG_KEY_SET",
 	"POST /keysets/{name}/{version}/retire": "admin CONFIG_KEY_SET",
 	"GET /key-backup":                       "admin",
@@ -270,6 +272,46 @@ func TestKeySets(t *testing.T) {
 	}
 	if got := n.audit.outcomes(); !slices.Equal(got, want) {
 		t.Errorf("audit %q", got)
+	}
+}
+
+// TestImportKeySet: the keys reach the key service one by one, and nothing else.
+func TestImportKeySet(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	const path = "/keysets/import"
+	n.do("POST", path, `{"Name": "maker", "Version": "01", "Type": "des2", "KDF": "visa2", "KCVs": ["8BAF47"], "keys": "000102030405060708090a0b0c0d0e0f"}`).
+		want(201, `"total": 1`, `"Origin": "imported"`, `"KCV": "8BAF47"`, `"KDF": "visa2"`)
+	n.do("POST", path, `{"Name": "maker", "Version": "02", "Type": "des2", "KCVs": ["000001", "000002", "000003"], "keys": "000102030405060708090a0b0c0d0e0f"}`).want(400, "3 keys of one length")
+	n.do("POST", path, `{"Name": "maker", "Version": "02", "Type": "x", "KCVs": ["000001", "000002", "000003"], "keys": "0A0B0C"}`).want(201, `"total": 3`)
+	n.do("POST", path, `{"Name": "maker", "Version": "01", "Type": "des2", "KCVs": ["8BAF47"], "keys": "00"}`).want(409, "key set maker has a version 01 already")
+	for body, text := range map[string]string{
+		`{"Name": "factory", "Version": "01", "Type": "x", "KCVs": ["8BAF47"], "keys": "00"}`:           "built in",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF4"], "keys": "00"}`:              "6 hexadecimal digits",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": [], "keys": "00"}`:                     "0 check values",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF47", "8BAF47"], "keys": "0000"}`: "2 check values",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF47"], "keys": ""}`:               "not 1 keys",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF47"], "keys": "0"}`:              "not 1 keys",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF47"], "keys": "0x"}`:             "not 1 keys",
+		`{"Name": "maker", "Version": "03", "Type": "x", "KCVs": ["8BAF47"]}`:                           "not 1 keys",
+	} {
+		n.do("POST", path, body).want(400, text)
+	}
+	want := []string{"000102030405060708090a0b0c0d0e0f", "0a", "0b", "0c"}
+	for i, v := range n.keys.values {
+		if i >= len(want) || hex.EncodeToString(v.Bytes()) != want[i] {
+			t.Errorf("key %d is another one", i)
+		}
+	}
+	if len(n.keys.values) != len(want) {
+		t.Errorf("%d keys", len(n.keys.values))
+	}
+	for _, e := range n.audit.all {
+		for _, f := range e.Fields {
+			if strings.Contains(f, "00010203") {
+				t.Errorf("event %+v holds the key", e)
+			}
+		}
 	}
 }
 

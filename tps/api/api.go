@@ -54,8 +54,12 @@ type Config struct {
 // KeySets are the master keys of the key service. Errors: token.ErrConflict where
 // a version exists already, tks.ErrUnknownKeyVersion, tks.ErrUnavailable, [*Error].
 type KeySets interface {
-	// CreateKeySet makes a master key: keyType is aes-128, aes-192, aes-256, des2 or des3.
-	CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType string) (KeySet, error)
+	// CreateKeySet makes a master key: keyType is aes-128, aes-192, aes-256, des2 or
+	// des3, kdf a diversification or empty for the usual one.
+	CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string) (KeySet, error)
+	// ImportKeySet stores one master key, or one each for enc, mac and dek, with the
+	// check values that their custodians saw. All of them or none.
+	ImportKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string, keys []secret.Secret, kcvs []gp.KCV) ([]KeySet, error)
 	KeySets(ctx context.Context) ([]KeySet, error) // by name and version
 	TestKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion) error
 	Retire(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, by string) error

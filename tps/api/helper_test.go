@@ -177,21 +177,39 @@ func (e *events) outcomes() []string {
 type keys struct {
 	sets   []api.KeySet
 	ledger map[gp.KDD]api.Keying
-	by     string // of the last change
-	err    error  // of every call, if set
+	by     string          // of the last change
+	values []secret.Secret // imported
+	err    error           // of every call, if set
 }
 
-func (k *keys) CreateKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, keyType string) (api.KeySet, error) {
+func (k *keys) CreateKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string) (api.KeySet, error) {
 	if k.err != nil {
 		return api.KeySet{}, k.err
 	}
-	s := api.KeySet{ID: string(name) + "/" + v.String(), Name: string(name), Version: v.String(), Type: keyType}
+	s := api.KeySet{ID: string(name) + "/" + v.String(), Name: string(name), Version: v.String(), Type: keyType, KDF: kdf}
 	if slices.ContainsFunc(k.sets, func(o api.KeySet) bool { return o.ID == s.ID }) {
 		return api.KeySet{}, token.ErrConflict
 	}
 	k.sets = append(k.sets, s)
 	slices.SortFunc(k.sets, func(a, b api.KeySet) int { return cmp.Compare(a.ID, b.ID) })
 	return s, nil
+}
+
+func (k *keys) ImportKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string, values []secret.Secret, kcvs []gp.KCV) ([]api.KeySet, error) {
+	if k.err != nil {
+		return nil, k.err
+	}
+	var out []api.KeySet
+	for i, value := range values {
+		s := api.KeySet{ID: string(name) + "/" + v.String(), Name: string(name), Version: v.String(), Type: keyType, KDF: kdf, Origin: "imported", KCV: kcvs[i].String()}
+		if slices.ContainsFunc(k.sets, func(o api.KeySet) bool { return o.ID == s.ID }) {
+			return nil, token.ErrConflict
+		}
+		k.values = append(k.values, value.Clone())
+		out = append(out, s)
+	}
+	k.sets = append(k.sets, out...)
+	return out, nil
 }
 
 func (k *keys) KeySets(context.Context) ([]api.KeySet, error) { return k.sets, k.err }

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"encoding/hex"
 	"errors"
 	"net/http"
-	"path/filepath"
+	"slices"
 
 	"inkan/apdu/gp"
+	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tps/token"
 )
@@ -30,6 +32,14 @@ type NewKeySet struct {
 	Name    string `json:"Name"`
 	Version string `json:"Version"`
 	Type    string `json:"Type"`
+	KDF     string `json:"KDF,omitempty"` // empty: kdf3 for AES, visa2 for DES
+}
+
+// ImportKeySet is the body of POST keysets/import but for the keys, which
+// [EncodeSecret] adds as "keys": their values in hexadecimal, one behind the other.
+type ImportKeySet struct {
+	NewKeySet
+	KCVs []string `json:"KCVs"` // of one key for all slots, or of the keys for enc, mac and dek
 }
 
 func (a *api) listKeySets(c *call) (reply, error) {
@@ -56,14 +66,76 @@ func (a *api) createKeySet(c *call) (reply, error) {
 	if err := a.intendKeySet(c, "create", name, v, in.Type); err != nil {
 		return reply{}, err
 	}
-	set, err := a.KeySets.CreateKeySet(c.Context(), name, v, in.Type)
-	if errors.Is(err, token.ErrConflict) {
-		return reply{}, &Error{Status: http.StatusConflict, Message: "key set " + in.Name + " has a version " + v.String() + " already", Err: err}
+	set, err := a.KeySets.CreateKeySet(c.Context(), name, v, in.Type, in.KDF)
+	if err != nil {
+		return reply{}, newKeySetError(name, v, err)
 	}
+	return reply{status: http.StatusCreated, body: set}, nil
+}
+
+func newKeySetError(name tks.KeySetName, v gp.KeyVersion, err error) error {
+	if errors.Is(err, token.ErrConflict) {
+		return &Error{Status: http.StatusConflict, Message: "key set " + string(name) + " has a version " + v.String() + " already", Err: err}
+	}
+	return err
+}
+
+func (a *api) importKeySet(c *call) (reply, error) {
+	var in struct {
+		ImportKeySet
+		Keys Text `json:"keys"`
+	}
+	defer func() { in.Keys.Wipe() }()
+	if err := c.decode(&in); err != nil {
+		return reply{}, err
+	}
+	name, v, err := parseKeySet(in.Name, in.Version)
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusCreated, body: set}, nil
+	keys, kcvs, err := in.split(in.Keys.Secret)
+	defer func() {
+		for _, k := range keys {
+			k.Wipe()
+		}
+	}()
+	if err != nil {
+		return reply{}, err
+	}
+	if err := a.intendKeySet(c, "import", name, v, in.Type); err != nil {
+		return reply{}, err
+	}
+	sets, err := a.KeySets.ImportKeySet(c.Context(), name, v, in.Type, in.KDF, keys, kcvs)
+	if err != nil {
+		return reply{}, newKeySetError(name, v, err)
+	}
+	total := len(sets)
+	return reply{status: http.StatusCreated, body: List[KeySet]{Total: &total, Entries: sets}}, nil
+}
+
+// split reads as many keys as there are check values.
+func (in ImportKeySet) split(digits secret.Secret) ([]secret.Secret, []gp.KCV, error) {
+	var kcvs []gp.KCV
+	for _, s := range in.KCVs {
+		b, err := hex.DecodeString(s)
+		if err != nil || len(b) != len(gp.KCV{}) {
+			return nil, nil, badRequest("check value %q: want 6 hexadecimal digits", s)
+		}
+		kcvs = append(kcvs, gp.KCV(b))
+	}
+	if n := len(kcvs); n != 1 && n != 3 {
+		return nil, nil, badRequest("%d check values: want one, or three for enc, mac and dek", n)
+	}
+	all := make([]byte, digits.Len()/2)
+	defer clear(all)
+	if _, err := hex.Decode(all, digits.Bytes()); err != nil || len(all) == 0 || len(all)%len(kcvs) != 0 {
+		return nil, nil, badRequest("the keys are not %d keys of one length in hexadecimal", len(kcvs))
+	}
+	var keys []secret.Secret
+	for part := range slices.Chunk(all, len(all)/len(kcvs)) {
+		keys = append(keys, secret.New(part).Clone())
+	}
+	return keys, kcvs, nil
 }
 
 func (a *api) intendKeySet(c *call, op string, name tks.KeySetName, v gp.KeyVersion, kind string) error {
@@ -127,50 +199,4 @@ func (a *api) retireKeySet(c *call) (reply, error) {
 		return reply{}, err
 	}
 	return reply{}, a.KeySets.Retire(c.Context(), name, v, c.who.Name)
-}
-
-// Backup says what a backup of the keys has to hold, and of a key file what was
-// written.
-type Backup struct {
-	Kind    string   `json:"Kind"`              // file: the encrypted key file; hsm: the vendor's tools make it
-	Keys    []string `json:"Keys"`              // labels that have to be in it
-	Token   string   `json:"Token,omitempty"`   // of an HSM: its URI
-	Path    string   `json:"Path,omitempty"`    // of a copy that was written
-	Checked string   `json:"Checked,omitempty"` // label of the key that was restored from it and used
-}
-
-// BackupRequest is the body of POST key-backup but for its passphrase, which
-// [EncodeSecret] adds as "passphrase".
-type BackupRequest struct {
-	Path string `json:"Path"` // absolute, on the node's machine
-}
-
-func (a *api) showBackup(c *call) (reply, error) {
-	b, err := a.Backups.Backup(c.Context())
-	return reply{body: b}, err
-}
-
-func (a *api) writeBackup(c *call) (reply, error) {
-	var in struct {
-		BackupRequest
-		Passphrase Text `json:"passphrase"`
-	}
-	defer func() { in.Passphrase.Wipe() }()
-	if err := c.decode(&in); err != nil {
-		return reply{}, err
-	}
-	if !filepath.IsAbs(in.Path) {
-		return reply{}, badRequest("%q is not an absolute path", in.Path)
-	}
-	if in.Passphrase.IsZero() {
-		return reply{}, badRequest("a passphrase is needed")
-	}
-	if err := a.intend(c, map[string]string{"path": in.Path}); err != nil {
-		return reply{}, err
-	}
-	b, err := a.Backups.WriteBackup(c.Context(), in.Path, in.Passphrase.Secret)
-	if err != nil {
-		return reply{}, err
-	}
-	return reply{status: http.StatusCreated, body: b}, nil
 }
