@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/http"
+
+	"inkan/tks"
 )
 
 var (
@@ -24,3 +26,6 @@ func (n *Node) ListenLocal() (net.Listener, error) { return n.listenLocal() }
 
 // LocalHandler serves it.
 func (n *Node) LocalHandler() http.Handler { return n.localHandler() }
+
+// IsBound reports whether a key set's cards have keys of their own.
+func (n *Node) IsBound(set tks.KeySetName) bool { return n.bound(set) }

@@ -30,7 +30,10 @@ func imported(t testing.TB, kt hsm.KeyType, slot kdf.Slot, value secret.Secret) 
 // that memory derives from the imported master, and proves itself with them.
 func TestImportEveryDiversification(t *testing.T) {
 	t.Parallel()
-	s := newService(t, local.Config{})
+	importEveryDiversification(t, newService(t, local.Config{}))
+}
+
+func importEveryDiversification(t *testing.T, s *local.Service) {
 	for v, kt := range map[gp.KeyVersion]hsm.KeyType{2: hsm.DES3, 3: hsm.AES128} { // where cards are keyed first
 		if _, err := s.CreateKeySet(t.Context(), "first", v, kt); err != nil {
 			t.Fatal(err)
@@ -105,7 +108,10 @@ func checkKeyed(t *testing.T, s *local.Service, k local.NewKeySet, value secret.
 // them are served, none is given them, and they say nothing about which card it is.
 func TestImportThreeKeys(t *testing.T) {
 	t.Parallel()
-	s := newService(t, local.Config{})
+	importThreeKeys(t, newService(t, local.Config{}))
+}
+
+func importThreeKeys(t *testing.T, s *local.Service) {
 	k := local.NewKeySet{Name: "maker", Version: 0x20, Type: hsm.DES2, KDF: kdf.None}
 	var keys []local.Imported
 	for _, slot := range kdf.Slots() {
@@ -126,6 +132,41 @@ func TestImportThreeKeys(t *testing.T) {
 	if _, err := s.Import(t.Context(), k, keys...); !errors.Is(err, hsm.ErrExists) {
 		t.Errorf("again: %v, want ErrExists", err)
 	}
+	k = local.NewKeySet{Name: "maker", Version: 0x21, Type: hsm.AES128, KDF: kdf.None}
+	if _, err := s.Import(t.Context(), k, imported(t, k.Type, 0, secret.Random(16))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.TestKeySet(t.Context(), "maker", 0x21); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyedOnceFromSharedKeys: a card of a batch with shared keys gets keys of its
+// own once; who claims its KDD later gets nothing until an agent releases it.
+func TestKeyedOnceFromSharedKeys(t *testing.T) {
+	t.Parallel()
+	s := newService(t, local.Config{})
+	batch := secret.Random(16)
+	if _, err := s.Import(t.Context(), local.NewKeySet{Name: "batch", Version: 1, Type: hsm.AES128, KDF: kdf.None}, imported(t, hsm.AES128, 0, batch)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateKeySet(t.Context(), "site", 2, hsm.AES128); err != nil {
+		t.Fatal(err)
+	}
+	card := tkstest.NewCardWith(securechannel.SCP03, 0x70, "batch", 1, batch)
+	thief := tkstest.NewCardWith(securechannel.SCP03, 0x70, "batch", 1, batch)
+	thief.KDD, thief.CUID = card.KDD, card.CUID
+	card.Check(t, s)
+	card.Changeover(t, s, "site", 2)
+	card.Check(t, s)
+	_, err := s.WrapKeySet(t.Context(), tks.KeySetRequest{CardProof: thief.Proof(t), NewKeySet: "site", NewKeyVersion: 2})
+	if !errors.Is(err, tks.ErrDenied) {
+		t.Errorf("keyed again: %v, want ErrDenied", err)
+	}
+	if err := s.Release(t.Context(), card.KDD, "agent"); err != nil {
+		t.Fatal(err)
+	}
+	thief.Changeover(t, s, "site", 2)
 }
 
 func TestImportRefuses(t *testing.T) {

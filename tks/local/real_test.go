@@ -48,6 +48,20 @@ func TestServiceOnReducedHSM(t *testing.T) {
 	}
 }
 
+// TestImportOnHSM: every diversification and undiversified keys, on a whole token and
+// on one without derivation inside.
+func TestImportOnHSM(t *testing.T) {
+	for name, disabled := range map[string][]string{
+		"whole": nil, "reduced": {"CKM_AES_ECB_ENCRYPT_DATA", "CKM_DES3_ECB_ENCRYPT_DATA", "CKM_DES3_CBC_ENCRYPT_DATA"},
+	} {
+		t.Run("token="+name, func(t *testing.T) {
+			s := newService(t, local.Config{Vault: openHSM(t, hsmtest.SoftHSM(t, disabled...), 0)})
+			importEveryDiversification(t, s)
+			importThreeKeys(t, s)
+		})
+	}
+}
+
 // TestHSMPulled: a request fails as unavailable while the token is away.
 func TestHSMPulled(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)

@@ -39,6 +39,15 @@ func NewCard(p securechannel.Protocol, o securechannel.Option) *Card {
 	return c
 }
 
+// NewCardWith returns a card of random identity whose three keys are of a maker's
+// key set, all of one value.
+func NewCardWith(p securechannel.Protocol, o securechannel.Option, set tks.KeySetName, v gp.KeyVersion, value secret.Secret) *Card {
+	c := NewCard(p, o)
+	c.KeySet, c.KeyVersion = set, v
+	c.keys.ENC, c.keys.MAC, c.keys.DEK = value.Clone(), value.Clone(), value.Clone()
+	return c
+}
+
 func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)

@@ -255,7 +255,11 @@ func (c *conn) name() string { return fmt.Sprintf("%q (%s)", c.info.Label, c.lib
 // missing is the error for an operation that the token cannot do.
 func (c *conn) missing(o operation) error {
 	tried := c.tried[o]
-	for _, cipher := range []kdf.Cipher{kdf.AES, kdf.DES} {
+	ciphers := []kdf.Cipher{kdf.AES, kdf.DES}
+	if o == opDerive.with(kdf.HMAC) {
+		ciphers = []kdf.Cipher{kdf.HMAC}
+	}
+	for _, cipher := range ciphers {
 		if len(tried) == 0 { // nothing could be tried without a key
 			tried = c.tried[opImport.with(cipher)]
 		}
