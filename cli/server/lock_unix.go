@@ -31,4 +31,8 @@ func lockFolder(path string) (*folderLock, error) {
 	return &folderLock{f}, nil
 }
 
-func (l *folderLock) release() error { return l.f.Close() }
+// release unlocks before it closes: a child process that is just being started may
+// hold a copy of the file for a moment, and the lock with it.
+func (l *folderLock) release() error {
+	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
+}

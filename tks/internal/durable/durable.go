@@ -26,8 +26,10 @@ func LockFile(path string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// Release gives the lock up. The lock file stays: removing it would race.
-func (l *Lock) Release() error { return l.f.Close() }
+// Release gives the lock up. The lock file stays: removing it would race. It unlocks
+// before it closes: a child process that is just being started may hold a copy of
+// the file for a moment, and the lock with it.
+func (l *Lock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }
 
 // ReplaceFile puts b in place of path, mode 0600, so that a cut at any
 // instruction leaves the old file or the new one: temporary file beside it,
