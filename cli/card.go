@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,6 +32,7 @@ func (p *program) cardCommand() *cli.Command {
 		&cli.StringFlag{Name: "password-file", Usage: "`FILE` with the password, - for standard input"},
 		&cli.StringFlag{Name: "trust", Usage: "PEM `FILE` with the CA of the server"},
 		&cli.StringFlag{Name: "fingerprint", Usage: "`SHA256` of the CA of the server, accepted without asking"},
+		&cli.StringFlag{Name: "batch-apdus", Usage: "off, or `N` commands to the card in one network round trip, at most 256", Value: strconv.Itoa(wire.DefaultBatch)},
 		&cli.BoolFlag{Name: "resume", Usage: "first finish another operation that was cut on this card"},
 	}, source...)
 	pin := &cli.StringFlag{Name: "pin-file", Usage: "`FILE` with the PIN, - for standard input"}
@@ -202,15 +204,32 @@ type cardResult struct {
 	Status    int     `json:"status"`
 	Seconds   float64 `json:"seconds"`
 	APDUs     int     `json:"apdus"`
+	Trips     int     `json:"trips"` // network round trips
 	Error     string  `json:"error,omitempty"`
 	Card      string  `json:"card,omitempty"`
 	Next      string  `json:"next,omitempty"`
+}
+
+// parseBatch reads --batch-apdus; 0 is off.
+func parseBatch(s string) (int, error) {
+	if s == "off" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > wire.MaxBatchFrames {
+		return 0, usagef("--batch-apdus takes off or a number from 1 to %d", wire.MaxBatchFrames)
+	}
+	return n, nil
 }
 
 // runCard runs one operation of a card with a server.
 func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if c.String("server") == "" {
 		return usagef("%s needs --server", c.Command.FullName())
+	}
+	batch, err := parseBatch(c.String("batch-apdus"))
+	if err != nil {
+		return err
 	}
 	card, err := openCard(c)
 	if err != nil {
@@ -226,10 +245,10 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
 	defer person.done()
 	res, err := wire.Run(c.Context, cl, wire.Begin{
-		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"),
+		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"), Batch: batch,
 	}, card, person)
 	person.done()
-	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs}
+	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs, Trips: res.Trips}
 	if err == nil {
 		return p.print(c, out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s done in %.1f s, %d commands to the card. The card may be taken out.\n", op, res.Elapsed.Seconds(), res.APDUs)

@@ -2,6 +2,7 @@ package securechannel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"inkan/apdu"
@@ -85,15 +86,19 @@ func Open(ctx context.Context, d apdu.Doer, req Request, keys KeySource) (*Sessi
 		inner: d, info: iu, level: level, keys: k, turn: make(chan struct{}, 1),
 		noLe: req.Dialect&NoLe != 0 && iu.Protocol == SCP01,
 	}
-	if err := s.authenticate(ctx, req.Dialect); err != nil {
+	err = s.prepare(req.Dialect)
+	if err == nil && !req.Together {
+		err = s.Authenticate(ctx)
+	}
+	if err != nil {
 		k.Wipe()
 		return nil, fmt.Errorf("opening secure channel: %v key version %v: %w", iu.Protocol, iu.KeyVersion, err)
 	}
 	return s, nil
 }
 
-// authenticate verifies the card and proves the host to it.
-func (s *Session) authenticate(ctx context.Context, d Dialect) error {
+// prepare verifies the card and makes the proof of the host that it is sent.
+func (s *Session) prepare(d Dialect) error {
 	if err := checkKeys(s.info.Protocol, s.level, s.keys); err != nil {
 		return err
 	}
@@ -112,11 +117,45 @@ func (s *Session) authenticate(ctx context.Context, d Dialect) error {
 	if err != nil {
 		return err
 	}
-	if _, err := apdu.Run(ctx, s.inner, cmd); err != nil {
-		return fmt.Errorf("EXTERNAL AUTHENTICATE: %w", err)
-	}
-	s.sm, s.chain, s.responses = sm, first, first.two
+	s.proof, s.sm, s.chain, s.responses = &cmd, sm, first, first.two
 	return nil
+}
+
+// Authenticate proves the host to the card, unless that is done: it sends what
+// Request.Together held back. The session ends where the card refuses it. On a
+// session that has ended it does nothing.
+func (s *Session) Authenticate(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.proof == nil {
+		return nil
+	}
+	_, err := s.send(ctx, nil)
+	return err
+}
+
+// send sends a wrapped list, behind the proof of the host if that is due. With an
+// error come the answers received before it.
+func (s *Session) send(ctx context.Context, es []apdu.Entry) ([]apdu.Response, error) {
+	if s.proof == nil {
+		return apdu.DoAll(ctx, s.inner, es)
+	}
+	proof := *s.proof
+	s.proof = nil
+	rs, err := apdu.DoAll(ctx, s.inner, append([]apdu.Entry{{Command: proof}}, es...))
+	if len(rs) > 0 && rs[0].SW == apdu.SWSuccess {
+		return rs[1:], err
+	}
+	s.end()
+	if len(rs) > 0 {
+		err = fmt.Errorf("%w: %w", ErrNotAccepted, rs[0].Check(proof))
+	} else if err == nil {
+		err = errors.New("no answer")
+	}
+	return nil, fmt.Errorf("EXTERNAL AUTHENTICATE: %w", err)
 }
 
 // checkKeys refuses session keys of lengths that the protocol does not have.

@@ -123,6 +123,10 @@ type Request struct {
 	HintOption   Option
 	// Dialect names the card's deviations from the specifications.
 	Dialect Dialect
+	// Together lets EXTERNAL AUTHENTICATE travel with the session's first commands
+	// instead of being sent by Open, where a round trip is dear. No other command
+	// may come before those; [Session.Authenticate] sends it alone.
+	Together bool
 }
 
 // Dialect is a set of deviations of cards that the host has to follow.
@@ -145,6 +149,9 @@ const (
 // keys used are not the card's, or it is not the card it claims to be. Nothing
 // was sent to the card beyond INITIALIZE UPDATE.
 var ErrCryptogram = errors.New("card cryptogram is wrong")
+
+// ErrNotAccepted means that the card refused EXTERNAL AUTHENTICATE.
+var ErrNotAccepted = errors.New("the card does not accept the host")
 
 // ErrAborted means that the session is no longer usable: the card refused its
 // secure messaging, or answered with secure messaging that does not verify.

@@ -30,7 +30,8 @@ type Session struct {
 
 	// Guarded by turn.
 	keys      SessionKeys
-	sm        messaging // nil: aborted or closed
+	proof     *apdu.Command // EXTERNAL AUTHENTICATE, until it is sent
+	sm        messaging     // nil: aborted or closed
 	chain     chain
 	responses scp02.Chain
 }
@@ -53,6 +54,9 @@ func (s *Session) MaxData() int {
 	return MaxCommandData(s.info.Protocol, s.info.Option, s.level)
 }
 
+// Together is how many commands travel in one go, see apdu.Together.
+func (s *Session) Together() int { return apdu.Together(s.inner) }
+
 // Close wipes the session keys. The card is told nothing.
 func (s *Session) Close() error {
 	s.turn <- struct{}{}
@@ -63,7 +67,7 @@ func (s *Session) Close() error {
 
 // end makes the session unusable.
 func (s *Session) end() {
-	s.sm = nil
+	s.sm, s.proof = nil, nil
 	s.keys.Wipe()
 }
 
@@ -147,7 +151,7 @@ func (s *Session) run(ctx context.Context, es []apdu.Entry) ([]apdu.Response, er
 	if err != nil {
 		return nil, err
 	}
-	raw, err := apdu.DoAll(ctx, s.inner, sent)
+	raw, err := s.send(ctx, sent)
 	if err == nil && (len(raw) == 0 || len(raw) > len(es)) {
 		err = fmt.Errorf("list of %d commands: %d answers", len(es), len(raw))
 	}

@@ -81,6 +81,9 @@ func (r *run) changeKeys(ctx context.Context, c changeover) error {
 	}
 	r.link.use(c.toSet, c.to)
 	s, err := r.link.manager(ctx)
+	if err == nil {
+		err = s.Authenticate(ctx) // the card has to accept the new keys too
+	}
 	if err != nil {
 		return fmt.Errorf("opening a channel with the new keys: %w", err)
 	}

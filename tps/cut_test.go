@@ -154,21 +154,24 @@ func TestCuts(t *testing.T) {
 			if where.scp == "03-256" && c.op != tps.OpKeyChangeover {
 				continue
 			}
-			t.Run("operation="+c.name+"/scp="+where.scp, func(t *testing.T) {
-				t.Parallel()
-				s := newSite(t)
-				s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
-				s.put(ecProfile("test", map[string]string{
-					`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
-					"[applet]": "[enroll]\nseveral_active = true\n[applet]",
-				}))
-				x := &cutter{site: s, model: where.model, cutCase: c}
-				x.all(t)
-				fmt.Printf("cuts operation=%s scp=%s tried=%d converged=%d\n", c.name, where.scp, x.tried, x.converged)
-				if x.tried != x.converged || x.tried == 0 {
-					t.Errorf("%d of %d cuts converged", x.converged, x.tried)
-				}
-			})
+			for _, batch := range []bool{false, true} {
+				t.Run(fmt.Sprintf("operation=%s/scp=%s/batch=%v", c.name, where.scp, batch), func(t *testing.T) {
+					t.Parallel()
+					s := newSite(t)
+					s.batch = batch
+					s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
+					s.put(ecProfile("test", map[string]string{
+						`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
+						"[applet]": "[enroll]\nseveral_active = true\n[applet]",
+					}))
+					x := &cutter{site: s, model: where.model, cutCase: c}
+					x.all(t)
+					fmt.Printf("cuts operation=%s scp=%s batch=%v tried=%d converged=%d\n", c.name, where.scp, batch, x.tried, x.converged)
+					if x.tried != x.converged || x.tried == 0 {
+						t.Errorf("%d of %d cuts converged", x.converged, x.tried)
+					}
+				})
+			}
 		}
 	}
 }

@@ -95,10 +95,7 @@ func (r *run) adopt(ctx context.Context, open *token.Journal) error {
 // cardProof has the card prove its keys and checks who it then is: a CUID is a
 // claim of the client, the KDD is what the cryptogram proves (design.md §2).
 func (r *run) cardProof(ctx context.Context, rec *token.Token, open *token.Journal) error {
-	if _, err := gp.Select(ctx, r.conn, r.card.Manager); err != nil {
-		return within(StatusNoCardManager, StepRead, err)
-	}
-	if err := r.prove(ctx, rec, open); err != nil {
+	if err := r.prove(ctx, apdu.Behind(r.conn, gp.SelectCommand(r.card.Manager)), rec, open); err != nil {
 		return err
 	}
 	if r.link != nil {

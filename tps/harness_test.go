@@ -58,6 +58,7 @@ type site struct {
 	boot   int
 	close  func()
 	adjust func(*tps.Config) // of every engine; nil = nothing
+	batch  bool              // clients take batches
 }
 
 // people is an authenticator that answers at once.
@@ -308,7 +309,34 @@ func (s *site) run(op tps.Operation, card apdu.Card, edit ...func(*client, *tps.
 	for _, e := range edit {
 		e(c, &req)
 	}
-	return c, s.engine().Run(s.t.Context(), req, c)
+	var cl tps.Client = c
+	if s.batch {
+		cl = batching{c}
+	}
+	return c, s.engine().Run(s.t.Context(), req, cl)
+}
+
+// batching is a client that takes lists of commands. Like the one of tps/wire it
+// tells nothing of a list in whose middle the card left.
+type batching struct{ *client }
+
+// MaxFrames is small, so that lists are cut.
+func (batching) MaxFrames() int { return 16 }
+
+// TransmitAll implements apdu.FrameTransmitter.
+func (b batching) TransmitAll(ctx context.Context, frames []apdu.Frame) ([][]byte, error) {
+	var answers [][]byte
+	for _, f := range frames {
+		a, err := b.Transmit(ctx, f.Cmd)
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, a)
+		if !f.Anyway && string(a[len(a)-2:]) != "\x90\x00" {
+			break
+		}
+	}
+	return answers, nil
 }
 
 // as runs it as somebody else.

@@ -19,10 +19,14 @@ import (
 func (r *run) identify(ctx context.Context) error {
 	r.conn = apdu.NewConn(r.cl)
 	r.card.ATR = r.req.ATR
-	if err := r.selectManager(ctx); err != nil {
+	d, err := apdu.ReadAhead(ctx, r.conn, identification)
+	if err != nil {
+		return within(StatusNoCardManager, StepIdentify, err)
+	}
+	if err := r.selectManager(ctx, d); err != nil {
 		return err
 	}
-	cplc, err := gp.ReadCPLC(ctx, r.conn)
+	cplc, err := gp.ReadCPLC(ctx, d)
 	if err != nil {
 		return within(StatusSecureChannel, StepIdentify, fmt.Errorf("reading the card's CPLC: %w", err))
 	}
@@ -30,19 +34,28 @@ func (r *run) identify(ctx context.Context) error {
 	if cplc.Simulated() && !r.e.AllowSimulator {
 		return refuse(StatusUnknownToken, "this is a software card, and [tps] allow_simulator is not set")
 	}
-	return within(StatusSecureChannel, StepIdentify, r.readPlatform(ctx))
+	return within(StatusSecureChannel, StepIdentify, r.readPlatform(ctx, d))
+}
+
+// identification is what identify asks a card whose default application is its
+// manager, in this order.
+var identification = []apdu.Entry{
+	{Command: gp.SelectCommand(apdu.AID{})},
+	{Command: gp.GetDataCommand(gp.TagCPLC), Mode: apdu.Anyway},
+	{Command: gp.GetDataCommand(gp.TagRecognition), Mode: apdu.Anyway},
+	{Command: gp.GetDataCommand(gp.TagKeyInfo), Mode: apdu.Anyway},
 }
 
 // selectManager selects the card manager: the default application if it is one
 // of the configured managers, else the first configured one the card has.
-func (r *run) selectManager(ctx context.Context) error {
-	fci, err := gp.Select(ctx, r.conn, apdu.AID{})
+func (r *run) selectManager(ctx context.Context, d apdu.Doer) error {
+	fci, err := gp.Select(ctx, d, apdu.AID{})
 	if err == nil && r.isManager(fci.AID) {
 		r.card.Manager = fci.AID
 		return nil
 	}
 	for _, aid := range r.e.Managers {
-		switch _, err = gp.Select(ctx, r.conn, aid); {
+		switch _, err = gp.Select(ctx, d, aid); {
 		case err == nil:
 			r.card.Manager = aid
 			return nil
@@ -67,15 +80,15 @@ func isStatus(err error) bool {
 // readPlatform reads protocol, option and key versions. Cards that refuse the
 // objects, or answer something else, are taken for SCP01 or what their INITIALIZE
 // UPDATE says.
-func (r *run) readPlatform(ctx context.Context) error {
-	data, err := gp.GetData(ctx, r.conn, gp.TagRecognition)
+func (r *run) readPlatform(ctx context.Context, d apdu.Doer) error {
+	data, err := gp.GetData(ctx, d, gp.TagRecognition)
 	if err != nil && !isStatus(err) {
 		return fmt.Errorf("reading the card recognition data: %w", err)
 	}
 	if rec, perr := gp.ParseRecognition(data); err == nil && perr == nil {
 		r.card.Protocol, r.card.Option = choose(rec)
 	}
-	keys, err := gp.ReadKeyInfo(ctx, r.conn)
+	keys, err := gp.ReadKeyInfo(ctx, d)
 	if err != nil && !isStatus(err) {
 		return fmt.Errorf("reading the key information: %w", err)
 	}

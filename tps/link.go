@@ -22,6 +22,9 @@ type link struct {
 	session  *securechannel.Session
 }
 
+// insSelect ends what was open on the card.
+const insSelect = 0xA4
+
 // Doer implements Link.
 func (l *link) Doer() apdu.Doer { return plainDoer{l} }
 
@@ -30,8 +33,8 @@ type plainDoer struct{ l *link }
 
 // Do implements apdu.Doer.
 func (p plainDoer) Do(ctx context.Context, c apdu.Command) (apdu.Response, error) {
-	if c.INS == 0xA4 {
-		p.l.end()
+	if err := p.before(ctx, c); err != nil {
+		return apdu.Response{}, err
 	}
 	return p.l.r.conn.Do(ctx, c)
 }
@@ -39,12 +42,27 @@ func (p plainDoer) Do(ctx context.Context, c apdu.Command) (apdu.Response, error
 // DoAll implements apdu.Batcher.
 func (p plainDoer) DoAll(ctx context.Context, es []apdu.Entry) ([]apdu.Response, error) {
 	for _, e := range es {
-		if e.INS == 0xA4 {
-			p.l.end()
+		if err := p.before(ctx, e.Command); err != nil {
+			return nil, err
 		}
 	}
 	return p.l.r.conn.DoAll(ctx, es)
 }
+
+// before ends the open channel at a SELECT, and finishes its opening before any
+// other command: a card may demand that nothing comes in between.
+func (p plainDoer) before(ctx context.Context, c apdu.Command) error {
+	switch {
+	case c.INS == insSelect:
+		p.l.end()
+	case p.l.session != nil:
+		return p.l.session.Authenticate(ctx)
+	}
+	return nil
+}
+
+// Together implements the ability that apdu.Together asks for.
+func (p plainDoer) Together() int { return p.l.r.conn.Together() }
 
 // end forgets the open channel and wipes its keys.
 func (l *link) end() {
@@ -60,10 +78,10 @@ func (l *link) Channel(ctx context.Context, aid apdu.AID) (*securechannel.Sessio
 		return l.session, nil
 	}
 	l.end()
-	if _, err := gp.Select(ctx, l.r.conn, aid); err != nil {
+	s, err := l.r.open(ctx, l.set, l.version, aid)
+	if refusesSelect(err) {
 		return nil, fmt.Errorf("selecting %s: %w", aid, err)
 	}
-	s, err := l.r.open(ctx, l.set, l.version, aid)
 	if err != nil {
 		return nil, within(StatusSecureChannel, "", fmt.Errorf("opening the secure channel: %w", err))
 	}
@@ -116,7 +134,7 @@ func (l *link) proof() tks.CardProof {
 	return tks.Proof(l.set, l.r.card.CUID, l.session.Info())
 }
 
-// open opens a channel with the application that is selected.
+// open selects an application and opens a channel with it.
 func (r *run) open(ctx context.Context, set tks.KeySetName, v gp.KeyVersion, aid apdu.AID) (*securechannel.Session, error) {
 	req, err := r.channelRequest(ctx, v)
 	if err != nil {
@@ -125,7 +143,7 @@ func (r *run) open(ctx context.Context, set tks.KeySetName, v gp.KeyVersion, aid
 	req.Choose = func(iu securechannel.InitUpdate) securechannel.Level {
 		return channelLevel(r.profile.Channel.Level, iu, aid == r.card.Manager)
 	}
-	return securechannel.Open(ctx, r.conn, req, func(ctx context.Context, iu securechannel.InitUpdate) (securechannel.SessionKeys, error) {
+	return securechannel.Open(ctx, apdu.Behind(r.conn, gp.SelectCommand(aid)), req, func(ctx context.Context, iu securechannel.InitUpdate) (securechannel.SessionKeys, error) {
 		if p := r.card.Proved; p != nil && iu.KDD != p.KDD {
 			return securechannel.SessionKeys{}, refuse(StatusSecureChannel, "another card answers: its key diversification data is %s, it was %s", iu.KDD, p.KDD)
 		}
@@ -159,7 +177,7 @@ func (r *run) channelRequest(ctx context.Context, v gp.KeyVersion) (securechanne
 		d |= securechannel.NoLe
 	}
 	req := securechannel.Request{
-		KeyVersion: v, HostChallenge: c, Dialect: d, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
+		KeyVersion: v, HostChallenge: c, Dialect: d, Together: r.conn.Together() > 1, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
 	}
 	if r.card.Protocol == 0 {
 		// A card without recognition data: Open Platform 2.0.1, unless its answer

@@ -14,14 +14,17 @@ import (
 
 // prove has the card prove its keys: INITIALIZE UPDATE, and the key service
 // checks the cryptogram. EXTERNAL AUTHENTICATE never goes to a card that has not
-// proved itself. While a key changeover is unconfirmed both of its versions are
+// proved itself. d selects the card manager before its first command. While a key changeover is unconfirmed both of its versions are
 // tried, the new one first.
-func (r *run) prove(ctx context.Context, rec *token.Token, open *token.Journal) error {
+func (r *run) prove(ctx context.Context, d apdu.Doer, rec *token.Token, open *token.Journal) error {
 	asks, sets := r.candidates(rec, open)
 	var last error
 	for _, v := range asks {
-		iu, err := r.initialize(ctx, v)
+		iu, err := r.initialize(ctx, d, v)
 		if err != nil {
+			if refusesSelect(err) {
+				return within(StatusNoCardManager, StepRead, err)
+			}
 			if !notFound(err) {
 				return within(StatusSecureChannel, StepRead, err)
 			}
@@ -59,16 +62,22 @@ func notFound(err error) bool {
 		errors.Is(err, apdu.SWFileNotFound) || errors.Is(err, apdu.SWConditionsOfUse)
 }
 
-func (r *run) initialize(ctx context.Context, v gp.KeyVersion) (securechannel.InitUpdate, error) {
+func (r *run) initialize(ctx context.Context, d apdu.Doer, v gp.KeyVersion) (securechannel.InitUpdate, error) {
 	req, err := r.channelRequest(ctx, v)
 	if err != nil {
 		return securechannel.InitUpdate{}, err
 	}
-	iu, err := securechannel.Initialize(ctx, r.conn, req)
+	iu, err := securechannel.Initialize(ctx, d, req)
 	if err != nil {
 		return iu, fmt.Errorf("asking the card for key version %s: %w", v, err)
 	}
 	return iu, nil
+}
+
+// refusesSelect tells a refused SELECT from a refusal of the command behind it.
+func refusesSelect(err error) bool {
+	var sw *apdu.StatusError
+	return errors.As(err, &sw) && sw.INS == insSelect
 }
 
 // match finds the key set under which the card's cryptogram verifies.

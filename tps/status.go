@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/securechannel"
 	"inkan/tks"
 	"inkan/tps/auth"
 	"inkan/tps/token"
@@ -93,6 +94,7 @@ var causes = []struct {
 }{
 	{apdu.ErrCardRemoved, StatusConnectionLost},
 	{context.Canceled, StatusConnectionLost},
+	{securechannel.ErrNotAccepted, StatusSecureChannel},
 	{tks.ErrUnavailable, StatusSecureChannel},
 	{tks.ErrCryptogram, StatusSecureChannel},
 	{tks.ErrUnknownKeyVersion, StatusSecureChannel},

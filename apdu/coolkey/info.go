@@ -64,7 +64,7 @@ type Status struct {
 
 // ReadStatus asks for the applet's status.
 func ReadStatus(ctx context.Context, d apdu.Doer) (Status, error) {
-	b, err := call(ctx, d, "reading the applet status", plain(0x3C, 0, 0, nil, 0x10), 16)
+	b, err := call(ctx, d, "reading the applet status", statusCommand(), 16)
 	if err != nil {
 		return Status{}, err
 	}
@@ -79,7 +79,7 @@ func ReadStatus(ctx context.Context, d apdu.Doer) (Status, error) {
 
 // ReadBuildID asks for the applet's build id (B0 70).
 func ReadBuildID(ctx context.Context, d apdu.Doer) (BuildID, error) {
-	b, err := call(ctx, d, "reading the build id", plain(0x70, 0, 0, nil, 4), 4)
+	b, err := call(ctx, d, "reading the build id", buildCommand(), 4)
 	if err != nil {
 		return 0, err
 	}
@@ -118,7 +118,7 @@ func (l LifeCycle) String() string {
 
 // ReadLifeCycle asks for the life cycle, short form (1 byte).
 func ReadLifeCycle(ctx context.Context, d apdu.Doer) (LifeCycle, error) {
-	b, err := call(ctx, d, "reading the life cycle", plain(0xF2, 0, 0, nil, 1), 1)
+	b, err := call(ctx, d, "reading the life cycle", lifeCycleCommand(), 1)
 	if err != nil {
 		return 0, err
 	}

@@ -54,7 +54,7 @@ type KeyInfo struct {
 func ListKeys(ctx context.Context, d apdu.Doer) ([]KeyInfo, error) {
 	var list []KeyInfo
 	for len(list) <= 0xFF {
-		b, err := call(ctx, d, "listing keys", plain(0x3A, sequence(len(list) > 0), 0, nil, 0x0B), 0)
+		b, err := call(ctx, d, "listing keys", listKeyCommand(len(list) > 0), 0)
 		if err != nil {
 			return nil, err
 		}

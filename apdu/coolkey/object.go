@@ -42,7 +42,7 @@ func ListObjects(ctx context.Context, d apdu.Doer) ([]ObjectInfo, error) {
 // ListObject asks for the first or the next object; behind the last one the
 // error is [SWSequenceEnd].
 func ListObject(ctx context.Context, d apdu.Doer, next bool) (ObjectInfo, error) {
-	b, err := call(ctx, d, "listing objects", plain(0x58, sequence(next), 0, nil, 0x0E), 14)
+	b, err := call(ctx, d, "listing objects", listObjectCommand(next), 14)
 	if err != nil {
 		return ObjectInfo{}, err
 	}

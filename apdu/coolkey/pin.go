@@ -153,6 +153,29 @@ func SetPIN(ctx context.Context, d apdu.Doer, n int, pin secret.PIN) error {
 	return err
 }
 
+// CreateAndSetPIN creates PIN number n with initial as its value, unless there is
+// one, and gives it the value pin: [CreatePIN] and [SetPIN] in one list. An
+// existing PIN keeps the tries it was created with. It runs through a channel.
+func CreateAndSetPIN(ctx context.Context, d apdu.Doer, n, tries int, initial, pin secret.PIN) error {
+	create, set := CreatePINCommand(Channel(), n, tries, initial), SetPINCommand(n, pin)
+	rs, err := apdu.DoAll(ctx, d, []apdu.Entry{{Command: create, Mode: apdu.Anyway}, {Command: set}})
+	if err == nil && len(rs) != 2 {
+		err = fmt.Errorf("%d answers to two commands", len(rs))
+	}
+	if err != nil {
+		return fmt.Errorf("creating and setting PIN %d: %w", n, err)
+	}
+	if rs[0].SW != SWIncorrectP1 {
+		if err := rs[0].Check(create); err != nil {
+			return fmt.Errorf("creating PIN %d: %w", n, named(err))
+		}
+	}
+	if err := rs[1].Check(set); err != nil {
+		return fmt.Errorf("setting PIN %d: %w", n, named(err))
+	}
+	return nil
+}
+
 // SetPINCommand is 84 04. The command holds the PIN's bytes: it must not outlive them.
 func SetPINCommand(n int, pin secret.PIN) apdu.Command {
 	return secure(0x04, byte(n), 0, pin.Bytes(), 0)

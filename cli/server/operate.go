@@ -33,7 +33,11 @@ func (n *Node) operate(ctx context.Context, s *wire.Session) int {
 	if atr, err := apdu.ParseATR(b.Extensions.Get(wire.ExtTokenATR)); err == nil {
 		req.ATR = atr
 	}
-	if err := n.Engine.Run(ctx, req, s); err != nil {
+	var client tps.Client = s
+	if b := s.Batching(); b != nil {
+		client = b
+	}
+	if err := n.Engine.Run(ctx, req, client); err != nil {
 		return int(tps.StatusOf(err))
 	}
 	return int(tps.StatusOK)

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/coolkey"
@@ -53,11 +54,7 @@ func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
 		return err
 	}
 	defer initial.Wipe()
-	err = coolkey.CreatePIN(ctx, s, coolkey.Channel(), userPIN, tries, initial)
-	if err != nil && !errors.Is(err, coolkey.SWIncorrectP1) {
-		return err
-	}
-	return coolkey.SetPIN(ctx, s, userPIN, pin)
+	return coolkey.CreateAndSetPIN(ctx, s, userPIN, tries, initial, pin)
 }
 
 func randomPIN() (secret.PIN, error) {
@@ -178,13 +175,18 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 		return err
 	}
 	entries := coolkey.ReplaceObjectEntries(coolkey.Channel(), coolkey.IDCombined, coolkey.TokenObjectACL, z)
-	if _, err := apdu.RunAll(ctx, s, entries); err != nil {
-		return fmt.Errorf("writing the combined object: %w", err)
+	var reads []apdu.Entry // in the same list: one round trip less
+	if a.profile.Compat.ReadBack {
+		reads = coolkey.ReadObjectEntries(coolkey.Channel(), coolkey.IDCombined, 0, len(z))
 	}
-	if !a.profile.Compat.ReadBack {
+	answers, err := apdu.RunAll(ctx, s, slices.Concat(entries, reads))
+	if err != nil {
+		return fmt.Errorf("writing the combined object and reading it back: %w", err)
+	}
+	if len(reads) == 0 {
 		return nil
 	}
-	back, err := coolkey.ReadObject(ctx, s, coolkey.Channel(), coolkey.IDCombined, 0, len(z))
+	back, err := coolkey.JoinReads(reads, answers[len(entries):])
 	if err != nil {
 		return fmt.Errorf("reading the combined object back: %w", err)
 	}
@@ -215,7 +217,11 @@ func (a *applet) combined(c tps.Contents, version uint16) ([]byte, error) {
 // nextVersion is a version that differs from the object's on the card: clients
 // cache by it. An unreadable or torn predecessor counts as none.
 func (a *applet) nextVersion(ctx context.Context) (uint16, error) {
-	objects, err := coolkey.ListObjects(ctx, a.link.Doer())
+	d, err := apdu.ReadAhead(ctx, a.link.Doer(), coolkey.ListObjectsEntries())
+	if err != nil {
+		return 0, fmt.Errorf("listing the card's objects: %w", err)
+	}
+	objects, err := coolkey.ListObjects(ctx, d)
 	if err != nil {
 		return 0, fmt.Errorf("listing the card's objects: %w", err)
 	}
@@ -243,15 +249,17 @@ func (a *applet) Finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := coolkey.SetLifeCycle(ctx, s, coolkey.Personalized); err != nil {
-		return err
+	es := []apdu.Entry{{Command: coolkey.SetLifeCycleCommand(coolkey.Personalized)}}
+	if a.profile.Compat.ClearSlots && len(a.profile.Key) > 0 {
+		keep := make([]coolkey.Slots, len(a.profile.Key))
+		for i, k := range a.profile.Key {
+			keep[i] = slots(k)
+		}
+		// Old applets refuse; nothing is lost.
+		es = append(es, apdu.Entry{Command: coolkey.ClearKeySlotsCommand(keep), Mode: apdu.Anyway})
 	}
-	if !a.profile.Compat.ClearSlots || len(a.profile.Key) == 0 {
-		return nil
+	if _, err := apdu.RunAll(ctx, s, es); err != nil {
+		return fmt.Errorf("marking the card as personalised: %w", err)
 	}
-	keep := make([]coolkey.Slots, len(a.profile.Key))
-	for i, k := range a.profile.Key {
-		keep[i] = slots(k)
-	}
-	return absent(coolkey.ClearKeySlots(ctx, s, keep)) // old applets refuse; nothing is lost
+	return nil
 }

@@ -39,7 +39,10 @@ func (Family) Name() tps.FamilyName { return Name }
 
 // Probe implements tps.Family: version, memory, PIN state and key slots.
 func (Family) Probe(ctx context.Context, l tps.Link) (tps.Contents, error) {
-	d := l.Doer()
+	d, err := apdu.ReadAhead(ctx, l.Doer(), coolkey.DescribeEntries())
+	if err != nil {
+		return tps.Contents{}, err
+	}
 	if err := coolkey.Select(ctx, d); err != nil {
 		return tps.Contents{}, absent(err)
 	}
@@ -110,7 +113,8 @@ func (f Family) CanPrepare(c tps.Card, p profile.Profile) error {
 	return err
 }
 
-// progressPiece is how many LOAD commands run between two reports of progress.
+// progressPiece is how many LOAD commands run between two reports of progress, at
+// least: as many as travel together.
 const progressPiece = 8
 
 // Prepare implements tps.Family: the old applet is deleted, the load file of the
@@ -134,9 +138,10 @@ func (f Family) Prepare(ctx context.Context, l tps.Link, p profile.Profile) erro
 		return err
 	}
 	// Point of no return: DELETE destroys keys, PINs and objects of the old applet.
-	for done := 0; done < len(es); done += progressPiece {
+	size := max(progressPiece, s.Together())
+	for done := 0; done < len(es); done += size {
 		l.Progress(ctx, done, len(es))
-		piece := es[done:min(done+progressPiece, len(es))]
+		piece := es[done:min(done+size, len(es))]
 		if _, err := apdu.RunAll(ctx, s, piece); err != nil {
 			return fmt.Errorf("loading the applet %s: %w", want, err)
 		}
@@ -168,26 +173,36 @@ func prepareEntries(c tps.Card, p profile.Profile, file *loadfile.File, block in
 
 // finishPrepare checks that the applet is the one wanted, and writes the issuer's address.
 func finishPrepare(ctx context.Context, l tps.Link, p profile.Profile, want string) error {
-	if err := coolkey.Select(ctx, l.Doer()); err != nil {
-		return fmt.Errorf("selecting the new applet: %w", err)
+	s, err := l.Channel(ctx, coolkey.InstanceAID())
+	if err != nil {
+		return fmt.Errorf("opening the new applet: %w", err)
 	}
+	var es []apdu.Entry
 	if p.Compat.AppletCheck {
-		got, err := coolkey.ReadVersion(ctx, l.Doer())
+		es = coolkey.VersionEntries()
+	}
+	if p.Applet.IssuerURL != "" {
+		c, err := coolkey.SetIssuerInfoCommand(p.Applet.IssuerURL)
 		if err != nil {
 			return err
 		}
-		if got.String() != want {
-			return fmt.Errorf("the load file %s made an applet that calls itself %s", want, got)
-		}
+		es = append(es, apdu.Entry{Command: c})
 	}
-	if p.Applet.IssuerURL == "" {
+	rs, err := apdu.RunAll(ctx, s, es)
+	if err != nil {
+		return fmt.Errorf("checking the new applet and writing the issuer's address: %w", err)
+	}
+	if !p.Compat.AppletCheck {
 		return nil
 	}
-	s, err := l.Channel(ctx, coolkey.InstanceAID())
+	got, err := coolkey.VersionOf(rs)
 	if err != nil {
 		return err
 	}
-	return coolkey.SetIssuerInfo(ctx, s, p.Applet.IssuerURL)
+	if got.String() != want {
+		return fmt.Errorf("the load file %s made an applet that calls itself %s", want, got)
+	}
+	return nil
 }
 
 // file reads a load file. The synthetic one has no code and never goes onto a

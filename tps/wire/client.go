@@ -168,7 +168,11 @@ func (c *Client) dial(ctx context.Context, begin BeginOp) (*link, error) {
 		l.close()
 		return nil, fmt.Errorf("the server at %s answered %q: is it a token server?", req.URL.Host, resp.Status)
 	}
-	go l.inbox.run(NewReader(resp.Body, MaxMessage), func(error) {})
+	limit := MaxMessage
+	if begin.batchSize() > 0 {
+		limit = MaxBatchMessage
+	}
+	go l.inbox.run(NewReader(resp.Body, limit), func(error) {})
 	return l, nil
 }
 

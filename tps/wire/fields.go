@@ -134,17 +134,25 @@ func (r *fieldReader) message(t Type) Message {
 	case TypeEndOp:
 		return r.endOp()
 	case TypeStatusUpdateRequest:
-		task, _ := r.get("next_task_name")
-		return StatusUpdateRequest{Percent: r.int("current_state"), Task: string(task)}
+		return r.progress()
 	case TypeStatusUpdateResponse:
 		return StatusUpdateResponse{Percent: r.int("current_state")}
 	case TypeExtendedLoginRequest:
 		return r.extendedLoginRequest()
 	case TypeExtendedLoginResponse:
 		return r.extendedLoginResponse()
+	case TypeTokenPDUBatchRequest:
+		return r.batchRequest()
+	case TypeTokenPDUBatchResponse:
+		return r.batchResponse()
 	}
 	r.fail("unsupported message type")
 	return nil
+}
+
+func (r *fieldReader) progress() StatusUpdateRequest {
+	task, _ := r.get("next_task_name")
+	return StatusUpdateRequest{Percent: r.int("current_state"), Task: string(task)}
 }
 
 // credential returns the value of the first name that is present (§15.8).

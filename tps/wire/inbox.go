@@ -29,6 +29,9 @@ func (in *inbox) run(r *Reader, ended func(error)) {
 			in.err = lost(err)
 			return
 		}
+		if b, ok := m.(BeginOp); ok && b.batchSize() > 0 {
+			r.limit = max(r.limit, MaxBatchMessage)
+		}
 		select {
 		case in.messages <- m:
 		default:

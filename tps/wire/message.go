@@ -26,6 +26,10 @@ const (
 	TypeStatusUpdateResponse  Type = 15
 	TypeExtendedLoginRequest  Type = 16
 	TypeExtendedLoginResponse Type = 17
+
+	// Ours (design.md §4): only between programs that negotiated pduBatch.
+	TypeTokenPDUBatchRequest  Type = 32
+	TypeTokenPDUBatchResponse Type = 33
 )
 
 // String is the name the protocol description uses.
@@ -34,8 +38,13 @@ func (t Type) String() string {
 		"SECUREID_REQUEST", "SECUREID_RESPONSE", "ASQ_REQUEST", "ASQ_RESPONSE",
 		"TOKEN_PDU_REQUEST", "TOKEN_PDU_RESPONSE", "NEW_PIN_REQUEST", "NEW_PIN_RESPONSE", "END_OP",
 		"STATUS_UPDATE_REQUEST", "STATUS_UPDATE_RESPONSE", "EXTENDED_LOGIN_REQUEST", "EXTENDED_LOGIN_RESPONSE"}
-	if t >= 0 && int(t) < len(names) {
+	switch {
+	case t >= 0 && int(t) < len(names):
 		return names[t]
+	case t == TypeTokenPDUBatchRequest:
+		return "TOKEN_PDU_BATCH_REQUEST"
+	case t == TypeTokenPDUBatchResponse:
+		return "TOKEN_PDU_BATCH_RESPONSE"
 	}
 	return "message type " + strconv.Itoa(int(t))
 }

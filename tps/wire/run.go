@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"inkan/apdu"
@@ -32,12 +33,14 @@ type Begin struct {
 	Locale        string   // of the login's texts, "" = en
 	ClientVersion string   // "" = Inkan
 	Resume        bool     // the server may first finish an operation that was cut
+	Batch         int      // commands to the card per round trip, at most [MaxBatchFrames]; 0 = one (no batches offered)
 }
 
 // Result is what a successful operation was.
 type Result struct {
 	Operation Operation
 	APDUs     int // commands run on the card, without local GET RESPONSE
+	Trips     int // messages of the server that were answered
 	Elapsed   time.Duration
 }
 
@@ -52,9 +55,9 @@ type Result struct {
 // to Run until it returns, and is not closed.
 func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompter) (Result, error) {
 	start := time.Now()
-	c := &conversation{card: card, prompter: p}
+	c := &conversation{card: card, prompter: p, batch: min(begin.Batch, MaxBatchFrames)}
 	fail := func(status int, err error) (Result, error) {
-		return Result{Operation: begin.Operation, APDUs: c.apdus, Elapsed: time.Since(start)},
+		return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start)},
 			&EndError{Operation: begin.Operation, Status: status, Err: err}
 	}
 	l, err := cl.dial(ctx, begin.message(card))
@@ -73,7 +76,7 @@ func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompte
 	case end.Status != 0:
 		return fail(end.Status, nil)
 	}
-	return Result{Operation: begin.Operation, APDUs: c.apdus, Elapsed: time.Since(start)}, nil
+	return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start)}, nil
 }
 
 func (b Begin) message(card apdu.Card) BeginOp {
@@ -96,6 +99,9 @@ func (b Begin) message(card apdu.Card) BeginOp {
 	}
 	if b.Resume {
 		m.Extensions = append(m.Extensions, Extension{ExtResume, "true"})
+	}
+	if b.Batch > 0 {
+		m.Extensions = append(m.Extensions, Extension{ExtPDUBatch, strconv.Itoa(min(b.Batch, MaxBatchFrames))})
 	}
 	return m
 }
@@ -126,7 +132,9 @@ type conversation struct {
 	link     *link
 	card     apdu.Card
 	prompter Prompter
+	batch    int // largest batch offered, 0 = none
 	apdus    int
+	trips    int
 }
 
 func (c *conversation) run(ctx context.Context) (EndOp, error) {
@@ -167,6 +175,7 @@ func (c *conversation) reply(m, answer Message, err error) (*EndOp, error) {
 	if early != nil {
 		return nil, fmt.Errorf("%w: %v before the answer to %v", ErrProtocol, early.Type(), m.Type())
 	}
+	c.trips++
 	return nil, c.link.send(answer)
 }
 
@@ -195,8 +204,11 @@ func (c *conversation) answer(ctx context.Context, m Message) (Message, error) {
 			return nil, local("sending command %d to the card: %w", c.apdus, err)
 		}
 		return TokenPDUResponse{APDU: b}, nil
+	case TokenPDUBatchRequest:
+		defer m.wipe()
+		return c.runBatch(ctx, m)
 	case StatusUpdateRequest:
-		c.prompter.Progress(max(0, min(m.Percent, 100)), m.Task)
+		c.progress(m)
 		return StatusUpdateResponse{Percent: m.Percent}, nil
 	case LoginRequest:
 		a, err := c.login(ctx, plainForm(m))
@@ -218,6 +230,40 @@ func (c *conversation) answer(ctx context.Context, m Message) (Message, error) {
 		return c.newPIN(ctx, m)
 	}
 	return nil, fmt.Errorf("%w: %v is not a message for a client", ErrProtocol, m.Type())
+}
+
+func (c *conversation) progress(m StatusUpdateRequest) {
+	c.prompter.Progress(max(0, min(m.Percent, 100)), m.Task)
+}
+
+// runBatch runs commands in order until one of them stops the batch. A card that
+// fails ends the conversation as it does behind a single command, whatever ran
+// before: the server plans again from what the card then shows.
+func (c *conversation) runBatch(ctx context.Context, m TokenPDUBatchRequest) (Message, error) {
+	if len(m.Frames) > c.batch {
+		return nil, fmt.Errorf("%w: batch of %d commands, offered were %d", ErrProtocol, len(m.Frames), c.batch)
+	}
+	if m.Progress != nil {
+		c.progress(*m.Progress)
+	}
+	answers, room := make([][]byte, 0, len(m.Frames)), batchRoom
+	for i, f := range m.Frames {
+		if err := ctx.Err(); err != nil {
+			return nil, local("cancelled before command %d: %w", c.apdus+1, cancelled(ctx))
+		}
+		b, err := c.transmit(ctx, f.Cmd)
+		if err != nil {
+			return nil, local("sending command %d (%d of %d in a batch) to the card: %w", c.apdus, i+1, len(m.Frames), err)
+		}
+		if room -= 2 + len(b); room < 0 {
+			return nil, local("command %d of a batch: the answers do not fit a message", i+1)
+		}
+		answers = append(answers, b)
+		if stopsBatch(f, b) {
+			break
+		}
+	}
+	return TokenPDUBatchResponse{APDUs: answers}, nil
 }
 
 // plainForm is what LOGIN_REQUEST asks, as a form.

@@ -146,14 +146,19 @@ func (s *Session) Progress(ctx context.Context, percent int, task string) error 
 	if !s.begin.Extensions.IsTrue(ExtStatusUpdate) {
 		return nil
 	}
-	s.mu.Lock()
-	s.percent = max(s.percent, min(percent, 100))
-	percent = s.percent
-	s.mu.Unlock()
+	percent = s.clip(percent)
 	if _, err := s.exchange(ctx, StatusUpdateRequest{Percent: percent, Task: task}, TypeStatusUpdateResponse); err != nil {
 		return fmt.Errorf("reporting progress: %w", err)
 	}
 	return nil
+}
+
+// clip keeps a percentage within 0 to 100 and above the earlier ones.
+func (s *Session) clip(percent int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.percent = max(s.percent, min(percent, 100))
+	return s.percent
 }
 
 // exchange sends a request and waits for the answer of type want: one request at

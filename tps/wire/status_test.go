@@ -75,7 +75,7 @@ func TestOperationNames(t *testing.T) {
 			t.Errorf("%d: valid %t, %q", int(o), o.Valid(), o)
 		}
 	}
-	if s := wire.Type(32).String(); s != "message type 32" {
+	if s := wire.Type(34).String(); s != "message type 34" {
 		t.Error(s)
 	}
 }

@@ -65,9 +65,13 @@ func encodeRequest(m Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(frame) > maxChunk {
+	limit := maxChunk
+	if m.Type() == TypeTokenPDUBatchRequest {
+		limit = MaxBatchMessage // the body; its parameters keep well below
+	}
+	if len(frame) > limit {
 		clear(frame)
-		return nil, fmt.Errorf("%v does not fit the clients' buffers: %d bytes, at most %d", m.Type(), len(frame), maxChunk)
+		return nil, fmt.Errorf("%v does not fit the clients' buffers: %d bytes, at most %d", m.Type(), len(frame), limit)
 	}
 	return frame, nil
 }
