@@ -82,15 +82,11 @@ func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult,
 	if err != nil {
 		return tps.KeyResult{}, err
 	}
-	generate := coolkey.GenerateRSA
+	generate := coolkey.GenerateAndReadRSA
 	if k.EC() {
-		generate = coolkey.GenerateEC
+		generate = coolkey.GenerateAndReadEC
 	}
-	size, err := generate(ctx, s, slots(k), k.Bits(), wrapped)
-	if err != nil {
-		return tps.KeyResult{}, err
-	}
-	res, err := coolkey.ReadKeyResult(ctx, s, size)
+	res, err := generate(ctx, s, slots(k), k.Bits(), wrapped)
 	if err != nil {
 		return tps.KeyResult{}, err
 	}

@@ -12,7 +12,7 @@ import (
 const (
 	MaxBatchFrames  = 256   // commands of one batch, and the N of pduBatch=N
 	MaxBatchMessage = 65536 // message body, bytes
-	DefaultBatch    = 64    // what our own clients offer
+	DefaultBatch    = 128   // what our own clients offer
 )
 
 // batchRoom is what the commands or answers of one batch may take, with their
