@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"inkan/apdu"
 	"inkan/apdu/secret"
 	"inkan/tps/auth"
 	"inkan/tps/wire"
@@ -34,6 +36,17 @@ func reveal(m wire.Message) string {
 		return fmt.Sprintf("command %X", m.APDU)
 	case wire.TokenPDUResponse:
 		return fmt.Sprintf("response %X", m.APDU)
+	case wire.TokenPDUBatchRequest:
+		s := "commands"
+		for _, f := range m.Frames {
+			s += fmt.Sprintf(" %X anyway=%t", f.Cmd, f.Anyway)
+		}
+		if m.Progress != nil {
+			s += " " + m.Progress.String()
+		}
+		return s
+	case wire.TokenPDUBatchResponse:
+		return fmt.Sprintf("responses %X", m.APDUs)
 	case wire.NewPINResponse:
 		return fmt.Sprintf("pin %q", m.PIN.Bytes())
 	}
@@ -81,6 +94,12 @@ var vectors = []struct {
 		wire.ExtendedLoginResponse{Answers: []wire.Answer{{"UID", sec("j.doe")}, {"PASSWORD", sec("p w&1")}}}, true},
 	{"extended login response tpsclient", "s=38&msg_type=17&screen_name=u1&password=p1",
 		wire.ExtendedLoginResponse{Answers: []wire.Answer{{"screen_name", sec("u1")}, {"password", sec("p1")}}}, false},
+	// Batches (design.md §4).
+	{"batch request", "s=53&msg_type=32&pdu_count=2&pdu_data=AAAFgMqffy0BAASEUgAA", wire.TokenPDUBatchRequest{Frames: []apdu.Frame{
+		{Cmd: []byte{0x80, 0xCA, 0x9F, 0x7F, 0x2D}}, {Cmd: []byte{0x84, 0x52, 0, 0}, Anyway: true}}}, true},
+	{"batch request with progress", "s=81&msg_type=32&pdu_count=1&pdu_data=AAAEhFIAAA&current_state=40&next_task_name=WRITE",
+		wire.TokenPDUBatchRequest{Frames: []apdu.Frame{{Cmd: []byte{0x84, 0x52, 0, 0}}}, Progress: &wire.StatusUpdateRequest{Percent: 40, Task: "WRITE"}}, true},
+	{"batch response", "s=45&msg_type=33&pdu_count=2&pdu_data=AAKQAAADYWqC", wire.TokenPDUBatchResponse{APDUs: [][]byte{{0x90, 0}, {'a', 0x6A, 0x82}}}, true},
 	// Tolerance (§15.5, §3).
 	{"pdu lower case", "s=44&msg_type=10&pdu_size=4&pdu_data=%6a%AfA+%90", wire.TokenPDUResponse{}, false},
 	{"password raw percent", "s=43&msg_type=4&screen_name=u&password=50%&extra=", wire.LoginResponse{ScreenName: sec("u"), Password: sec("50%")}, false},
@@ -170,6 +189,20 @@ func TestReaderRefuses(t *testing.T) {
 		{"pdu escape cut", framed("s=0&msg_type=10&pdu_size=1&pdu_data=%9"), 0, wire.ErrProtocol},
 		{"pdu escape wrong", framed("s=0&msg_type=10&pdu_size=1&pdu_data=%G0"), 0, wire.ErrProtocol},
 		{"end without result", framed("s=0&msg_type=13&operation=1&message=0"), 0, wire.ErrProtocol},
+		{"batch without count", framed("s=0&msg_type=32&pdu_data=AAAEhFIAAA"), 0, wire.ErrProtocol},
+		{"batch without data", framed("s=0&msg_type=32&pdu_count=1"), 0, wire.ErrProtocol},
+		{"batch of none", framed("s=0&msg_type=32&pdu_count=0&pdu_data="), 0, wire.ErrProtocol},
+		{"batch of 257", framed("s=0&msg_type=33&pdu_count=257&pdu_data=" + strings.Repeat("AAKQ", 257)), 0, wire.ErrProtocol},
+		{"batch padded", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAAEhFIAAA=="), 0, wire.ErrProtocol},
+		{"batch in the other alphabet", framed("s=0&msg_type=33&pdu_count=1&pdu_data=AAOQ+/+Q"), 0, wire.ErrProtocol},
+		{"batch with line end", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAAE\nhFIAAA"), 0, wire.ErrProtocol},
+		{"batch with loose bits", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAAEhFIAAB"), 0, wire.ErrProtocol},
+		{"batch with unknown flags", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AgAEhFIAAA"), 0, wire.ErrProtocol},
+		{"batch with more than counted", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAAFgMqffy0BAASEUgAA"), 0, wire.ErrProtocol},
+		{"batch with less than counted", framed("s=0&msg_type=32&pdu_count=3&pdu_data=AAAFgMqffy0BAASEUgAA"), 0, wire.ErrProtocol},
+		{"batch cut in a command", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAAFgMqf"), 0, wire.ErrProtocol},
+		{"batch with a short command", framed("s=0&msg_type=32&pdu_count=1&pdu_data=AAADhFIA"), 0, wire.ErrProtocol},
+		{"batch with a short answer", framed("s=0&msg_type=33&pdu_count=1&pdu_data=AAGQ"), 0, wire.ErrProtocol},
 		{"parameter without id", framed("s=0&msg_type=16&required_parameter0=name%3Dx"), 0, wire.ErrProtocol},
 		{"too many answers", framed("s=0&msg_type=17" + strings.Repeat("&a=b", 40)), 0, wire.ErrProtocol},
 	} {
@@ -196,6 +229,11 @@ func TestEncodeRefuses(t *testing.T) {
 		"extension no name": wire.BeginOp{Operation: 1, Extensions: wire.Extensions{{"", "a"}}},
 		"task":              wire.StatusUpdateRequest{Task: "a&b"},
 		"answer":            wire.ExtendedLoginResponse{Answers: []wire.Answer{{"msg_type", sec("2")}}},
+		"batch of none":     wire.TokenPDUBatchRequest{},
+		"batch too many":    wire.TokenPDUBatchResponse{APDUs: slices.Repeat([][]byte{{0x90, 0}}, 257)},
+		"batch too long":    wire.TokenPDUBatchResponse{APDUs: slices.Repeat([][]byte{make([]byte, 258)}, 200)},
+		"batch command":     wire.TokenPDUBatchRequest{Frames: []apdu.Frame{{Cmd: []byte{0, 0xA4, 4}}}},
+		"batch answer":      wire.TokenPDUBatchResponse{APDUs: [][]byte{{0x90}}},
 		"fields":            wire.ExtendedLoginRequest{Form: many},
 	} {
 		if b, err := wire.Encode(m); err == nil {
@@ -236,10 +274,12 @@ func TestMessagesDoNotPrintSecrets(t *testing.T) {
 		wire.NewPINResponse{PIN: sec(word)},
 		wire.TokenPDURequest{APDU: []byte(word)},
 		wire.TokenPDUResponse{APDU: []byte(word)},
+		wire.TokenPDUBatchRequest{Frames: []apdu.Frame{{Cmd: []byte(word)}}},
+		wire.TokenPDUBatchResponse{APDUs: [][]byte{[]byte(word)}},
 	} {
 		var b bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
-			if verb == "%d" && (m.Type() == wire.TypeTokenPDURequest || m.Type() == wire.TypeTokenPDUResponse) {
+			if _, pdus := m.(fmt.GoStringer); verb == "%d" && pdus {
 				continue // numbers of a plain struct; nobody logs those
 			}
 			fmt.Fprintf(&b, verb, m)
