@@ -147,6 +147,8 @@ var cutSites = []struct {
 // TestCuts cuts every operation at every exchange with the card, before and after
 // the card acted, and fails every write of the store and every call of the key
 // service and the authority; then the same person asks for the same again, once.
+// The exchanges are cut one command at a time and in batches, in their middle too;
+// the rest only without batches, unless INKAN_REAL is set.
 func TestCuts(t *testing.T) {
 	t.Parallel()
 	for _, c := range cutCases {
