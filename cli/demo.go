@@ -205,7 +205,7 @@ func (d *demo) makeCard(ctx context.Context) error {
 // operation runs one with the server, as inkan card does.
 func (d *demo) operation(op wire.Operation) func(context.Context) error {
 	return func(ctx context.Context) error {
-		res, err := wire.Run(ctx, d.client, wire.Begin{Operation: op, TokenType: string(demoProfile), Profile: string(demoProfile)}, d.card, &demoPerson{demo: d})
+		res, err := wire.Run(ctx, d.client, wire.Begin{Operation: op, TokenType: string(demoProfile), Profile: string(demoProfile), Batch: wire.DefaultBatch}, d.card, &demoPerson{demo: d})
 		if err != nil {
 			return err
 		}
