@@ -215,9 +215,8 @@ label = "encryption key for $userid$"
 private = ["derive", "sensitive", "private", "token"]
 public = ["derive", "token"]
 `
-	base := doc
 	for _, old := range slices.Sorted(maps.Keys(edits)) {
-		if !strings.Contains(base, old) {
+		if !strings.Contains(doc, old) {
 			panic("profile has no " + old)
 		}
 		doc = strings.ReplaceAll(doc, old, edits[old])
