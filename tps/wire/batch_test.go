@@ -232,7 +232,7 @@ func TestBatchProgress(t *testing.T) {
 		}
 		return 0
 	})
-	if want := []string{"10 TWO", "20 THREE", "30 FOUR"}; err != nil || res.Trips != 3 || !slices.Equal(p.progress, want) {
+	if want := []string{"10 TWO", "20 THREE", "30 FOUR", "100 PROGRESS_DONE"}; err != nil || res.Trips != 3 || !slices.Equal(p.progress, want) {
 		t.Errorf("%+v, %v, progress %q, want %q", res, err, p.progress, want)
 	}
 }

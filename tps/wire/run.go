@@ -76,8 +76,14 @@ func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompte
 	case end.Status != 0:
 		return fail(end.Status, nil)
 	}
+	if c.percent > 0 && c.percent < 100 { // the last report had no command to travel with: END_OP is it
+		p.Progress(100, taskDone)
+	}
 	return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start)}, nil
 }
+
+// taskDone is the task of a finished operation (§8).
+const taskDone = "PROGRESS_DONE"
 
 func (b Begin) message(card apdu.Card) BeginOp {
 	if b.ATR == nil {
@@ -135,6 +141,7 @@ type conversation struct {
 	batch    int // largest batch offered, 0 = none
 	apdus    int
 	trips    int
+	percent  int // last reported
 }
 
 func (c *conversation) run(ctx context.Context) (EndOp, error) {
@@ -233,7 +240,8 @@ func (c *conversation) answer(ctx context.Context, m Message) (Message, error) {
 }
 
 func (c *conversation) progress(m StatusUpdateRequest) {
-	c.prompter.Progress(max(0, min(m.Percent, 100)), m.Task)
+	c.percent = max(0, min(m.Percent, 100))
+	c.prompter.Progress(c.percent, m.Task)
 }
 
 // runBatch runs commands in order until one of them stops the batch. A card that
