@@ -120,12 +120,14 @@ func (r *run) resolve(ctx context.Context) error {
 	req := profile.Request{
 		Operation: string(r.req.Operation), TokenType: r.req.TokenType, Required: r.req.Profile, CUID: r.card.CUID,
 	}
-	p, err := profile.Choose(ctx, r.e.Profiles, req, r.e.DefaultProfile)
-	if own := r.ownProfile(ctx); own != "" && req.TokenType == "" && req.Required == "" {
-		if q, e := profile.Choose(ctx, r.e.Profiles, req, own); e == nil {
-			p, err = q, nil
+	if req.TokenType == "" && req.Required == "" {
+		if own := r.ownProfile(ctx); own != "" {
+			if p, err := profile.Choose(ctx, r.e.Profiles, req, own); err == nil {
+				return r.take(p)
+			}
 		}
 	}
+	p, err := profile.Choose(ctx, r.e.Profiles, req, r.e.DefaultProfile)
 	if err != nil {
 		return profileError(err)
 	}
