@@ -14,7 +14,9 @@ func (p *program) serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "run a node",
 		Description: "Runs the node whose state is in the data folder until it is interrupted. The address and the\n" +
-			"fingerprint of its authority are printed at the start: people compare it when a card client asks.\n\n" +
+			"fingerprint of its authority are printed at the start: people compare it when a card client asks.\n" +
+			"Card clients that have no TLS (Dogtag's tpsclient) are served on this machine only, where the\n" +
+			"configuration says so: [listen] plain = \"127.0.0.1:8080\".\n\n" +
 			"   inkan --data /var/lib/inkan serve",
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -28,8 +30,15 @@ func (p *program) serveCommand() *cli.Command {
 			}
 			defer n.Close()
 			return n.Serve(c.Context, func(l server.Listener) {
-				p.print(c, map[string]string{"address": l.Address, "url": n.Config.Listen.URL, "fingerprint": l.Fingerprint.String()}, func(w ioWriter) {
+				result := map[string]string{"address": l.Address, "url": n.Config.Listen.URL, "fingerprint": l.Fingerprint.String()}
+				if l.Plain != "" {
+					result["plain"] = l.Plain
+				}
+				p.print(c, result, func(w ioWriter) {
 					fmt.Fprintf(w, "Inkan serves %s (listening on %s)\nFingerprint %s\n", n.Config.Listen.URL, l.Address, l.Fingerprint)
+					if l.Plain != "" {
+						fmt.Fprintf(w, "Warning: card clients on this machine are served at http://%s too, without TLS: passwords and PINs go over it in the clear\n", l.Plain)
+					}
 				})
 			})
 		},

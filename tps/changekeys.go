@@ -170,18 +170,12 @@ func (r *run) dropLeft(ctx context.Context) error {
 // dropOld deletes the old version if it is still there. A card that refuses
 // keeps it: kept is its refusal, which is no failure.
 func (r *run) dropOld(ctx context.Context, s *securechannel.Session, c changeover) (kept, err error) {
-	keys, err := gp.ReadKeyInfo(ctx, s)
-	if err != nil {
-		if isStatus(err) {
-			return nil, nil // the card does not say; nothing to delete that we know of
-		}
-		return nil, fmt.Errorf("reading the key information: %w", err)
+	versions, err := readVersions(ctx, s)
+	if err != nil || len(versions) == 0 {
+		return nil, err // a card that does not say: nothing to delete that we know of
 	}
-	r.card.Versions = versionsIn(keys)
-	for _, v := range gp.KeyVersions(keys) {
-		if v != c.from || v == c.to {
-			continue
-		}
+	r.card.Versions = versions
+	if v := c.from; v != c.to && slices.ContainsFunc(versions, func(k KeySetInfo) bool { return k.Version == v }) {
 		cmd, err := gp.DeleteKeySetCommand(gp.DialectOf(uint8(r.card.Protocol)), v)
 		if err != nil {
 			return nil, nil // a factory version FF cannot be named; the card drops it itself

@@ -27,7 +27,7 @@ type FamilyName string
 type Family interface {
 	Name() FamilyName
 	// Probe reads what is on the card. It changes nothing.
-	Probe(ctx context.Context, l Link) (Contents, error)
+	Probe(ctx context.Context, l Link, p profile.Profile) (Contents, error)
 	// Check says whether a card with contents c can carry profile p. It is pure.
 	Check(c Contents, p profile.Profile) error
 	// Prepare leaves an empty applet of the wanted version. It destroys what was

@@ -45,7 +45,7 @@ func (r *run) gather(ctx context.Context) error {
 	if f, ok := r.family.(Preparer); ok {
 		r.facts.Ready.Applet = f.CanPrepare(r.card, r.profile)
 	}
-	if r.facts.Contents, err = r.family.Probe(ctx, r.link); err != nil {
+	if r.facts.Contents, err = r.family.Probe(ctx, r.link, r.profile); err != nil {
 		return within(StatusCannotPerform, StepRead, fmt.Errorf("reading the card's contents: %w", err))
 	}
 	r.facts.Card = r.card

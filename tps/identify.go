@@ -88,12 +88,22 @@ func (r *run) readPlatform(ctx context.Context, d apdu.Doer) error {
 	if rec, perr := gp.ParseRecognition(data); err == nil && perr == nil {
 		r.card.Protocol, r.card.Option = choose(rec)
 	}
-	keys, err := gp.ReadKeyInfo(ctx, d)
+	r.card.Versions, err = readVersions(ctx, d)
+	return err
+}
+
+// readVersions reads the key versions that a card shows. A card that refuses, or
+// answers something else (Dogtag's soft token: its CPLC), shows none.
+func readVersions(ctx context.Context, d apdu.Doer) ([]KeySetInfo, error) {
+	data, err := gp.GetData(ctx, d, gp.TagKeyInfo)
 	if err != nil && !isStatus(err) {
-		return fmt.Errorf("reading the key information: %w", err)
+		return nil, fmt.Errorf("reading the key information: %w", err)
 	}
-	r.card.Versions = versionsIn(keys)
-	return nil
+	keys, perr := gp.ParseKeyInfo(data)
+	if err != nil || perr != nil {
+		return nil, nil
+	}
+	return versionsIn(keys), nil
 }
 
 // versionsIn lists the versions of a key information template.

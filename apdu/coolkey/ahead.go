@@ -35,11 +35,16 @@ func VersionOf(rs []apdu.Response) (Version, error) {
 	return Version{Major: s[2], Minor: s[3], Build: BuildID(binary.BigEndian.Uint32(b))}, nil
 }
 
-// DescribeEntries are [Select], [ReadVersion], [ReadStatus], [ReadLifeCycle] and
-// the beginning of [ListKeys], in this order, for apdu.ReadAhead.
+// DescribeEntries are [Select], [ReadVersion], [ReadStatus] and [ReadLifeCycle],
+// in this order, for apdu.ReadAhead.
 func DescribeEntries() []apdu.Entry {
 	es := append([]apdu.Entry{{Command: SelectCommand()}}, VersionEntries()...)
-	es = append(es, apdu.Entry{Command: statusCommand(), Mode: apdu.Plain}, apdu.Entry{Command: lifeCycleCommand(), Mode: apdu.Plain})
+	return append(es, apdu.Entry{Command: statusCommand(), Mode: apdu.Plain}, apdu.Entry{Command: lifeCycleCommand(), Mode: apdu.Plain})
+}
+
+// ListKeysEntries are the beginning of [ListKeys], for apdu.ReadAhead.
+func ListKeysEntries() []apdu.Entry {
+	es := make([]apdu.Entry, 0, expectedKeys+1)
 	for i := range expectedKeys + 1 {
 		es = append(es, apdu.Entry{Command: listKeyCommand(i > 0), Mode: apdu.Plain})
 	}

@@ -23,12 +23,13 @@ type ObjectInfo struct {
 	ACL  ObjectACL
 }
 
-// ListObjects lists the objects of the heap, newest first.
+// ListObjects lists the objects of the heap, newest first. Dogtag's soft token
+// ends its list, which is always empty, with [SWListEnd].
 func ListObjects(ctx context.Context, d apdu.Doer) ([]ObjectInfo, error) {
 	var list []ObjectInfo
 	for len(list) < maxListed {
 		o, err := ListObject(ctx, d, len(list) > 0)
-		if errors.Is(err, SWSequenceEnd) {
+		if errors.Is(err, SWSequenceEnd) || errors.Is(err, SWListEnd) {
 			return list, nil
 		}
 		if err != nil {

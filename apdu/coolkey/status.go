@@ -9,6 +9,7 @@ import (
 
 // Status words of the applet.
 const (
+	SWListEnd             apdu.StatusWord = 0x9C00 // Dogtag's soft token: there are no objects
 	SWNoMemory            apdu.StatusWord = 0x9C01
 	SWAuthFailed          apdu.StatusWord = 0x9C02
 	SWNotAllowed          apdu.StatusWord = 0x9C03
@@ -45,6 +46,7 @@ const (
 )
 
 var statusText = map[apdu.StatusWord]string{
+	SWListEnd:             "nothing to list",
 	SWNoMemory:            "not enough memory on the card",
 	SWAuthFailed:          "wrong PIN",
 	SWNotAllowed:          "operation not allowed",

@@ -35,11 +35,18 @@ type CPLC struct {
 	PersoEquipment    uint32
 }
 
-const cplcLen = 42
+const (
+	cplcLen       = 42
+	cplcHeaderLen = 3
+)
 
-// ParseCPLC reads the 42 bytes, with or without their header 9F7F2A.
+// ParseCPLC reads the 42 bytes, with or without their header 9F7F2A. Dogtag's
+// soft token has three other bytes in the header's place (tps-protocol §14.5).
 func ParseCPLC(b []byte) (CPLC, error) {
 	v := Value(b, TagCPLC)
+	if len(v) == cplcHeaderLen+cplcLen {
+		v = v[cplcHeaderLen:]
+	}
 	if len(v) != cplcLen {
 		return CPLC{}, fmt.Errorf("CPLC of %d bytes, want %d", len(v), cplcLen)
 	}

@@ -50,6 +50,9 @@ type Listen struct {
 	Certificate string `toml:"certificate"`
 	Key         string `toml:"key"`
 	URL         string `toml:"url"` // how clients reach the node; default https:// first name : port
+	// Plain is a second address, on this machine only, where card clients without
+	// TLS are served (Dogtag's tpsclient), and nothing else; empty (default): none.
+	Plain string `toml:"plain"`
 }
 
 // Database says where the records are.
@@ -232,6 +235,10 @@ func (c Config) Check() error {
 	}
 	_, _, err := net.SplitHostPort(c.Listen.Address)
 	add("[listen] address", err)
+	if c.Listen.Plain != "" {
+		_, err = Loopback(c.Listen.Plain)
+		add("[listen] plain", err)
+	}
 	if (c.Listen.Certificate == "") != (c.Listen.Key == "") {
 		add("[listen]", errors.New("certificate and key go together"))
 	}

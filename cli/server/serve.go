@@ -23,11 +23,13 @@ const shutdownTimeout = 20 * time.Second
 // Listener is where a node is reached once it runs.
 type Listener struct {
 	Address     string           // host:port
+	Plain       string           // host:port of the loopback where card clients are served without TLS; empty = none
 	Fingerprint wire.Fingerprint // SHA-256 of the certificate that clients are to trust
 }
 
 // Serve runs the node until ctx ends: HTTPS for card clients and everybody, the
-// local socket for commands on this machine, and the housekeeping. ready, if not
+// local socket for commands on this machine, plain HTTP for card clients on this
+// machine where [listen] plain asks for it, and the housekeeping. ready, if not
 // nil, is called once it accepts connections. Running operations are ended in
 // order before Serve returns.
 func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
@@ -45,10 +47,21 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 		return err
 	}
 	defer admin.Close()
+	plain, err := n.listenPlain(ctx)
+	if err != nil {
+		return err
+	}
+	if plain != nil {
+		defer plain.Close()
+	}
 	cards := wire.NewHandler(n.operate, wire.Config{
 		Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
 	})
 	mux, err := n.routes(cards)
+	if err != nil {
+		return err
+	}
+	unencrypted, err := n.plainServer(cards, plain)
 	if err != nil {
 		return err
 	}
@@ -61,14 +74,18 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 	if n.Config.Node.Lab {
 		n.log.WarnContext(ctx, "this node is a trial ([node] lab = true): factory keys may stay on cards, and no copy of the key file was made")
 	}
-	return n.run(ctx, running{public: public, private: private, cards: cards, ln: ln, admin: admin, ready: ready, cert: cert})
+	return n.run(ctx, running{
+		public: public, private: private, unencrypted: unencrypted, cards: cards, ln: ln, admin: admin, plain: plain, ready: ready, cert: cert,
+	})
 }
 
 // running is what Serve has started.
 type running struct {
 	public, private *http.Server
+	unencrypted     *http.Server // nil where plain is
 	cards           *wire.Handler
 	ln, admin       net.Listener
+	plain           net.Listener // nil where card clients get https only
 	ready           func(Listener)
 	cert            tls.Certificate
 }
@@ -77,13 +94,19 @@ func (n *Node) run(ctx context.Context, r running) error {
 	tend, stop := context.WithCancel(ctx)
 	var housekeeping sync.WaitGroup
 	housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- r.public.ServeTLS(r.ln, "", "") }()
 	go func() { failed <- r.private.Serve(r.admin) }()
 	n.log.InfoContext(ctx, "serving", slog.String("address", r.ln.Addr().String()), slog.String("url", n.Config.Listen.URL),
 		slog.String("folder", n.Folder))
+	l := Listener{Address: r.ln.Addr().String(), Fingerprint: n.trustAnchor(r.cert)}
+	servers := []*http.Server{r.public, r.private}
+	if r.plain != nil {
+		go func() { failed <- r.unencrypted.Serve(r.plain) }()
+		l.Plain, servers = r.plain.Addr().String(), append(servers, r.unencrypted)
+	}
 	if r.ready != nil {
-		r.ready(Listener{Address: r.ln.Addr().String(), Fingerprint: n.trustAnchor(r.cert)})
+		r.ready(l)
 	}
 	var err error
 	select {
@@ -93,7 +116,10 @@ func (n *Node) run(ctx context.Context, r running) error {
 	stop()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err = errors.Join(err, r.cards.Shutdown(end), r.public.Shutdown(end), r.private.Shutdown(end))
+	err = errors.Join(err, r.cards.Shutdown(end))
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(end))
+	}
 	housekeeping.Wait()
 	return err
 }
@@ -109,17 +135,10 @@ func (n *Node) trustAnchor(c tls.Certificate) wire.Fingerprint {
 
 // routes are the addresses of the public server (design.md §6).
 func (n *Node) routes(cards http.Handler) (http.Handler, error) {
-	home, err := wire.PhoneHome(wire.ServiceInfo{
-		IssuerName: "Inkan " + n.Config.Node.Name,
-		Services:   wire.Services{Operation: n.Config.Listen.URL + "/tps/tps"},
-	})
+	mux, err := n.cardRoutes(cards, n.Config.Listen.URL)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/tps/tps", cards)
-	mux.Handle("/nk_service", cards)
-	mux.Handle("/tps/phoneHome", home)
 	mux.Handle("GET /healthz", loopback(func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, nil) }))
 	mux.Handle("GET /readyz", loopback(n.serveReady))
 	authority := n.Authority.Handler()
@@ -130,6 +149,22 @@ func (n *Node) routes(cards http.Handler) (http.Handler, error) {
 		}
 		mux.ServeHTTP(w, r)
 	}), nil
+}
+
+// cardRoutes are the addresses of card clients that reach the node at base.
+func (n *Node) cardRoutes(cards http.Handler, base string) (*http.ServeMux, error) {
+	home, err := wire.PhoneHome(wire.ServiceInfo{
+		IssuerName: "Inkan " + n.Config.Node.Name,
+		Services:   wire.Services{Operation: base + "/tps/tps"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/tps/tps", cards)
+	mux.Handle("/nk_service", cards)
+	mux.Handle("/tps/phoneHome", home)
+	return mux, nil
 }
 
 // serveReady tells whether database, keys and authority answer.

@@ -37,9 +37,14 @@ var (
 // Name implements tps.Family.
 func (Family) Name() tps.FamilyName { return Name }
 
-// Probe implements tps.Family: version, memory, PIN state and key slots.
-func (Family) Probe(ctx context.Context, l tps.Link) (tps.Contents, error) {
-	d, err := apdu.ReadAhead(ctx, l.Doer(), coolkey.DescribeEntries())
+// Probe implements tps.Family: version, memory, PIN state and key slots, unless
+// the profile keeps cards from being asked for these.
+func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Contents, error) {
+	ahead := coolkey.DescribeEntries()
+	if p.Compat.ListKeys {
+		ahead = append(ahead, coolkey.ListKeysEntries()...)
+	}
+	d, err := apdu.ReadAhead(ctx, l.Doer(), ahead)
 	if err != nil {
 		return tps.Contents{}, err
 	}
@@ -57,10 +62,13 @@ func (Family) Probe(ctx context.Context, l tps.Link) (tps.Contents, error) {
 	}
 	c.MemoryTotal, c.MemoryFree, c.HasPIN = int(s.HeapTotal), int(s.HeapFree), s.PINs > 0
 	state, err := coolkey.ReadLifeCycle(ctx, d)
-	if err != nil {
+	if err != nil && absent(err) != nil {
 		return tps.Contents{}, err
 	}
-	c.Personalized = state == coolkey.Personalized
+	c.Personalized = err == nil && state == coolkey.Personalized // an applet that refuses to tell is not
+	if !p.Compat.ListKeys {
+		return c, nil
+	}
 	keys, err := coolkey.ListKeys(ctx, d)
 	if err != nil {
 		return tps.Contents{}, err

@@ -84,6 +84,6 @@ func defaults() Profile {
 		PIN:        PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     Format{Revoke: true},
 		Enroll:     Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},
-		Compat:     Compat{ClearSlots: true, ReadBack: true, AppletCheck: true},
+		Compat:     Compat{ListKeys: true, ClearSlots: true, ReadBack: true, AppletCheck: true},
 	}
 }

@@ -123,13 +123,28 @@ func (k Key) PrivateSlot() int { return 2 * k.Cert }
 // PublicSlot is the number of the public key's slot, 2n+1.
 func (k Key) PublicSlot() int { return 2*k.Cert + 1 }
 
-// Compat holds switches for old cards and Dogtag's soft token.
+// Compat holds switches for old cards and for the soft token of Dogtag's tpsclient,
+// which needs all of them the other way (tps-protocol §14.7).
 type Compat struct {
-	NoLe        bool `toml:"no_le"`        // SCP01: no Le after a C-MAC
-	EmptyField  bool `toml:"empty_field"`  // SCP01, SCP02: encrypt the empty data field too
-	ClearSlots  bool `toml:"clear_slots"`  // default true
-	ReadBack    bool `toml:"read_back"`    // default true
-	AppletCheck bool `toml:"applet_check"` // default true
+	// NoLe: SCP01, no Le after a C-MAC; the soft token takes an APDU's last eight
+	// bytes for the C-MAC.
+	NoLe bool `toml:"no_le"`
+	// EmptyField: SCP01 and SCP02, the empty data field is encrypted too at level
+	// enc; the soft token crashes on a bare C-MAC there.
+	EmptyField bool `toml:"empty_field"`
+	// ListKeys asks the applet for its keys (LIST KEYS), so that keys of another
+	// size are noticed and confirmed ones of a cut enrollment are used; default
+	// true. The soft token leaves at a command that it does not know.
+	ListKeys bool `toml:"list_keys"`
+	// ClearSlots clears keys that nothing refers to (CLEAR KEY SLOTS); default true.
+	// Old applets refuse it, the soft token leaves.
+	ClearSlots bool `toml:"clear_slots"`
+	// ReadBack reads what was written to the card and compares; default true. What
+	// was written to the soft token is lost.
+	ReadBack bool `toml:"read_back"`
+	// AppletCheck compares the version of an applet that was loaded; default true.
+	// The soft token shows the version that it was told, whatever is loaded.
+	AppletCheck bool `toml:"applet_check"`
 }
 
 // State says whether a profile serves.
