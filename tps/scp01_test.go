@@ -12,17 +12,19 @@ import (
 )
 
 // oldCard is a card of Open Platform 2.0.1 as seen from outside: instead of card
-// recognition data it answers what it is told to, and its answer to INITIALIZE
-// UPDATE has a key index where later cards name the protocol.
+// recognition data, and key information where it has none, it answers what it is
+// told to, and its answer to INITIALIZE UPDATE has a key index where later cards
+// name the protocol.
 type oldCard struct {
 	*sim.Card
 	recognition []byte
+	noKeyInfo   bool
 	sent        [][]byte
 }
 
 func (c *oldCard) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 	c.sent = append(c.sent, bytes.Clone(cmd))
-	if bytes.HasPrefix(cmd, []byte{0x80, 0xCA, 0x00, 0x66}) {
+	if bytes.HasPrefix(cmd, []byte{0x80, 0xCA, 0x00, 0x66}) || c.noKeyInfo && len(cmd) == 5 && cmd[1] == 0xCA && cmd[3] == 0xE0 {
 		return c.recognition, nil
 	}
 	answer, err := c.Card.Transmit(ctx, cmd)
@@ -37,8 +39,13 @@ func (c *oldCard) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 // encrypted, the commands of Open Platform 2.0.1.
 func TestOpenPlatform201(t *testing.T) {
 	t.Parallel()
-	for name, recognition := range map[string][]byte{
-		"refused": {0x6A, 0x88}, "not recognition data": {0x90, 0x00}, "something else": {0x53, 0x01, 0x07, 0x90, 0x00},
+	softToken := []byte{0x01, 0x00, 0x01, 0xA0, 0x01, 0x92, 0x03, 0x90, 0x00} // the beginning of its CPLC
+	for name, c := range map[string]struct {
+		recognition []byte
+		noKeyInfo   bool
+	}{
+		"refused": {[]byte{0x6A, 0x88}, false}, "both refused": {[]byte{0x6A, 0x88}, true}, "not recognition data": {[]byte{0x90, 0x00}, false},
+		"something else": {[]byte{0x53, 0x01, 0x07, 0x90, 0x00}, false}, "the same to all": {softToken, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,7 +53,7 @@ func TestOpenPlatform201(t *testing.T) {
 			s.put(ecProfile("test", map[string]string{
 				`set = "site"`: `set = "des"`, "[applet]": "[compat]\nno_le = true\nempty_field = true\n[applet]",
 			}))
-			card := &oldCard{Card: newCard(t, "gp-scp01"), recognition: recognition}
+			card := &oldCard{Card: newCard(t, "gp-scp01"), recognition: c.recognition, noKeyInfo: c.noKeyInfo}
 			for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover, tps.OpFormat} {
 				if _, err := s.run(op, card); err != nil {
 					t.Fatalf("%s: %v", op, err)

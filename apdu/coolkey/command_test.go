@@ -179,6 +179,9 @@ func TestHostileAnswers(t *testing.T) {
 	if _, err := coolkey.ListKeys(ctx, endless("0203030400000040000001"+"9000")); err == nil {
 		t.Error("an endless list of keys is taken")
 	}
+	if l, err := coolkey.ListObjects(ctx, endless("9C00")); err != nil || len(l) != 0 {
+		t.Errorf("the objects of Dogtag's soft token: %v, %v", l, err)
+	}
 	short := endless("019000")
 	for name, run := range map[string]func() error{
 		"status": func() error { _, err := coolkey.ReadStatus(ctx, short); return err },

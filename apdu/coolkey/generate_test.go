@@ -106,7 +106,7 @@ func TestReadAheadLists(t *testing.T) {
 	d := &lists{batch{script{answers: []string{
 		"9000", status, "66000001 9000", status, "0F 9000", key(2), key(3), "9000", "9000", "9000", "9000", "9000",
 	}}}}
-	a, err := apdu.ReadAhead(t.Context(), d, coolkey.DescribeEntries())
+	a, err := apdu.ReadAhead(t.Context(), d, append(coolkey.DescribeEntries(), coolkey.ListKeysEntries()...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,6 +147,13 @@ func TestReads(t *testing.T) {
 	if _, err := gp.ReadCPLC(ctx, conn("80CA9F7F00", "9F7F01009000")); err == nil {
 		t.Error("short CPLC: no error")
 	}
+	soft := "010001 A0019203 0100010001000100 060708C9 0405 0100010000000100010001000100000001000100 01020304"
+	if c, err := gp.ReadCPLC(ctx, conn("80CA9F7F00", soft+"9000")); err != nil || c.CUID().String() != "A00192030405060708C9" || c.MSN().String() != "01020304" {
+		t.Errorf("Dogtag's soft token: %+v, %v", c, err)
+	}
+	if _, err := gp.ReadCPLC(ctx, conn("80CA9F7F00", soft+"05 9000")); err == nil {
+		t.Error("CPLC of 46 bytes: no error")
+	}
 	cplc := "9F7F2A 4090 6155 1291 6181 0C00 3052 01020304 0A0B 1292 3053 1293 3054 0000 0000 00000000 0000 0000 00000001"
 	if c, err := gp.ReadCPLC(ctx, conn("80CA9F7F00", cplc+"9000")); err != nil || c.CUID().String() != "409061550A0B01020304" || c.MSN().String() != "00000001" {
 		t.Errorf("%+v, %v", c, err)

@@ -74,6 +74,20 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"": "", "127.0.0.1:8080": "", "127.9.9.9:8080": "", "[::1]:8080": "", "localhost:8080": "", "127.0.0.1:0": "", "[::ffff:127.0.0.1]:8080": "",
+		"0.0.0.0:8080": "0.0.0.0 is no loopback address", "[::]:8080": ":: is no loopback", ":8080": "no host", "192.0.2.1:8080": "192.0.2.1 is no loopback",
+		"[::ffff:192.0.2.1]:8080": "192.0.2.1 is no loopback", "127.0.0.1": "missing port", "127.0.0.1:99999": "port", "name.invalid:8080": "[listen] plain",
+	} {
+		_, err := config.Decode([]byte("[listen]\nplain = \"" + address + "\"\n"))
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "[listen] plain")) {
+			t.Errorf("%q: error %v, want %q in it", address, err, want)
+		}
+	}
+}
+
 func FuzzConfigNoPanic(f *testing.F) {
 	f.Add([]byte("[node]\nname = \"x\"\n"))
 	f.Add([]byte("[tps]\norphan_after = \"1h\"\n[[peer]]\n"))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"inkan/cli/config"
@@ -37,7 +38,11 @@ func (n *Node) plainServer(cards http.Handler, ln net.Listener) (*http.Server, e
 	if ln == nil {
 		return nil, nil
 	}
-	mux, err := n.cardRoutes(cards, "http://"+ln.Addr().String())
+	host := ln.Addr().String()
+	if strings.HasPrefix(host, "[") { // clients cannot read an IPv6 literal
+		host = "localhost" + host[strings.LastIndexByte(host, ':'):]
+	}
+	mux, err := n.cardRoutes(cards, "http://"+host)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func TestDecodeDefaults(t *testing.T) {
 		PIN:        profile.PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     profile.Format{Revoke: true},
 		Enroll:     profile.Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},
-		Compat:     profile.Compat{ClearSlots: true, ReadBack: true, AppletCheck: true},
+		Compat:     profile.Compat{ListKeys: true, ClearSlots: true, ReadBack: true, AppletCheck: true},
 		Key: []profile.Key{{Type: "signing", Cert: 1, Alg: "rsa-2048", CA: "embedded", CAProfile: "signing",
 			Label: "signing key for $userid$", Overwrite: true, Private: []string{"sign"}, Public: []string{"verify"}}},
 	}
@@ -61,7 +61,12 @@ change_on = []
 [pin]
 max = 16
 [compat]
+no_le = true
+empty_field = true
+list_keys = false
+clear_slots = false
 read_back = false
+applet_check = false
 [applet]
 by_scp = { SCP02 = "1.4.00000001" }
 update = false`, 1) + "overwrite = false\nlabel = \"$auth.mail$ costs $$1\"\n"
@@ -70,7 +75,7 @@ update = false`, 1) + "overwrite = false\nlabel = \"$auth.mail$ costs $$1\"\n"
 		t.Fatal(err)
 	}
 	if !slices.Equal(p.Operations, []string{"enroll"}) || len(p.Keys.ChangeOn) != 0 || p.Card.CheckKeyInfo ||
-		p.Card.KeyVersionMax != 3 || p.PIN.Max != 16 || p.Compat.ReadBack || p.Applet.Update ||
+		p.Card.KeyVersionMax != 3 || p.PIN.Max != 16 || p.Compat != (profile.Compat{NoLe: true, EmptyField: true}) || p.Applet.Update ||
 		p.Applet.ByProtocol["SCP02"] != "1.4.00000001" || p.Key[0].Overwrite || p.Key[0].Label != "$auth.mail$ costs $$1" {
 		t.Errorf("got %+v", p)
 	}

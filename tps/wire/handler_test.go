@@ -772,3 +772,30 @@ func TestOversizeCommandIsRefusedBeforeSending(t *testing.T) {
 		t.Errorf("%d commands", len(cmds))
 	}
 }
+
+// TestOversizeFormIsRefusedBeforeSending: tpsclient's buffer breaks at 2046 bytes,
+// which only a login form reaches; a short APDU stays far below.
+func TestOversizeFormIsRefusedBeforeSending(t *testing.T) {
+	t.Parallel()
+	var sent int
+	s := serve(t, wire.Config{}, func(ctx context.Context, s *wire.Session) int {
+		long := loginForm
+		long.Description = strings.Repeat("x", 2000)
+		if _, err := s.Login(ctx, long); err == nil || errors.Is(err, wire.ErrClientGone) {
+			t.Errorf("error %v", err)
+		}
+		if _, err := s.Transmit(ctx, make([]byte, 261)); err != nil {
+			t.Errorf("the longest short APDU: %v", err)
+		}
+		return 0
+	})
+	rc := dialRaw(t, s)
+	rc.open("POST", "/tps/tps")
+	rc.send("msg_type=2&operation=5&extensions=extendedLoginRequest%3Dtrue")
+	sent = len(rc.chunk())
+	rc.send("msg_type=10&pdu_data=%90%00&pdu_size=2")
+	if sent > 900 {
+		t.Errorf("a message of %d bytes for a short APDU", sent)
+	}
+	rc.expectEnd(5, 0)
+}

@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// maxChunk is the longest frame that every known client's buffer takes (§1.5):
-// ESC 4095; tpsclient 2045, which only a login form could exceed.
-const maxChunk = 4095
+// The longest frames that the known clients' buffers take (§1.5). An APDU for
+// tpsclient's soft token is a short one, whose frame is below 900 bytes.
+const (
+	maxChunk     = 2045 // tpsclient's
+	maxAPDUChunk = 4095 // ESC's
+)
 
 // stream is the response body of one conversation: one frame, one write, one
 // chunk (§1.6).
@@ -66,7 +69,10 @@ func encodeRequest(m Message) ([]byte, error) {
 		return nil, err
 	}
 	limit := maxChunk
-	if m.Type() == TypeTokenPDUBatchRequest {
+	switch m.Type() {
+	case TypeTokenPDURequest:
+		limit = maxAPDUChunk
+	case TypeTokenPDUBatchRequest:
 		limit = MaxBatchMessage // the body; its parameters keep well below
 	}
 	if len(frame) > limit {
