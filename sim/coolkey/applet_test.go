@@ -11,6 +11,7 @@ import (
 
 	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
+	"inkan/fixtures"
 	"inkan/securechannel"
 	"inkan/sim/coolkey"
 )
@@ -213,6 +214,12 @@ func TestVersionOfLoadFile(t *testing.T) {
 	f := &fakeCard{t: t, applet: a, again: nil}
 	if got := must(ck.ReadVersion(t.Context(), f))(t); got != v.LoadFile.Version {
 		t.Errorf("version %v, want %v", got, v.LoadFile.Version)
+	}
+	for _, name := range []string{"1.4.66000001", "1.5.66000002", "1.6.66000003"} { // 6 has no short constant
+		f.applet = must(factory(ck.InstanceAID(), nil, must(fixtures.Applet(name))(t)))(t)
+		if got := must(ck.ReadVersion(t.Context(), f))(t); got.String() != name {
+			t.Errorf("version %v of the load file %s", got, name)
+		}
 	}
 	twice := append(bytes.Clone(v.LoadFile.Bytes), v.LoadFile.Bytes...) // ambiguous
 	f.applet = must(factory(ck.InstanceAID(), nil, twice))(t)

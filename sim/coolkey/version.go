@@ -57,7 +57,8 @@ func numbersOf(code []byte) (major, minor byte, ok bool) {
 	return 0, 0, false
 }
 
-// storeOf reads 1A (1F or 16 n) 59 n 01 (03+v) 38.
+// storeOf reads 1A (1F or 16 n) 59 n 01 (03+v) 38, or 10 v for the constant that
+// has no short form: v above 5.
 func storeOf(b []byte) (v byte, rest []byte, ok bool) {
 	if len(b) < 2 || b[0] != 0x1A {
 		return 0, nil, false
@@ -70,8 +71,19 @@ func storeOf(b []byte) (v byte, rest []byte, ok bool) {
 	default:
 		return 0, nil, false
 	}
-	if len(b) < 5 || b[0] != 0x59 || b[2] != 0x01 || b[3] < 3 || b[4] != 0x38 {
+	if len(b) < 5 || b[0] != 0x59 || b[2] != 0x01 {
 		return 0, nil, false
 	}
-	return b[3] - 3, b[5:], true
+	switch b = b[3:]; {
+	case b[0] >= 0x03 && b[0] <= 0x08: // sconst_0 to sconst_5
+		v, b = b[0]-0x03, b[1:]
+	case b[0] == 0x10: // bspush
+		v, b = b[1], b[2:]
+	default:
+		return 0, nil, false
+	}
+	if len(b) < 1 || b[0] != 0x38 {
+		return 0, nil, false
+	}
+	return v, b[1:], true
 }
