@@ -148,14 +148,6 @@ func (f Facts) hasSlot(k profile.Key) bool {
 	return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && s.Bits == k.Bits() })
 }
 
-// appletAfter is the version the card has when the operation is done.
-func (f Facts) appletAfter(prepared bool) string {
-	if prepared {
-		return f.wantedVersion()
-	}
-	return f.Contents.Version
-}
-
 func (f Facts) policy() (token.Policy, error) {
 	if f.Record == nil {
 		return token.ParsePolicy("")

@@ -126,11 +126,6 @@ func (f Facts) state() token.State {
 	return f.Record.State
 }
 
-// wantedVersion is the applet version the profile wants on this card.
-func (f Facts) wantedVersion() string {
-	return f.Profile.Applet.VersionFor(f.Card.Protocol.String())
-}
-
 // wantsKeys reports whether op is to move the card to the profile's key set, and
 // the card is not there yet.
 func (f Facts) wantsKeys(op Operation) bool {

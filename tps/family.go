@@ -43,6 +43,12 @@ type Preparer interface {
 	CanPrepare(c Card, p profile.Profile) error
 }
 
+// Ordered is the optional ability of a Family to say which of two versions of its
+// applet is the older one. Where it cannot, no version is older than another. It is pure.
+type Ordered interface {
+	Older(version, than string) bool
+}
+
 // Applet is an applet being personalised.
 type Applet interface {
 	// SetPIN sets the person's PIN and resets the try counter.

@@ -34,20 +34,6 @@ func planFormat(f Facts) (Plan, error) {
 	return append(plan, revokeStep(f), recordStep(f, map[string]string{"applet": f.wantedVersion()})), nil
 }
 
-// mayPrepare refuses what would fail only after the card's content is gone.
-func mayPrepare(f Facts) error {
-	if !f.Contents.Present && !f.Profile.Applet.EmptyCard {
-		return refuse(StatusDisabledToken, "the card has no applet, and profile %s takes no empty cards", f.Profile.Name)
-	}
-	if f.wantedVersion() == "" {
-		return refuse(StatusMisconfiguration, "profile %s names no applet version", f.Profile.Name)
-	}
-	if f.Ready.Applet != nil {
-		return within(StatusMisconfiguration, "", f.Ready.Applet)
-	}
-	return within(StatusApplet, "", f.Family.Check(f.Contents, f.Profile))
-}
-
 // revocable reports whether a certificate is still to be revoked when its card
 // is emptied. What is on hold stays so: it may be shared.
 func revocable(c token.Certificate) bool {

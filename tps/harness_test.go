@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 
 	"inkan/apdu"
 	"inkan/apdu/secret"
@@ -254,13 +253,13 @@ func (s *site) engine() *tps.Engine {
 	return e
 }
 
-// applets is the folder of load files: the synthetic one.
+// applets is the folder of load files: the synthetic ones.
 func applets() fs.FS {
-	b, err := fixtures.Applet(fixtures.DefaultApplet)
+	folder, err := fs.Sub(fixtures.Applets, "applets")
 	if err != nil {
 		panic(err)
 	}
-	return fstest.MapFS{fixtures.DefaultApplet + ".ijc": &fstest.MapFile{Data: b}}
+	return folder
 }
 
 // client is a card with a person in front of it.

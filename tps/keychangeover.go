@@ -15,5 +15,5 @@ func planKeyChangeover(f Facts) (Plan, error) {
 	if f.wantsKeys(OpKeyChangeover) {
 		plan = append(plan, changeKeysStep(f))
 	}
-	return append(plan, recordStep(f, nil)), nil
+	return append(plan, recordStep(f, map[string]string{"applet": f.appletAfter(false)})), nil
 }

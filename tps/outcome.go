@@ -94,7 +94,7 @@ func (r *run) classify(err error) error {
 // message is the activity's text.
 func (r *run) message(err error) string {
 	if err == nil {
-		return fmt.Sprintf("%s done, profile %s", r.req.Operation, r.profile.Name)
+		return fmt.Sprintf("%s done, profile %s%s", r.req.Operation, r.profile.Name, appletStory(r.journal))
 	}
 	text := err.Error()
 	if r.journal.ID != "" && r.journal.Ended.IsZero() {

@@ -32,7 +32,7 @@ func planPINReset(f Facts) (Plan, error) {
 	if f.wantsKeys(OpPINReset) {
 		plan = append(plan, changeKeysStep(f))
 	}
-	once := map[string]string{}
+	once := map[string]string{"applet": f.appletAfter(false)}
 	if p.ResetPINResetToNo {
 		once["pin_reset"] = "no"
 	}

@@ -3,6 +3,7 @@ package tps_test
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -31,6 +32,8 @@ func (pureFamily) Name() tps.FamilyName { return coolkey.Name }
 func (pureFamily) Check(c tps.Contents, p profile.Profile) error {
 	return coolkey.Family{}.Check(c, p)
 }
+
+func (pureFamily) Older(version, than string) bool { return coolkey.Family{}.Older(version, than) }
 
 const wantedApplet, otherApplet = "1.4.66000001", "1.3.44724dde"
 
@@ -92,6 +95,9 @@ func situations(t testing.TB) (cases []planCase) {
 		return map[string]string{`change_on = ["key-changeover"]`: fmt.Sprintf("change_on = [%q]", on)}
 	}
 	wide := map[string]string{`set = "site"`: `set = "wide"`, "\nversion = 2\n": "\nversion = 3\n"}
+	noDowngrade := map[string]string{"[applet]": "[applet]\ndowngrade = false"}
+	noEmpty := map[string]string{"[applet]": "[applet]\nempty_card = false"}
+	noFile := func(f *tps.Facts) { f.Ready.Applet = fs.ErrNotExist }
 	both := func(f *tps.Facts) {
 		proves("wide", 3)(f)
 		f.Card.OldVersions = []gp.KeyVersion{2}
@@ -101,6 +107,14 @@ func situations(t testing.TB) (cases []planCase) {
 	add("known", tps.OpFormat, nil)
 	add("active", tps.OpFormat, nil, active)
 	add("other applet", tps.OpFormat, nil, applet(otherApplet))
+	add("newer applet", tps.OpFormat, nil, applet(newApplet))
+	add("newer applet, no downgrade", tps.OpFormat, noDowngrade, applet(newApplet))
+	add("newer build, no downgrade", tps.OpFormat, noDowngrade, applet("1.4.66000002"))
+	add("older applet, no downgrade", tps.OpFormat, noDowngrade, applet(otherApplet))
+	add("applet without a version, no downgrade", tps.OpFormat, noDowngrade, applet("0.0.ffffffff"))
+	add("unknown card, no empty ones", tps.OpFormat, noEmpty, unknown)
+	add("applet gone, no empty ones", tps.OpFormat, noEmpty, func(f *tps.Facts) { f.Contents = tps.Contents{} })
+	add("no load file", tps.OpFormat, nil, noFile)
 	add("with new keys", tps.OpFormat, rekey("format"))
 	add("has the new keys", tps.OpFormat, rekey("format"), proves("site", 2))
 	add("record without keys", tps.OpFormat, nil, func(f *tps.Facts) { f.Record.KDD, f.Record.KeyInfo = nil, nil })
@@ -111,6 +125,11 @@ func situations(t testing.TB) (cases []planCase) {
 	add("active", tps.OpEnroll, nil, active)
 	add("active, other applet", tps.OpEnroll, nil, active, applet(otherApplet))
 	add("active, other applet that may stay", tps.OpEnroll, map[string]string{"[applet]": "[applet]\nupdate = false"}, active, applet(otherApplet))
+	add("active, newer applet", tps.OpEnroll, nil, active, applet(newApplet))
+	add("active, newer applet, no downgrade", tps.OpEnroll, noDowngrade, active, applet(newApplet))
+	add("active, newer applet that may stay", tps.OpEnroll, map[string]string{"[applet]": "[applet]\nupdate = false\ndowngrade = false"}, active, applet(newApplet))
+	add("active, no load file", tps.OpEnroll, nil, active, noFile)
+	add("active, other applet and no load file", tps.OpEnroll, nil, active, applet(otherApplet), noFile)
 	add("active, format forced", tps.OpEnroll, nil, active, func(f *tps.Facts) { f.Record.Policy = "FORCE_FORMAT=YES" })
 	add("active, keys of another size", tps.OpEnroll, nil, active, func(f *tps.Facts) { f.Contents.Slots[0].Bits = 2048 })
 	add("active, applet gone", tps.OpEnroll, nil, active, func(f *tps.Facts) { f.Contents = tps.Contents{} })

@@ -27,7 +27,7 @@ func (r *run) rollback(ctx context.Context) error {
 	if err := r.dropLeft(ctx); err != nil {
 		return within(StatusKeyChangeover, "roll-back", err)
 	}
-	if err := r.e.rollBack(ctx, *open); err != nil {
+	if err := r.e.rollBack(ctx, *open, r.facts.Contents.Version); err != nil {
 		return within(StatusInternal, "roll-back", fmt.Errorf("rolling back the unfinished %s: %w", open.Operation, err))
 	}
 	return r.steps(ctx, ahead{StepRead, r.gather})
@@ -55,8 +55,9 @@ func (r *run) settleOpen(ctx context.Context) (done bool, err error) {
 	return false, r.steps(ctx, ahead{StepRead, r.gather})
 }
 
-// rollBack settles a journal whose card is not done.
-func (e *Engine) rollBack(ctx context.Context, j token.Journal) error {
+// rollBack settles a journal whose card is not done. What the card has of an applet
+// now is its version, empty where the operation was cut while it had none.
+func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) error {
 	if err := e.claimIssued(ctx, j); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal) error {
 		}
 	}
 	if h.changedCard() {
-		if err := e.emptied(ctx, j); err != nil {
+		if err := e.emptied(ctx, j, applet); err != nil {
 			return err
 		}
 	}
@@ -85,8 +86,9 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal) error {
 }
 
 // emptied records that a card lost its content on the way.
-func (e *Engine) emptied(ctx context.Context, j token.Journal) error {
+func (e *Engine) emptied(ctx context.Context, j token.Journal, applet string) error {
 	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) {
+		t.AppletID = applet
 		if _, lost := lostStates[t.State]; !lost && t.State != token.Unformatted {
 			t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
 		}

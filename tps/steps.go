@@ -19,7 +19,7 @@ func registerStep() Step {
 		kdd := r.card.Proved.KDD
 		t, err := r.e.Stores.Tokens.CreateToken(ctx, token.Token{
 			CUID: r.card.CUID, KDD: &kdd, Profile: r.profile.Name, State: token.Unformatted,
-			KeySet: r.card.KeySet, KeyInfo: keyInfo(*r.card.Proved), Created: r.e.Now(), Modified: r.e.Now(),
+			AppletID: r.facts.Contents.Version, KeySet: r.card.KeySet, KeyInfo: keyInfo(*r.card.Proved), Created: r.e.Now(), Modified: r.e.Now(),
 		})
 		if err != nil {
 			return fmt.Errorf("adding the token record: %w", err)
@@ -73,16 +73,6 @@ func askPINStep(f Facts) Step {
 				pin.Wipe()
 			}
 			return fmt.Errorf("the PIN does not meet the profile's rules: %w", last)
-		}}
-}
-
-// prepareStep leaves an empty applet of the wanted version.
-func prepareStep(f Facts) Step {
-	return Step{Name: StepPrepare, Kind: Irreversible, Weight: 40, Task: "PROGRESS_APPLET_BLOCK", Event: "TOKEN_APPLET_UPGRADE",
-		Fail: StatusApplet, Intent: map[string]string{"from": f.Contents.Version, "to": f.wantedVersion()},
-		Do: func(ctx context.Context, r *run) error {
-			r.applet = nil
-			return r.family.Prepare(ctx, r.link, r.profile)
 		}}
 }
 

@@ -1,6 +1,7 @@
 package coolkey
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -27,6 +28,12 @@ func (v Version) String() string { return fmt.Sprintf("%d.%d.%s", v.Major, v.Min
 
 // IsZero reports the zero version.
 func (v Version) IsZero() bool { return v == Version{} }
+
+// Compare orders versions: major, minor, then the time of the build. It is
+// negative where v is older than w.
+func (v Version) Compare(w Version) int {
+	return cmp.Or(cmp.Compare(v.Major, w.Major), cmp.Compare(v.Minor, w.Minor), cmp.Compare(v.Build, w.Build))
+}
 
 // ParseVersion reads a version in the form of String, hexadecimal digits in either case.
 func ParseVersion(s string) (Version, error) {

@@ -6,7 +6,6 @@
 package coolkey
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +31,7 @@ type Family struct {
 var (
 	_ tps.Family   = Family{}
 	_ tps.Preparer = Family{}
+	_ tps.Ordered  = Family{}
 )
 
 // Name implements tps.Family.
@@ -115,10 +115,31 @@ func (Family) Check(_ tps.Contents, p profile.Profile) error {
 	return nil
 }
 
-// CanPrepare implements tps.Preparer: the load file is there and fit for the card.
+// CanPrepare implements tps.Preparer: the load file is there and fit for card and profile.
 func (f Family) CanPrepare(c tps.Card, p profile.Profile) error {
-	_, err := f.file(p.Applet.VersionFor(c.Protocol.String()), c)
-	return err
+	want := p.Applet.VersionFor(c.Protocol.String())
+	file, err := f.file(want, c)
+	if err != nil {
+		return err
+	}
+	if err := checkFile(file, want, p); err != nil {
+		return err
+	}
+	block := p.Applet.Block
+	if block == 0 {
+		block = apdu.MaxShortData // no channel has room for more
+	}
+	if _, err := prepareEntries(c, p, file, block); err != nil {
+		return fmt.Errorf("load file of applet %s: %w", want, err)
+	}
+	return nil
+}
+
+// Older implements tps.Ordered.
+func (Family) Older(version, than string) bool {
+	v, err1 := coolkey.ParseVersion(version)
+	w, err2 := coolkey.ParseVersion(than)
+	return err1 == nil && err2 == nil && v.Compare(w) < 0
 }
 
 // progressPiece is how many LOAD commands run between two reports of progress, at
@@ -212,35 +233,3 @@ func finishPrepare(ctx context.Context, l tps.Link, p profile.Profile, want stri
 	}
 	return nil
 }
-
-// file reads a load file. The synthetic one has no code and never goes onto a
-// real card.
-func (f Family) file(version string, c tps.Card) (*loadfile.File, error) {
-	b, err := fs.ReadFile(f.Applets, version+".ijc")
-	if errors.Is(err, fs.ErrNotExist) {
-		b, err = fs.ReadFile(f.Applets, version+".cap")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the load file of applet %s (it belongs into the folder applets): %w", version, err)
-	}
-	file, err := loadfile.Parse(b)
-	if err != nil {
-		return nil, fmt.Errorf("load file of applet %s: %w", version, err)
-	}
-	if synthetic(file) && !simulated(c.CUID) {
-		return nil, fmt.Errorf("applet %s is the synthetic one, for software cards only: put the load file of a real applet into the folder applets and name its version in the profile", version)
-	}
-	return file, nil
-}
-
-func synthetic(file *loadfile.File) bool {
-	v, err := file.CoolKey()
-	if err != nil {
-		return false
-	}
-	made, err := loadfile.Synthetic(v)
-	return err == nil && bytes.Equal(made, file.Code())
-}
-
-// simulated reports a software card by the beginning of its CPLC (design.md §6).
-func simulated(c apdu.CUID) bool { return bytes.HasPrefix(c[:], []byte{0x49, 0x4E, 0x4B, 0x41}) }

@@ -80,7 +80,7 @@ func defaults() Profile {
 		Card:       Card{AllowUnknown: "operator", CheckKeyInfo: true, KeyVersionMin: 1, KeyVersionMax: 255},
 		Channel:    Channel{Level: "best"},
 		Keys:       Keys{Set: "site", ChangeOn: []string{Formatting, ChangingKeys}, Factory: tks.Factory},
-		Applet:     Applet{Update: true, EmptyCard: true, InstanceSize: 18000, Heap: 8192},
+		Applet:     Applet{Update: true, Downgrade: true, EmptyCard: true, InstanceSize: 18000, Heap: 8192},
 		PIN:        PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     Format{Revoke: true},
 		Enroll:     Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},

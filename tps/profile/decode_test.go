@@ -34,7 +34,7 @@ func TestDecodeDefaults(t *testing.T) {
 		Card:       profile.Card{AllowUnknown: "operator", CheckKeyInfo: true, KeyVersionMin: 1, KeyVersionMax: 255},
 		Channel:    profile.Channel{Level: "best"},
 		Keys:       profile.Keys{Set: "site", ChangeOn: []string{"format", "key-changeover"}, Factory: "factory"},
-		Applet:     profile.Applet{Version: "1.4.58768072", Update: true, EmptyCard: true, InstanceSize: 18000, Heap: 8192},
+		Applet:     profile.Applet{Version: "1.4.58768072", Update: true, Downgrade: true, EmptyCard: true, InstanceSize: 18000, Heap: 8192},
 		PIN:        profile.PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     profile.Format{Revoke: true},
 		Enroll:     profile.Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},

@@ -66,14 +66,18 @@ type Keys struct {
 
 // Applet says which applet a card is to have.
 type Applet struct {
-	Version      string            `toml:"version"`
-	ByProtocol   map[string]string `toml:"by_scp"`     // "SCP02" → version
-	Update       bool              `toml:"update"`     // default true
-	EmptyCard    bool              `toml:"empty_card"` // default true
-	InstanceSize int               `toml:"instance_size"`
-	Heap         int               `toml:"heap"`
-	Block        int               `toml:"block"` // 0 = largest that fits
-	IssuerURL    string            `toml:"issuer_url"`
+	Version    string            `toml:"version"`
+	ByProtocol map[string]string `toml:"by_scp"` // "SCP02" → version
+	// Update lets an enrollment load Version over another version; default true.
+	// Format loads it always.
+	Update bool `toml:"update"`
+	// Downgrade lets Version be loaded over a newer one; default true.
+	Downgrade    bool   `toml:"downgrade"`
+	EmptyCard    bool   `toml:"empty_card"` // take cards that are new here without an applet; default true
+	InstanceSize int    `toml:"instance_size"`
+	Heap         int    `toml:"heap"`
+	Block        int    `toml:"block"` // 0 = largest that fits
+	IssuerURL    string `toml:"issuer_url"`
 }
 
 // PIN gives the rules for PINs: lengths in bytes.
