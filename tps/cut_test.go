@@ -131,6 +131,13 @@ var cutCases = []cutCase{
 	{"key-changeover", tps.OpKeyChangeover, []tps.Operation{tps.OpEnroll}},
 }
 
+// appletCuts are operations that load another version of the applet over the one
+// that the card had.
+var appletCuts = map[string]cutCase{
+	oldApplet: {"update", tps.OpEnroll, []tps.Operation{tps.OpEnroll}},
+	newApplet: {"downgrade", tps.OpFormat, []tps.Operation{tps.OpEnroll}},
+}
+
 // cutSites are the protocols, each with the key set its cards change to. The
 // second SCP03 line changes to longer keys: the new set is added, the old one
 // deleted.
@@ -148,32 +155,49 @@ var cutSites = []struct {
 // the card acted, and fails every write of the store and every call of the key
 // service and the authority; then the same person asks for the same again, once.
 // The exchanges are cut one command at a time and in batches, in their middle too;
-// the rest only without batches, unless INKAN_REAL is set.
+// the rest only without batches, unless INKAN_REAL is set. Enrollments that update
+// the applet and formats that downgrade it are cut at a sample of the places,
+// unless INKAN_REAL is set.
 func TestCuts(t *testing.T) {
 	t.Parallel()
 	for _, c := range cutCases {
-		for _, where := range cutSites {
-			if where.scp == "03-256" && c.op != tps.OpKeyChangeover {
-				continue
-			}
-			for _, batch := range []bool{false, true} {
-				t.Run(fmt.Sprintf("operation=%s/scp=%s/batch=%v", c.name, where.scp, batch), func(t *testing.T) {
-					t.Parallel()
-					s := newSite(t)
-					s.batch = batch
-					s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
-					s.put(ecProfile("test", map[string]string{
-						`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
-						"[applet]": "[enroll]\nseveral_active = true\n[applet]",
-					}))
-					x := &cutter{site: s, model: where.model, cutCase: c}
-					x.all(t)
-					fmt.Printf("cuts operation=%s scp=%s batch=%v tried=%d converged=%d\n", c.name, where.scp, batch, x.tried, x.converged)
-					if x.tried != x.converged || x.tried == 0 {
-						t.Errorf("%d of %d cuts converged", x.converged, x.tried)
-					}
-				})
-			}
+		cutEverywhere(t, c, "")
+	}
+	for had, c := range appletCuts {
+		cutEverywhere(t, c, had)
+	}
+}
+
+// cutEverywhere runs a case on cards of all protocols that had a version of the
+// applet, without batches and with them.
+func cutEverywhere(t *testing.T, c cutCase, had string) {
+	for turn, where := range cutSites {
+		if where.scp == "03-256" && c.op != tps.OpKeyChangeover {
+			continue
+		}
+		for _, batch := range []bool{false, true} {
+			t.Run(fmt.Sprintf("operation=%s/scp=%s/batch=%v", c.name, where.scp, batch), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				s.batch = batch
+				s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
+				edits := map[string]string{
+					`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
+					"[applet]": "[enroll]\nseveral_active = true\n[applet]",
+				}
+				if had != "" {
+					edits[oldApplet] = had
+					s.put(ecProfile("before", edits))
+					edits[oldApplet] = midApplet
+				}
+				s.put(ecProfile("test", edits))
+				x := &cutter{site: s, model: where.model, had: had, turn: 2 * turn, cutCase: c}
+				x.all(t)
+				fmt.Printf("cuts operation=%s scp=%s batch=%v tried=%d converged=%d\n", c.name, where.scp, batch, x.tried, x.converged)
+				if x.tried != x.converged || x.tried == 0 {
+					t.Errorf("%d of %d cuts converged", x.converged, x.tried)
+				}
+			})
 		}
 	}
 }
@@ -183,16 +207,29 @@ type cutter struct {
 	*site
 	cutCase
 	model            string
+	had              string // applet version of the card; "" = the one that the operation wants
+	turn             int    // which places are a sample
 	tried, converged int
 }
 
 // sizes are how much there is to cut in one uncut run.
 type sizes struct{ exchanges, writes, keys, authority int }
 
+// at are the places of n to cut at: all, or of an operation that is cut as another
+// case already every sixth, on cards of each protocol other ones.
+func (x *cutter) at(n int) (at []int) {
+	for i := 1; i <= n; i++ {
+		if everything || x.had == "" || i%6 == x.turn {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
 func (x *cutter) all(t *testing.T) {
 	n := x.measure(t)
 	for _, after := range []bool{false, true} {
-		for i := 1; i <= n.exchanges; i++ {
+		for _, i := range x.at(n.exchanges) {
 			x.try(t, fmt.Sprintf("exchange %d after=%v", i, after), func(card *sim.Card) {
 				when := sim.Before
 				if after {
@@ -204,7 +241,7 @@ func (x *cutter) all(t *testing.T) {
 		if x.batch && !everything {
 			continue // the store and the services behind are no different
 		}
-		for i := 1; i <= n.writes; i++ {
+		for _, i := range x.at(n.writes) {
 			x.try(t, fmt.Sprintf("write %d after=%v", i, after), func(*sim.Card) {
 				m := storetest.Before
 				if after {
@@ -215,12 +252,12 @@ func (x *cutter) all(t *testing.T) {
 				x.stores = tps.Stores{Tokens: f, Certificates: f, Activities: f, Journals: f, Locks: f}
 			})
 		}
-		for i := 1; i <= n.keys; i++ {
+		for _, i := range x.at(n.keys) {
 			x.try(t, fmt.Sprintf("key service call %d after=%v", i, after), func(*sim.Card) {
 				x.keys = &faultyKeys{Service: x.local, n: i, after: after}
 			})
 		}
-		for i := 1; i <= n.authority; i++ {
+		for _, i := range x.at(n.authority) {
 			x.try(t, fmt.Sprintf("authority call %d after=%v", i, after), func(*sim.Card) {
 				w := catest.Before
 				if after {
@@ -263,7 +300,13 @@ func (x *cutter) prepared(t *testing.T) *sim.Card {
 	card, err := sim.New(sim.Config{Model: x.model})
 	must(t, err)
 	for _, op := range x.given {
-		if _, err := x.run(op, card, func(c *client, _ *tps.Request) { c.pins = []string{"9518402"} }); err != nil {
+		_, err := x.run(op, card, func(c *client, r *tps.Request) {
+			c.pins = []string{"9518402"}
+			if x.had != "" {
+				r.TokenType = "before"
+			}
+		})
+		if err != nil {
 			t.Fatalf("preparing with %s: %v", op, err)
 		}
 	}
@@ -312,6 +355,9 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 	if err := x.checkKeys(ctx, conn, rec); err != nil {
 		return err
 	}
+	if err := x.checkApplet(ctx, conn, rec); err != nil {
+		return err
+	}
 	recorded, err := x.recordedCerts(ctx, cuid)
 	if err != nil {
 		return err
@@ -333,6 +379,22 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 		pin = "9518402"
 	}
 	return checkUsable(ctx, conn, pin, recorded)
+}
+
+// checkApplet sees the wanted version of the applet on the card and in its record.
+func (x *cutter) checkApplet(ctx context.Context, d apdu.Doer, rec token.Token) error {
+	want := oldApplet
+	if x.had != "" {
+		want = midApplet
+	}
+	if err := coolkey.Select(ctx, d); err != nil {
+		return err
+	}
+	v, err := coolkey.ReadVersion(ctx, d)
+	if err != nil || v.String() != want || rec.AppletID != want {
+		return fmt.Errorf("the card has applet %v (%v), its record says %q, want %s", v, err, rec.AppletID, want)
+	}
+	return nil
 }
 
 // checkKeys has the card prove the keys that its record names.
