@@ -17,8 +17,8 @@ var (
 	scp03Full = variant{securechannel.SCP03, 0x70, 0x33, 16}
 )
 
-// TestCardThatDoesNotProveItself never sees EXTERNAL AUTHENTICATE.
-func TestCardThatDoesNotProveItself(t *testing.T) {
+// TestDEF09CardThatDoesNotProveItself never sees EXTERNAL AUTHENTICATE.
+func TestDEF09CardThatDoesNotProveItself(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{scp01Full, scp02Full, scp03Full, {securechannel.SCP03, 0x01, 0x01, 32}} {
 		for i := range 45 {

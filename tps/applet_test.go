@@ -230,8 +230,8 @@ func TestLoadFiles(t *testing.T) {
 	}
 }
 
-// TestLoadFileNames finds files that are named in capitals, as old ones are.
-func TestLoadFileNames(t *testing.T) {
+// TestDEF04OneSpellingOfVersions finds files that are named in capitals, as old ones are.
+func TestDEF04OneSpellingOfVersions(t *testing.T) {
 	t.Parallel()
 	const version = "1.3.44724dde"
 	s := newSite(t)
@@ -350,9 +350,9 @@ func (c *cutAt) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 	return c.Card.Transmit(ctx, cmd)
 }
 
-// TestAppletRecordedAtOnce: an update that ends after the applet was loaded leaves
+// TestDEF16NoStaleApplet: an update that ends after the applet was loaded leaves
 // a record that names the new one.
-func TestAppletRecordedAtOnce(t *testing.T) {
+func TestDEF16NoStaleApplet(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	card := enrolled(t, s, "gp-scp03", oldApplet)

@@ -286,8 +286,8 @@ func (c *claimingCard) Transmit(ctx context.Context, cmd []byte) ([]byte, error)
 	return c.Card.Transmit(ctx, cmd)
 }
 
-// TestTwoSessions has a second session come while the first waits for a PIN.
-func TestTwoSessions(t *testing.T) {
+// TestDEF71TwoSessions has a second session come while the first waits for a PIN.
+func TestDEF71TwoSessions(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	card := newCard(t, "gp-scp03")

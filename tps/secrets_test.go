@@ -124,10 +124,10 @@ func leaked(text string, secrets map[string]string) (names []string) {
 	return names
 }
 
-// TestNoSecretLeaks runs all operations, also failing ones, with everything logged
+// TestDEF22NoSecretLeaks runs all operations, also failing ones, with everything logged
 // that can be, and searches log, trace, audit, activities, journals, records,
 // errors and progress for every PIN, password and key that was used.
-func TestNoSecretLeaks(t *testing.T) {
+func TestDEF22NoSecretLeaks(t *testing.T) {
 	t.Parallel()
 	for model, set := range map[string]string{"gp-scp02": "des", "gp-scp03": "site", "gp-scp03-s16": "site"} {
 		t.Run("model="+model, func(t *testing.T) {

@@ -84,8 +84,8 @@ func (d *silentCA) Revoke(context.Context, ca.Issuer, ca.Serial, ca.Reason) erro
 	return fmt.Errorf("no answer: %w", ca.ErrUnavailable)
 }
 
-// TestSweepRevokes: what the authority did not answer is asked again until it does.
-func TestSweepRevokes(t *testing.T) {
+// TestDEF14RevocationsAreEvaluated: what the authority did not answer is asked again until it does.
+func TestDEF14RevocationsAreEvaluated(t *testing.T) {
 	t.Parallel()
 	x := newCutter(t, "gp-scp03", cutCases[0], nil)
 	card := x.prepared(t)
@@ -96,6 +96,7 @@ func TestSweepRevokes(t *testing.T) {
 	if !errors.Is(err, ca.ErrUnavailable) {
 		t.Fatalf("format: %v", err)
 	}
+	wantStatus(t, err, tps.StatusRevocationFailed)
 	cuid := cuidOf(t, card)
 	for range 2 {
 		asked := silent.asked.Load()
@@ -140,9 +141,9 @@ func TestSweepOldCertificates(t *testing.T) {
 	must(t, x.check(t, card))
 }
 
-// TestSweepOrphans: certificates that no card confirmed are revoked after
+// TestDEF33OrphansAreRevoked: certificates that no card confirmed are revoked after
 // OrphanAfter, not before.
-func TestSweepOrphans(t *testing.T) {
+func TestDEF33OrphansAreRevoked(t *testing.T) {
 	t.Parallel()
 	x := newCutter(t, "gp-scp03", cutCases[1], nil)
 	card := x.cutCard(t, x.exchanges(t), sim.Before)

@@ -223,7 +223,7 @@ func TestDecodeRefusals(t *testing.T) {
 	}
 }
 
-func TestECObjects(t *testing.T) {
+func TestDEF30ECObjects(t *testing.T) {
 	t.Parallel()
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		k, err := ecdsa.GenerateKey(curve, rand.Reader)

@@ -96,10 +96,10 @@ func TestCommandsRefuse(t *testing.T) {
 	}
 }
 
-// TestLoadCommands checks every size around the edges: all bytes arrive in order
+// TestDEF12LastBlockFlagged checks every size around the edges: all bytes arrive in order
 // and exactly the last block is marked, also where the stream is a multiple of the
 // block size.
-func TestLoadCommands(t *testing.T) {
+func TestDEF12LastBlockFlagged(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ code, block, want, last int }{
 		{1, 239, 1, 3},

@@ -131,7 +131,7 @@ func upn(t *testing.T, cert *x509.Certificate) string {
 	return ""
 }
 
-func TestIssueAgain(t *testing.T) {
+func TestDEF66AskingAgain(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, nil)
 	key := ecKey(t, elliptic.P256())

@@ -72,7 +72,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-func TestRevokeForeign(t *testing.T) {
+func TestDEF50RevokeForeign(t *testing.T) {
 	t.Parallel()
 	a, b := newAuthority(t, nil), newAuthority(t, nil) // same name, other key
 	c, _ := a.issue(t, request("j1", "signing", rsaKey().Public()))

@@ -68,6 +68,20 @@ func TestOperatorChoices(t *testing.T) {
 	}
 }
 
+// TestDEF56FoundWithoutCertificates: a suspended card that has no certificates does
+// not become active when it is found.
+func TestDEF56FoundWithoutCertificates(t *testing.T) {
+	t.Parallel()
+	for certificates, want := range []token.State{token.Formatted, token.Active, token.Active} {
+		choices := token.Suspended.OperatorChoices(certificates)
+		for _, to := range []token.State{token.Formatted, token.Active} {
+			if slices.Contains(choices, to) != (to == want) {
+				t.Errorf("with %d certificates: %v", certificates, choices)
+			}
+		}
+	}
+}
+
 func TestReasonAndLabel(t *testing.T) {
 	t.Parallel()
 	want := map[token.State]token.Reason{token.PermLost: "keyCompromise", token.Damaged: "destroyed",

@@ -215,7 +215,7 @@ func TestConversationBytes(t *testing.T) {
 	})
 }
 
-func TestOperationsRefused(t *testing.T) {
+func TestDEF01UnknownOperations(t *testing.T) {
 	t.Parallel()
 	s := serve(t, wire.Config{}, func(_ context.Context, s *wire.Session) int {
 		if op := s.Begin().Operation; op == wire.Unblock || op == wire.Renew {
@@ -632,7 +632,7 @@ func shutdown(t *testing.T, s *server) <-chan error {
 	return down
 }
 
-func TestPanic(t *testing.T) {
+func TestDEF02EndOfOperationAlways(t *testing.T) {
 	t.Parallel()
 	s := serve(t, wire.Config{}, func(ctx context.Context, s *wire.Session) int {
 		a, err := s.Login(ctx, loginForm)
