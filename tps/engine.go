@@ -85,6 +85,7 @@ func New(cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("configuring operations: no %s", name)
 		}
 	}
+	e.Keys = answering{cfg.Keys}
 	e.defaults()
 	return e, nil
 }

@@ -77,12 +77,18 @@ func isStatus(err error) bool {
 	return errors.As(err, &sw)
 }
 
-// readPlatform reads protocol, option and key versions. Cards that refuse the
-// objects, or answer something else, are taken for SCP01 or what their INITIALIZE
-// UPDATE says.
+// noObject tells "there is no such object" from a card that fails to give it.
+func noObject(err error) bool {
+	return errors.Is(err, apdu.SWReferencedNotFound) || errors.Is(err, apdu.SWIncorrectP1P2) ||
+		errors.Is(err, apdu.SWFileNotFound) || errors.Is(err, apdu.SWInsNotSupported)
+}
+
+// readPlatform reads protocol, option and key versions. Cards that have no card
+// recognition data, or answer something else, are taken for SCP01 or what their
+// INITIALIZE UPDATE says; one that fails to give it is not (DEF-08).
 func (r *run) readPlatform(ctx context.Context, d apdu.Doer) error {
 	data, err := gp.GetData(ctx, d, gp.TagRecognition)
-	if err != nil && !isStatus(err) {
+	if err != nil && !noObject(err) {
 		return fmt.Errorf("reading the card recognition data: %w", err)
 	}
 	if rec, perr := gp.ParseRecognition(data); err == nil && perr == nil {
