@@ -439,6 +439,26 @@ func TestDEF38FormatKeepsWhoseItWas(t *testing.T) {
 	}
 }
 
+// TestDEF41SelectedManager: every operation works with the card manager that the card
+// has, wherever it stands in the list of those allowed.
+func TestDEF41SelectedManager(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.adjust = func(c *tps.Config) {
+		c.Managers = []apdu.AID{apdu.MustAID("A000000151000000"), apdu.MustAID("A000000018434D00"), apdu.MustAID("A000000003000000")}
+	}
+	card := newCard(t, "gp-scp03")
+	for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover, tps.OpPINReset} {
+		if _, err := s.run(op, card); err != nil {
+			t.Fatalf("%s: %v", op, err)
+		}
+	}
+	unharmed(t, s, card, onlyToken(t, s))
+	s.adjust = func(c *tps.Config) { c.Managers = []apdu.AID{apdu.MustAID("A000000151000000")} }
+	_, err := s.run(tps.OpPINReset, card)
+	wantStatus(t, err, tps.StatusNoCardManager)
+}
+
 // TestDEF42NoPINReset: a profile without PIN reset refuses it, and does not report
 // that it was done.
 func TestDEF42NoPINReset(t *testing.T) {

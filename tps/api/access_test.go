@@ -78,8 +78,8 @@ func address(pattern string) (method, path string) {
 	return method, strings.NewReplacer("{id}", "40906145C76224192D2B", "{name}", "site", "{version}", "02").Replace(path)
 }
 
-// TestRoles tries every route with every single role, with none, and with nobody.
-func TestRoles(t *testing.T) {
+// TestDEF69DenyByDefault tries every route with every single role, with none, and with nobody.
+func TestDEF69DenyByDefault(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	for _, l := range api.RouteLines() {
