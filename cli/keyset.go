@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -85,6 +86,28 @@ func printKeySets(w io.Writer, sets []api.KeySet) {
 		}
 		return strings.Join([]string{name, s.Version, s.Type, s.KDF, s.KCV, s.Level, s.Origin, dash(day(s.Created)), state}, "\t")
 	})
+	printLevels(w, sets)
+}
+
+// printLevels says, once for all key sets whom it concerns, what keeps a protection
+// level from being a better one.
+func printLevels(w io.Writer, sets []api.KeySet) {
+	type reason struct{ level, why string }
+	var order []reason
+	names := map[reason][]string{}
+	for _, s := range sets {
+		r, name := reason{s.Level, s.Why}, s.Name+" "+s.Version
+		switch {
+		case s.Why == "" || slices.Contains(names[r], name):
+			continue
+		case names[r] == nil:
+			order = append(order, r)
+		}
+		names[r] = append(names[r], name)
+	}
+	for _, r := range order {
+		fmt.Fprintf(w, "Level %s of %s: %s.\n", r.level, strings.Join(names[r], ", "), r.why)
+	}
 }
 
 // keySetArguments reads NAME VERSION.
@@ -148,6 +171,7 @@ func (p *program) createKeySet(c *cli.Context) error {
 		}
 		return p.print(c, s, func(w io.Writer) {
 			fmt.Fprintf(w, "Key set %s version %s is made: %s, check value %s.\nNo backup holds it yet: inkan keyset backup\n", s.Name, s.Version, s.Type, s.KCV)
+			printLevels(w, []api.KeySet{s})
 		})
 	})
 }

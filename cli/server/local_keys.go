@@ -98,7 +98,7 @@ func (k keySets) Retire(ctx context.Context, name tks.KeySetName, v gp.KeyVersio
 func keySetOf(i local.KeySetInfo) api.KeySet {
 	out := api.KeySet{
 		ID: string(i.Name) + "/" + i.Version.String(), Name: string(i.Name), Version: i.Version.String(), Slot: i.Slot, Type: i.Type.String(),
-		KDF: i.KDF, KCV: i.KCV, Level: i.Level, Origin: string(i.Origin), Retired: i.Retired,
+		KDF: i.KDF, KCV: i.KCV, Level: i.Level, Why: i.Why, Origin: string(i.Origin), Retired: i.Retired,
 	}
 	if !i.Created.IsZero() {
 		out.Created = api.Millis(i.Created.UnixMilli())
@@ -116,7 +116,7 @@ func keyError(err error) error {
 		return fmt.Errorf("%w: %w", err, token.ErrConflict)
 	case errors.Is(err, local.ErrNotGranted):
 		return fmt.Errorf("%w: %w", err, token.ErrNotFound)
-	case errors.Is(err, local.ErrKeySet):
+	case errors.Is(err, local.ErrKeySet), errors.Is(err, local.ErrProtection):
 		return &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	case errors.As(err, &missing):
 		return &api.Error{Status: http.StatusNotImplemented, Message: err.Error()}

@@ -42,8 +42,9 @@ type Masters interface {
 	// [ErrExists] where one of them is there. The values are copied; DES keys get odd
 	// parity. Their origin is [Imported].
 	ImportMasters(ctx context.Context, keys []MasterValue) ([]Master, error)
-	// Level is the protection level that a master key of type t gets (hsm.md §9).
-	Level(t KeyType) Level
+	// Protection is what a master key of type t under diversification c gets here
+	// (hsm.md §9).
+	Protection(c kdf.Code, t KeyType) Protection
 }
 
 // Cards computes with the keys of cards.

@@ -131,9 +131,9 @@ func CheckMasterValues(keys []MasterValue) error {
 // Master refers to a master key in a vault. It is a [Key] to derive from.
 type Master struct {
 	MasterID
-	Kind    KeyType
-	KCV     gp.KCV // GlobalPlatform convention
-	Level   Level
+	Kind KeyType
+	KCV  gp.KCV // GlobalPlatform convention
+	Protection
 	Origin  Origin
 	Created time.Time // UTC, to the day at least; zero where the token does not know
 }

@@ -102,8 +102,8 @@ type Level byte
 
 // Levels, best first.
 const (
-	LevelA Level = 'A' // card keys stay objects in the HSM, wrapped inside
-	LevelB Level = 'B' // as A, but new 3DES card keys pass through memory for PUT KEY
+	LevelA Level = 'A' // card keys stay objects in the HSM, wrapped inside; the master key may only derive
+	LevelB Level = 'B' // as A, but new card keys pass through memory for PUT KEY, or the master key may do more
 	LevelC Level = 'C' // card keys are in memory for the time of a request
 	LevelD Level = 'D' // no HSM: everything in memory
 )
@@ -113,6 +113,13 @@ func (l Level) String() string { return string(rune(l)) }
 
 // Reaches reports whether l is at least as good as want.
 func (l Level) Reaches(want Level) bool { return l >= LevelA && l <= want }
+
+// Protection is a level and what keeps it from being a better one.
+type Protection struct {
+	Level Level
+	// Why names mechanism, attribute or vault for a person; empty at level A.
+	Why string
+}
 
 // ParseLevel reads A, B, C or D.
 func ParseLevel(s string) (Level, error) {
@@ -191,6 +198,9 @@ type Candidate struct {
 	Reason string // CKR_MECHANISM_INVALID(0x70)
 }
 
+// String is CKM_AES_CMAC(0x108A) CKR_MECHANISM_INVALID(0x70).
+func (c Candidate) String() string { return fmt.Sprintf("%s(0x%X) %s", c.Name, c.Number, c.Reason) }
+
 // MechanismError says that the token cannot do an operation. It names every
 // mechanism that would have done.
 type MechanismError struct {
@@ -204,7 +214,7 @@ type MechanismError struct {
 func (e *MechanismError) Error() string {
 	var tried []string
 	for _, c := range e.Candidates {
-		tried = append(tried, fmt.Sprintf("%s(0x%X) %s", c.Name, c.Number, c.Reason))
+		tried = append(tried, c.String())
 	}
 	s := fmt.Sprintf("token %s cannot %s: %s", e.Token, e.Operation, strings.Join(tried, "; "))
 	if e.Remedy != "" {

@@ -21,6 +21,7 @@ type KeySetInfo struct {
 	KDF     string         `json:"kdf"`
 	KCV     string         `json:"kcv"`
 	Level   string         `json:"level"`
+	Why     string         `json:"why,omitempty"` // the level is not a better one
 	Origin  hsm.Origin     `json:"origin"`
 	Created time.Time      `json:"created,omitzero"`
 	Retired bool           `json:"retired"`
@@ -47,7 +48,7 @@ func (s *Service) KeySets(ctx context.Context) ([]KeySetInfo, error) {
 func infoOf(m hsm.Master, retired bool) KeySetInfo {
 	info := KeySetInfo{
 		Name: m.Set, Version: m.Version, Type: m.Kind, KDF: m.KDF.String(), KCV: m.KCV.String(),
-		Level: m.Level.String(), Origin: m.Origin, Created: m.Created, Retired: retired,
+		Level: m.Level.String(), Why: m.Why, Origin: m.Origin, Created: m.Created, Retired: retired,
 	}
 	if m.Slot != 0 {
 		info.Slot = m.Slot.String()

@@ -107,14 +107,15 @@ func (s *Service) start(ctx context.Context) error {
 			return err
 		}
 	}
+	var errs []error
 	for _, m := range s.masters {
-		if err := s.protected(m.Level); err != nil {
-			return fmt.Errorf("key set %s version %v: %w", m.Set, m.Version, err)
-		}
 		s.cfg.Log.InfoContext(ctx, "key set", slog.String("set", string(m.Set)), slog.Any("key_version", m.Version),
-			slog.Any("type", m.Kind), slog.Any("kdf", m.KDF), slog.Any("kcv", m.KCV), slog.Any("level", m.Level))
+			slog.Any("type", m.Kind), slog.Any("kdf", m.KDF), slog.Any("kcv", m.KCV), slog.Any("level", m.Level), slog.String("why", m.Why))
+		if err := s.protected(m.Protection); err != nil {
+			errs = append(errs, fmt.Errorf("key set %s version %v: %w", m.Set, m.Version, err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // selfTest lets a missing mechanism pass where no key set needs the cipher.
@@ -133,11 +134,16 @@ func (s *Service) selfTest(ctx context.Context, c kdf.Cipher) error {
 	return nil
 }
 
-func (s *Service) protected(l hsm.Level) error {
-	if s.cfg.MinimumProtection != 0 && !l.Reaches(s.cfg.MinimumProtection) {
-		return fmt.Errorf("protection level %v is below the required level %v", l, s.cfg.MinimumProtection)
+// ErrProtection means that a key set would be, or is, at a worse level than
+// Config.MinimumProtection. The text says at which, why, and what can be done.
+var ErrProtection = errors.New("protection is below the minimum")
+
+func (s *Service) protected(p hsm.Protection) error {
+	if s.cfg.MinimumProtection == 0 || p.Level.Reaches(s.cfg.MinimumProtection) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: level %v is in force, %v is demanded: %s. Give its cards keys of a set that the HSM protects better, or accept level %v "+
+		"with [tks] minimum_protection = \"%v\"", ErrProtection, p.Level, s.cfg.MinimumProtection, p.Why, p.Level, p.Level)
 }
 
 // Random implements tks.Service.

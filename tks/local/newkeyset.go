@@ -127,7 +127,7 @@ func (s *Service) prepare(ctx context.Context, k *NewKeySet) (kept hsm.KeyType, 
 	if _, err := kdf.Card(k.KDF, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: kept.Cipher(), Size: kept.Size()}); err != nil {
 		return 0, fmt.Errorf("%w: %v with a master key of type %v: %w", ErrKeySet, k.KDF, k.Type, err)
 	}
-	if err := s.protected(s.cfg.Vault.Level(kept)); err != nil {
+	if err := s.protected(s.cfg.Vault.Protection(k.KDF, kept)); err != nil {
 		return 0, err
 	}
 	if err := s.refresh(ctx); err != nil {

@@ -21,8 +21,9 @@ type KeySet struct {
 	Type    string `json:"Type"`           // aes-128, …
 	KDF     string `json:"KDF"`
 	KCV     string `json:"KCV"`
-	Level   string `json:"Level"`  // protection, A (best) to D
-	Origin  string `json:"Origin"` // generated, imported
+	Level   string `json:"Level"`                 // protection, A (best) to D
+	Why     string `json:"LevelReason,omitempty"` // what keeps it from being a better one
+	Origin  string `json:"Origin"`                // generated, imported
 	Created Millis `json:"Created,omitempty"`
 	Retired bool   `json:"Retired"` // no new card gets it
 }

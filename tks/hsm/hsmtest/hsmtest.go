@@ -88,8 +88,8 @@ func testMasters(t *testing.T, v Token) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Kind != kt || m.Origin != hsm.Generated || !m.Level.Reaches(hsm.LevelD) || m.Level != v.Level(kt) {
-			t.Errorf("generated %+v, level should be %v", m, v.Level(kt))
+		if m.Kind != kt || m.Origin != hsm.Generated || !m.Level.Reaches(hsm.LevelD) || m.Protection != v.Protection(m.KDF, kt) || (m.Why == "") != (m.Level == hsm.LevelA) {
+			t.Errorf("generated %+v, protection should be %+v", m, v.Protection(m.KDF, kt))
 		}
 		if !m.Created.IsZero() && time.Since(m.Created) > 48*time.Hour || time.Until(m.Created) > time.Hour {
 			t.Errorf("created %v", m.Created)

@@ -197,7 +197,7 @@ func kindOf(r raw, o p11.ObjectHandle, keyType []byte) (hsm.KeyType, error) {
 
 // origin fills in level, origin and date.
 func (c *conn) origin(r raw, o p11.ObjectHandle, m *hsm.Master) error {
-	a, err := r.attributes(o, p11.CKA_LOCAL, p11.CKA_DERIVE, p11.CKA_ENCRYPT, p11.CKA_SIGN)
+	a, err := r.attributes(o, append(rights(), p11.CKA_LOCAL)...)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (c *conn) origin(r raw, o p11.ObjectHandle, m *hsm.Master) error {
 		m.Origin = hsm.Generated
 	}
 	m.Created = created(r, o)
-	m.Level = c.level(m.Kind.Cipher(), c.wayOf(m.Kind.Cipher(), a))
+	m.Protection = c.protection(m.KDF, m.Kind, c.wayOf(m.Kind.Cipher(), a), a)
 	return nil
 }
 

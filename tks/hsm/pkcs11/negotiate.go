@@ -212,18 +212,6 @@ func tryDeriveAES(r raw, k p11.ObjectHandle) error {
 	return r.c.DestroyObject(r.h, o)
 }
 
-// level is the protection of card keys under a master key of cipher c that the
-// token uses in way derive.
-func (s strategies) level(c kdf.Cipher, derive way) hsm.Level {
-	switch {
-	case derive != inside:
-		return hsm.LevelC
-	case s.ways[opWrap.with(c)] != inside:
-		return hsm.LevelB
-	}
-	return hsm.LevelA
-}
-
 // report says in words what is in force.
 func (s strategies) report() map[string]string {
 	out := map[string]string{}

@@ -239,14 +239,15 @@ func (t *Token) Info() Info {
 	return i
 }
 
-// Level implements hsm.Masters. Without a connection it is the worst that an HSM has.
-func (t *Token) Level(k hsm.KeyType) hsm.Level {
+// Protection implements hsm.Masters. Without a connection it is the worst that an HSM has.
+func (t *Token) Protection(c kdf.Code, k hsm.KeyType) hsm.Protection {
 	t.turn <- struct{}{}
 	defer t.unlock()
 	if t.conn == nil {
-		return hsm.LevelC
+		return hsm.Protection{Level: hsm.LevelC, Why: "the HSM does not answer"}
 	}
-	return t.conn.level(k.Cipher(), t.conn.ways[opDerive.with(k.Cipher())])
+	derive := t.conn.ways[opDerive.with(k.Cipher())]
+	return t.conn.protection(c, k, derive, madeAs(c, k, derive == inside))
 }
 
 // name is how errors call the token.
@@ -254,17 +255,7 @@ func (c *conn) name() string { return fmt.Sprintf("%q (%s)", c.info.Label, c.lib
 
 // missing is the error for an operation that the token cannot do.
 func (c *conn) missing(o operation) error {
-	tried := c.tried[o]
-	ciphers := []kdf.Cipher{kdf.AES, kdf.DES}
-	if o == opDerive.with(kdf.HMAC) {
-		ciphers = []kdf.Cipher{kdf.HMAC}
-	}
-	for _, cipher := range ciphers {
-		if len(tried) == 0 { // nothing could be tried without a key
-			tried = c.tried[opImport.with(cipher)]
-		}
-	}
-	return &hsm.MechanismError{Token: c.name(), Operation: string(o), Candidates: tried}
+	return &hsm.MechanismError{Token: c.name(), Operation: string(o), Candidates: c.candidates(o)}
 }
 
 func (c *conn) softHSM() bool {

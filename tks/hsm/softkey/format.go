@@ -100,7 +100,7 @@ func (r record) master() (hsm.Master, error) {
 	if r.Origin != "" {
 		origin = hsm.Origin(r.Origin)
 	}
-	return hsm.Master{MasterID: id, Kind: t, KCV: kcv, Level: hsm.LevelD, Origin: origin, Created: r.Created}, nil
+	return hsm.Master{MasterID: id, Kind: t, KCV: kcv, Protection: protection, Origin: origin, Created: r.Created}, nil
 }
 
 func newGCM(kek secret.Secret) (cipher.AEAD, error) {

@@ -117,8 +117,11 @@ func (s *Store) Close() error {
 // Path is where the file is.
 func (s *Store) Path() string { return s.path }
 
-// Level is D for every key.
-func (s *Store) Level(hsm.KeyType) hsm.Level { return hsm.LevelD }
+// protection is that of every key.
+var protection = hsm.Protection{Level: hsm.LevelD, Why: "the keys are in an encrypted file and, while the node runs, in its memory: there is no HSM"}
+
+// Protection implements hsm.Masters: level D for every key.
+func (s *Store) Protection(kdf.Code, hsm.KeyType) hsm.Protection { return protection }
 
 // Random implements hsm.Randomness with the operating system's generator.
 func (s *Store) Random(_ context.Context, n int) ([]byte, error) {
