@@ -22,10 +22,13 @@ import (
 var suiteCA = hsm.CALabel("suite", 1)
 
 func testSigners(t *testing.T, v Token) {
-	for i, a := range []hsm.Algorithm{hsm.P256, hsm.P384, hsm.RSA2048} {
+	for i, a := range []hsm.Algorithm{hsm.RSA2048, hsm.P256, hsm.P384} {
 		t.Run("alg="+string(a), func(t *testing.T) {
 			label := hsm.CALabel("suite", uint8(1+i))
 			made, err := v.GenerateSigner(t.Context(), label, a)
+			if lacks(v, err) {
+				t.Skip(err)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -167,6 +167,9 @@ func (c *conn) describe(r raw, o p11.ObjectHandle) (m hsm.Master, ok bool, err e
 	return m, true, nil
 }
 
+// errNoLength: a key of open length is of no use where it cannot be had.
+var errNoLength = errors.New("the token does not tell the key's length (CKA_VALUE_LEN)")
+
 func kindOf(r raw, o p11.ObjectHandle, keyType []byte) (hsm.KeyType, error) {
 	kt, err := ulong(keyType)
 	if err != nil {
@@ -177,22 +180,39 @@ func kindOf(r raw, o p11.ObjectHandle, keyType []byte) (hsm.KeyType, error) {
 		return hsm.DES2, nil
 	case p11.CKK_DES3:
 		return hsm.DES3, nil
-	case p11.CKK_AES, p11.CKK_GENERIC_SECRET:
-		a, err := r.attributes(o, p11.CKA_VALUE_LEN)
+	case p11.CKK_AES:
+		n, err := lengthOf(r, o)
 		if err != nil {
 			return 0, err
 		}
-		n, err := ulong(a[p11.CKA_VALUE_LEN])
+		return hsm.KeyTypeOf(kdf.AES, n)
+	case p11.CKK_GENERIC_SECRET:
+		n, err := lengthOf(r, o)
+		if errors.Is(err, errNoLength) { // HMAC does not depend on it
+			return hsm.HMACKey, nil
+		}
 		if err != nil {
 			return 0, err
 		}
-		cipher := kdf.AES
-		if kt == p11.CKK_GENERIC_SECRET {
-			cipher = kdf.HMAC
-		}
-		return hsm.KeyTypeOf(cipher, int(n))
+		return hsm.KeyTypeOf(kdf.HMAC, n)
 	}
 	return 0, fmt.Errorf("CKA_KEY_TYPE %X is not AES, DES2, DES3 or GENERIC_SECRET", kt)
+}
+
+// lengthOf is the length of a key whose type leaves it open; errNoLength.
+func lengthOf(r raw, o p11.ObjectHandle) (int, error) {
+	a, err := r.attributes(o, p11.CKA_VALUE_LEN)
+	if isRV(err, p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		return 0, errNoLength
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := ulong(a[p11.CKA_VALUE_LEN])
+	if err == nil && n == 0 {
+		err = errNoLength
+	}
+	return int(n), err
 }
 
 // origin fills in level, origin and date.

@@ -221,7 +221,10 @@ func (s strategies) report() map[string]string {
 		case 0:
 			out[string(o)] = (&hsm.MechanismError{Token: "it", Operation: string(o), Candidates: tried}).Error()
 		case memory:
-			out[string(o)] = last.Name + ", in memory: " + tried[0].Name + " " + tried[0].Reason
+			out[string(o)] = last.Name + ", in memory"
+			if len(tried) > 1 {
+				out[string(o)] += ": " + tried[0].String()
+			}
 		default:
 			out[string(o)] = last.Name
 		}

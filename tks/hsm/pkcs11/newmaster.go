@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
@@ -39,7 +40,9 @@ func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, err
 	if err != nil {
 		return hsm.Master{}, err
 	}
-	o, err := r.c.GenerateKey(r.h, mech(keyGen(kt), nil), generated(id, kt, derive == inside, time.Now()))
+	o, err := orWithout(generated(id, kt, derive == inside, time.Now()), func(template []*p11.Attribute) (p11.ObjectHandle, error) {
+		return r.c.GenerateKey(r.h, mech(keyGen(kt), nil), template)
+	})
 	if isRV(err, p11.CKR_MECHANISM_INVALID, p11.CKR_FUNCTION_NOT_SUPPORTED) {
 		return hsm.Master{}, &hsm.MechanismError{Token: c.name(), Operation: "generate a master key of type " + kt.String(),
 			Candidates: []hsm.Candidate{candidate(keyGen(kt), err)}}
@@ -52,6 +55,24 @@ func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, err
 		return hsm.Master{}, errors.Join(err, r.c.DestroyObject(r.h, o))
 	}
 	return m, nil
+}
+
+// orWithout makes a master key, if need be without the attributes that older tokens
+// refuse to hear of. They bar detours: a copy of the key, or another derivation from
+// it, is as sensitive as the key itself anyway.
+func orWithout(template []*p11.Attribute, create func([]*p11.Attribute) (p11.ObjectHandle, error)) (o p11.ObjectHandle, err error) {
+	for _, unknown := range [][]uint{nil, {p11.CKA_COPYABLE}, {p11.CKA_ALLOWED_MECHANISMS}, {p11.CKA_COPYABLE, p11.CKA_ALLOWED_MECHANISMS}} {
+		var known []*p11.Attribute
+		for _, a := range template {
+			if !slices.Contains(unknown, a.Type) {
+				known = append(known, a)
+			}
+		}
+		if o, err = create(known); !isRV(err, p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+			return o, err
+		}
+	}
+	return o, err
 }
 
 // room checks that a master key is not there yet and could be used, and says how.
@@ -115,14 +136,26 @@ func (c *conn) importOne(r raw, k hsm.MasterValue) (hsm.Master, p11.ObjectHandle
 		return hsm.Master{}, 0, err
 	}
 	template := append([]*p11.Attribute{attr(p11.CKA_VALUE, value.Bytes())}, masterKey(k.ID, k.Type, derive == inside, time.Now())...)
-	o, err := r.c.CreateObject(r.h, template)
+	m, o, err := c.createMaster(r, template)
+	if errors.Is(err, errNoLength) { // openCryptoki keeps the length only where it is told, others must not be told
+		m, o, err = c.createMaster(r, append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, k.Type.Size())}, template...))
+	}
 	if err != nil {
 		return hsm.Master{}, 0, fmt.Errorf("%s: token %s takes no key of type %v from outside: %w", k.ID.Label(), c.name(), k.Type, err)
 	}
-	m, err := c.inspect(r, o)
-	if err == nil && m.KCV != want {
-		err = fmt.Errorf("%s: the token holds another key than it was given", m.Label())
+	if m.KCV != want {
+		return hsm.Master{}, 0, errors.Join(fmt.Errorf("%s: the token holds another key than it was given", m.Label()), r.c.DestroyObject(r.h, o))
 	}
+	return m, o, nil
+}
+
+// createMaster creates a master key and reads it back; no object stays with an error.
+func (c *conn) createMaster(r raw, template []*p11.Attribute) (hsm.Master, p11.ObjectHandle, error) {
+	o, err := orWithout(template, func(template []*p11.Attribute) (p11.ObjectHandle, error) { return r.c.CreateObject(r.h, template) })
+	if err != nil {
+		return hsm.Master{}, 0, err
+	}
+	m, err := c.inspect(r, o)
 	if err != nil {
 		return hsm.Master{}, 0, errors.Join(err, r.c.DestroyObject(r.h, o))
 	}

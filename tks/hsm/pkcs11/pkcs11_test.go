@@ -74,6 +74,23 @@ func TestConformanceReduced(t *testing.T) {
 	}
 }
 
+// TestNamedEngine runs the suite on the token that INKAN_PKCS11_URI names: an HSM that
+// nobody has here. It leaves keys of the set "suite" on it.
+func TestNamedEngine(t *testing.T) {
+	name := os.Getenv("INKAN_PKCS11_URI")
+	if name == "" {
+		t.Skip("needs an empty token; set INKAN_PKCS11_URI")
+	}
+	hsmtest.TestEngine(t, func(t *testing.T) hsmtest.Token {
+		tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", tok.Info())
+		return tok
+	})
+}
+
 // TestCMACByCBC: a token without AES-CMAC computes it out of CBC.
 func TestCMACByCBC(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)

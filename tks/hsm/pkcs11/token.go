@@ -114,8 +114,8 @@ func (t *Token) poolSize(info p11.TokenInfo) int {
 	if n <= 0 {
 		n = 2 * runtime.GOMAXPROCS(0)
 	}
-	const unavailable, infinite = ^uint(0), uint(0)
-	if most := info.MaxRwSessionCount; most != unavailable && most != infinite && int(most)-1 < n {
+	const infinite = uint(0) // "unavailable", and what tokens say instead of both, are huge
+	if most := info.MaxRwSessionCount; most != infinite && most <= uint(n) {
 		n = int(most) - 1 // one is the anchor
 	}
 	return max(n, 1)
