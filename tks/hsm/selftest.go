@@ -40,8 +40,14 @@ var knownAnswers = []knownAnswer{
 	{kdf.AES, "AES key wrapping", "80D2A5B08FA0EE51143B459E638106DF", func(ctx context.Context, w Work) ([]byte, error) {
 		return withTestKey(ctx, w, AES128, func(k Key) ([]byte, error) { return w.Wrap(ctx, k, k) })
 	}},
-	{kdf.DES, "3DES key wrapping", "B4BAA89A8CD0292B45210E1BC84B1C31", func(ctx context.Context, w Work) ([]byte, error) {
-		return withTestKey(ctx, w, DES2, func(k Key) ([]byte, error) { return w.Wrap(ctx, k, k) })
+	{kdf.DES, "3DES key wrapping", "D30DCDD8F85C9CD2BDDEBC5971F731D0", func(ctx context.Context, w Work) ([]byte, error) {
+		odd := unhex(testK) // as some tokens make it, so that the answer is the same everywhere
+		kdf.OddParity(odd)
+		k, err := w.Import(ctx, DES2, secret.New(odd))
+		if err != nil {
+			return nil, err
+		}
+		return w.Wrap(ctx, k, k)
 	}},
 	{kdf.AES, "KDF3 derivation", "E79C05", func(ctx context.Context, w Work) ([]byte, error) {
 		return derivedCheckValue(ctx, w, AES128, kdf.KDF3)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -19,8 +20,9 @@ import (
 // module is a loaded PKCS #11 library. C_Initialize and C_Finalize work for the
 // whole process, so all tokens of one library share one module.
 type module struct {
-	path string
-	ctx  *p11.Ctx
+	path     string
+	reserved string // for C_Initialize
+	ctx      *p11.Ctx
 
 	// mu is read-held by every call into the library: C_Finalize under a running
 	// call crashes the process.
@@ -38,7 +40,7 @@ var modules = struct {
 }{loaded: map[string]*module{}}
 
 // loadModule loads and initialises a library, or takes a share in it.
-func loadModule(path string) (*module, error) {
+func loadModule(path, reserved string) (*module, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("loading PKCS #11 module %s: %w", path, err)
@@ -57,7 +59,11 @@ func loadModule(path string) (*module, error) {
 		m = &module{path: path, ctx: ctx}
 		modules.loaded[real] = m
 	}
+	if m.users > 0 && m.reserved != reserved {
+		return nil, fmt.Errorf("loading PKCS #11 module %s: it is in use with another x-init-reserved", path)
+	}
 	if m.users == 0 {
+		m.reserved = reserved
 		if err := m.initialize(); err != nil {
 			return nil, fmt.Errorf("initializing PKCS #11 module %s: %w", path, err)
 		}
@@ -69,11 +75,20 @@ func loadModule(path string) (*module, error) {
 func (m *module) initialize() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.ctx.Initialize(); err != nil { // CKF_OS_LOCKING_OK
+	if err := m.begin(); err != nil {
 		return errors.New(rv(err))
 	}
 	m.gen++
 	return nil
+}
+
+// begin is C_Initialize with CKF_OS_LOCKING_OK.
+func (m *module) begin() error {
+	if m.reserved == "" {
+		return m.ctx.Initialize()
+	}
+	text := append([]byte(m.reserved), 0)
+	return m.ctx.Initialize(p11.InitializeWithReserved(unsafe.Pointer(&text[0])))
 }
 
 // release gives a share back; the last one finalises the library.
@@ -122,7 +137,7 @@ func (m *module) restart(gen uint64) error {
 	// Whether finalising works says nothing: a library that lost its device may
 	// refuse, or have been finalised by itself.
 	_ = m.ctx.Finalize()
-	if err := m.ctx.Initialize(); err != nil && !isRV(err, p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+	if err := m.begin(); err != nil && !isRV(err, p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 		return fmt.Errorf("restarting PKCS #11 module %s: %s: %w", m.path, rv(err), hsm.ErrUnavailable)
 	}
 	return nil

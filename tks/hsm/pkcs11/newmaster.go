@@ -57,8 +57,8 @@ func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, err
 	return m, nil
 }
 
-// orWithout makes a master key, if need be without the attributes that older tokens
-// refuse to hear of. They bar detours: a copy of the key, or another derivation from
+// orWithout makes a master key, if need be without the attributes that some tokens
+// refuse to hear of: openCryptoki by name, NSS with a general error. They bar detours: a copy of the key, or another derivation from
 // it, is as sensitive as the key itself anyway.
 func orWithout(template []*p11.Attribute, create func([]*p11.Attribute) (p11.ObjectHandle, error)) (o p11.ObjectHandle, err error) {
 	for _, unknown := range [][]uint{nil, {p11.CKA_COPYABLE}, {p11.CKA_ALLOWED_MECHANISMS}, {p11.CKA_COPYABLE, p11.CKA_ALLOWED_MECHANISMS}} {
@@ -68,7 +68,7 @@ func orWithout(template []*p11.Attribute, create func([]*p11.Attribute) (p11.Obj
 				known = append(known, a)
 			}
 		}
-		if o, err = create(known); !isRV(err, p11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		if o, err = create(known); !isRV(err, p11.CKR_ATTRIBUTE_TYPE_INVALID, p11.CKR_TEMPLATE_INCONSISTENT, p11.CKR_GENERAL_ERROR) {
 			return o, err
 		}
 	}

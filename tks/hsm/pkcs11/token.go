@@ -94,7 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.PIN = secret.Secret{}
-	mod, err := loadModule(cfg.URI.ModulePath)
+	mod, err := loadModule(cfg.URI.ModulePath, cfg.URI.InitReserved)
 	if err != nil {
 		return nil, fmt.Errorf("opening HSM: %w", err)
 	}

@@ -23,6 +23,7 @@ type URI struct {
 	Manufacturer string
 	Slot         *uint  // slot-id; not stable with every module
 	PINSource    string // absolute path of the file that holds the PIN; may be empty
+	InitReserved string // what C_Initialize is given as pReserved; most modules want none
 }
 
 const scheme = "pkcs11:"
@@ -31,7 +32,8 @@ const scheme = "pkcs11:"
 //
 //	pkcs11:token=inkan?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/inkan/pin
 //
-// It refuses attributes that it would have to ignore, and pin-value: a PIN has no
+// Besides the attributes of the RFC there is x-init-reserved, as p11-kit has it: NSS
+// softoken wants its database named there. ParseURI refuses attributes that it would have to ignore, and pin-value: a PIN has no
 // place in a configuration.
 func ParseURI(s string) (URI, error) {
 	u, err := parseURI(s)
@@ -112,10 +114,12 @@ func (u *URI) setQuery(name, value string) error {
 		u.ModulePath = value
 	case "pin-source":
 		return u.setPINSource(value)
+	case "x-init-reserved":
+		u.InitReserved = value
 	case "pin-value":
 		return errors.New("pin-value is refused: write the PIN into a file of mode 0400 and name it with pin-source=file:/path")
 	default:
-		return fmt.Errorf("attribute %s is not supported: module-path and pin-source are", name)
+		return fmt.Errorf("attribute %s is not supported: module-path, pin-source and x-init-reserved are", name)
 	}
 	return nil
 }
@@ -164,6 +168,7 @@ func (u URI) String() string {
 	if u.PINSource != "" {
 		add(&query, "pin-source", "file:"+u.PINSource)
 	}
+	add(&query, "x-init-reserved", u.InitReserved)
 	s := scheme + strings.Join(path, ";")
 	if len(query) > 0 {
 		s += "?" + strings.Join(query, "&")
