@@ -34,16 +34,16 @@ type Opener func(t *testing.T) Token
 // what it refuses with a [*hsm.MechanismError] is skipped, and it may forget where a
 // key comes from.
 func TestEngine(t *testing.T, open Opener) {
-	TestVault(t, func(t *testing.T) Token { return engine{open(t)} })
+	TestVault(t, func(t *testing.T) Token { return stranger{open(t)} })
 }
 
-// engine is a Token that may lack mechanisms.
-type engine struct{ Token }
+// stranger is a Token that may lack mechanisms.
+type stranger struct{ Token }
 
 // lacks reports whether err says that the token lacks a mechanism, and may.
 func lacks(v Token, err error) bool {
 	var missing *hsm.MechanismError
-	_, may := v.(engine)
+	_, may := v.(stranger)
 	return may && errors.As(err, &missing)
 }
 
@@ -111,7 +111,7 @@ func testMasters(t *testing.T, v Token) {
 			t.Fatal(err)
 		}
 		made++
-		if _, mayForget := v.(engine); mayForget { // NSS does not keep CKA_LOCAL
+		if _, mayForget := v.(stranger); mayForget { // NSS does not keep CKA_LOCAL
 			m.Origin = hsm.Generated
 		}
 		if m.Kind != kt || m.Origin != hsm.Generated || !m.Level.Reaches(hsm.LevelD) || m.Protection != v.Protection(m.KDF, kt) || (m.Why == "") != (m.Level == hsm.LevelA) {

@@ -75,13 +75,13 @@ func (w *work) derive(ctx context.Context, base *key, d kdf.Derivation, t hsm.Ke
 		return 0, w.s.c.missing(opDerive.with(base.t.Cipher()))
 	case d.Cipher != base.t.Cipher() && base.t.Cipher() == kdf.DES && w.s.c.ways[opDeriveAES] != inside:
 		return w.deriveInMemory(ctx, base, d, t, e)
-	case base.derive != inside, d.Method == kdf.CBC && base.t.Cipher() == kdf.AES:
+	case base.derive != inside, d.Method == kdf.CBC && (base.t.Cipher() == kdf.AES || w.s.c.ways[opSession] != inside):
 		return w.deriveInMemory(ctx, base, d, t, e)
 	}
 	m, iv, data := ecbData(base.t.Cipher()), []byte(nil), d.Input
 	switch d.Method {
 	case kdf.CBC:
-		m, iv = p11.CKM_DES3_CBC_ENCRYPT_DATA, make([]byte, 8)
+		m, iv = cbcDerivation.mech, cbcDerivation.iv
 	case kdf.CMAC:
 		mask, err := w.mask(ctx, base)
 		if err != nil {

@@ -24,6 +24,7 @@ const (
 	opWrap    operation = "wrap a %v card key for PUT KEY"
 
 	opDeriveAES operation = "derive AES card keys from a 3DES master key"
+	opSession   operation = "derive SCP02 session keys"
 )
 
 func (o operation) with(c kdf.Cipher) operation { return operation(fmt.Sprintf(string(o), c)) }
@@ -126,7 +127,9 @@ func (s strategies) negotiateCipher(r raw, t hsm.KeyType, k p11.ObjectHandle) {
 	s.choose(opDerive.with(c), option{inside, ecbData(c), func() error { return tryDerive(r, t, k) }},
 		option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
 	if c == kdf.DES {
-		s.choose(opDeriveAES, option{inside, ecbData(c), func() error { return tryDeriveAES(r, k) }},
+		s.choose(opDeriveAES, option{inside, ecbData(c), func() error { return tryDeriveAs(r, hsm.AES128, ecbDerivation, k) }},
+			option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
+		s.choose(opSession, option{inside, p11.CKM_DES3_CBC_ENCRYPT_DATA, func() error { return tryDeriveAs(r, hsm.DES2, cbcDerivation, k) }},
 			option{memory, m, func() error { return s.need(opEncrypt.with(c)) }})
 	}
 }
@@ -203,14 +206,26 @@ func tryDerive(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
 	return same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: kdf.AES, Length: 16}, t.Cipher())
 }
 
-// tryDeriveAES derives a readable AES key from a 3DES key.
-func tryDeriveAES(r raw, k p11.ObjectHandle) error {
-	o, err := r.deriveData(ecbData(kdf.DES), nil, katData, k, derived(hsm.AES128, readable))
+// dataDerivation is a way of deriving from a 3DES key by what it encrypts.
+type dataDerivation struct {
+	mech   uint
+	iv     []byte
+	method kdf.Method
+}
+
+var (
+	ecbDerivation = dataDerivation{mech: p11.CKM_DES3_ECB_ENCRYPT_DATA, method: kdf.ECB}
+	cbcDerivation = dataDerivation{mech: p11.CKM_DES3_CBC_ENCRYPT_DATA, iv: make([]byte, 8), method: kdf.CBC}
+)
+
+// tryDeriveAs derives a readable key of 16 bytes from a 3DES key.
+func tryDeriveAs(r raw, t hsm.KeyType, d dataDerivation, k p11.ObjectHandle) error {
+	o, err := r.deriveData(d.mech, d.iv, katData, k, derived(t, readable))
 	if err != nil {
 		return err
 	}
 	got, err := r.value(o)
-	if err := same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: kdf.AES, Length: 16}, kdf.DES); err != nil {
+	if err := same(got, err, kdf.Derivation{Method: d.method, Input: katData, Cipher: t.Cipher(), Length: 16}, kdf.DES); err != nil {
 		return err
 	}
 	return r.c.DestroyObject(r.h, o)

@@ -10,11 +10,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	p11 "github.com/miekg/pkcs11"
+
+	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/hsmtest"
@@ -93,12 +97,37 @@ func TestNamedEngine(t *testing.T) {
 
 // TestCMACByCBC: a token without AES-CMAC computes it out of CBC.
 func TestCMACByCBC(t *testing.T) {
-	soft := hsmtest.SoftHSM(t)
-	hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token {
-		tok := open(t, soft)
-		tok.PretendNoCMAC()
-		return tok
-	})
+	soft := hsmtest.Engine{Name: "no CMAC", Sign: []uint{p11.CKM_AES_CMAC}}.Open(t)
+	hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token { return open(t, soft) })
+}
+
+// TestForeignMasters: what a master key may do, whoever made it, decides its level.
+func TestForeignMasters(t *testing.T) {
+	tok := open(t, hsmtest.SoftHSM(t))
+	for version, c := range map[gp.KeyVersion]struct {
+		attribute uint
+		value     bool
+		want      hsm.Protection
+	}{
+		1: {p11.CKA_PRIVATE, true, hsm.Protection{Level: hsm.LevelA}},
+		2: {p11.CKA_ENCRYPT, true, hsm.Protection{Level: hsm.LevelB, Why: "the master key may do more than derive: CKA_ENCRYPT"}},
+		3: {p11.CKA_UNWRAP, true, hsm.Protection{Level: hsm.LevelB, Why: "the master key may do more than derive: CKA_UNWRAP"}},
+		4: {p11.CKA_EXTRACTABLE, true, hsm.Protection{Level: hsm.LevelD, Why: "the master key may leave the token: it is extractable, or not sensitive"}},
+		5: {p11.CKA_SENSITIVE, false, hsm.Protection{Level: hsm.LevelD, Why: "the master key may leave the token: it is extractable, or not sensitive"}},
+	} {
+		id := hsm.MasterID{Set: "site", Version: version, KDF: kdf.KDF3}
+		if err := tok.Plant(id, hsm.AES128, c.attribute, c.value); err != nil {
+			t.Fatal(err)
+		}
+		all, err := tok.Masters(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(all, func(m hsm.Master) bool { return m.MasterID == id })
+		if i < 0 || all[i].Protection != c.want {
+			t.Errorf("attribute %#x=%v: %+v, want %+v", c.attribute, c.value, all, c.want)
+		}
+	}
 }
 
 // TestMissingMechanism: what the token cannot do is named with its number.

@@ -104,7 +104,7 @@ func (s strategies) candidates(o operation) []hsm.Candidate {
 		return tried
 	}
 	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
-		if o == opDerive.with(c) || o == opEncrypt.with(c) || o == opWrap.with(c) || o == opCMAC && c == kdf.AES || o == opDeriveAES && c == kdf.DES {
+		if o == opDerive.with(c) || o == opEncrypt.with(c) || o == opWrap.with(c) || o == opCMAC && c == kdf.AES || (o == opDeriveAES || o == opSession) && c == kdf.DES {
 			return s.tried[opImport.with(c)]
 		}
 	}
