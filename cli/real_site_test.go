@@ -51,7 +51,18 @@ type person struct{ id, password string }
 // sets and profiles, and starts a PC/SC service.
 func newSite(t *testing.T, readers int) *site {
 	t.Helper()
-	hsm := hsmtest.SoftHSM(t)
+	s := newNode(t, hsmtest.SoftHSM(t))
+	s.secret("\x40\x41\x42\x43\x44\x45\x46\x47\x48\x49\x4A\x4B\x4C\x4D\x4E\x4F") // the published keys of a blank card
+	s.pcsc = vpcdtest.Start(t, readers)
+	s.env = append(s.env, s.pcsc.Env()...)
+	s.allowSimulator(t)
+	s.populate(t)
+	return s
+}
+
+// newNode builds the program and makes a data folder with its keys in an HSM.
+func newNode(t *testing.T, hsm hsmtest.SoftToken) *site {
+	t.Helper()
 	// Not t.TempDir: the path of the node's socket has to be short.
 	dir, err := os.MkdirTemp("", "inkan-real-")
 	if err != nil {
@@ -68,15 +79,10 @@ func newSite(t *testing.T, readers int) *site {
 		os.RemoveAll(dir)
 	})
 	s.secret(hsm.PIN)
-	s.secret("\x40\x41\x42\x43\x44\x45\x46\x47\x48\x49\x4A\x4B\x4C\x4D\x4E\x4F") // the published keys of a blank card
 	s.build(t)
-	s.pcsc = vpcdtest.Start(t, readers)
-	s.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "SOFTHSM2_CONF=" + hsm.Conf,
-	}, s.pcsc.Env()...)
+	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "SOFTHSM2_CONF=" + hsm.Conf}
 	s.admin = person{"ada", s.secret("Zebra-Quartz-77")}
 	s.init(t, hsm.URI)
-	s.populate(t)
 	return s
 }
 
@@ -106,20 +112,25 @@ password = %q
 	if !strings.Contains(out.out, "vendor's backup") || !strings.Contains(out.out, "lost master key") {
 		t.Errorf("init does not say what a backup must hold:\n%s", out.out)
 	}
-	s.allowSimulator(t)
 }
 
-// allowSimulator edits the configuration as an administrator would.
+// allowSimulator makes the node serve software cards.
 func (s *site) allowSimulator(t *testing.T) {
+	t.Helper()
+	s.configure(t, "allow_simulator = false", "allow_simulator = true")
+}
+
+// configure edits the configuration as an administrator would.
+func (s *site) configure(t *testing.T, old, changed string) {
 	t.Helper()
 	path := filepath.Join(s.data, server.ConfigFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.Replace(string(b), "allow_simulator = false", "allow_simulator = true", 1)
+	edited := strings.Replace(string(b), old, changed, 1)
 	if edited == string(b) {
-		t.Fatalf("no allow_simulator in the configuration:\n%s", b)
+		t.Fatalf("no %s in the configuration:\n%s", old, b)
 	}
 	if err := os.WriteFile(path, []byte(edited), 0o600); err != nil {
 		t.Fatal(err)
