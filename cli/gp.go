@@ -21,6 +21,7 @@ func (p *program) gpCommand() *cli.Command {
 		&cli.StringFlag{Name: "sim", Usage: "image `FILE` of a software card"},
 		&cli.StringFlag{Name: "keys", Usage: "the card's keys: factory (the published ones), or a `FILE`; default: asked for"},
 		&cli.StringFlag{Name: "key-version", Usage: "version `N` of the card's keys, two hexadecimal digits; default: the card's choice"},
+		&cli.StringSliceFlag{Name: "compat", Usage: "what an older card wants, as in [compat] of a profile: `NAME` no_le, empty_field"},
 		&cli.StringFlag{Name: "manager", Usage: "`AID` of the card manager; default: what the card selects by itself"},
 	}
 	with := func(more ...cli.Flag) []cli.Flag { return append(more, card...) }
@@ -30,7 +31,8 @@ func (p *program) gpCommand() *cli.Command {
 		Name:  "gp",
 		Usage: "the card manager of any GlobalPlatform card, by hand",
 		Description: "Works on the card alone, without a server and without its records: a card that Inkan looks after is changed\n" +
-			"by the operations of inkan card. The card says whether it speaks SCP02 or SCP03.\n\n" +
+			"by the operations of inkan card. The card says whether it speaks SCP01, SCP02 or SCP03; one that\n" +
+			"says nothing is taken for a card of Open Platform 2.0.1 (SCP01).\n\n" +
 			"A file of keys has three lines in hexadecimal, ENC, MAC and DEK; behind each key its check value may stand.",
 		Subcommands: []*cli.Command{
 			{
@@ -85,6 +87,9 @@ func (p *program) withManager(c *cli.Context, do func(*manager.Manager) error) e
 		if cfg.Version, err = gp.ParseKeyVersion(s); err != nil {
 			return usageError{err}
 		}
+	}
+	if cfg.Dialect, err = manager.ParseDialect(c.StringSlice("compat")); err != nil {
+		return usageError{err}
 	}
 	if cfg.Keys, err = p.cardKeys(c, c.String("keys"), "the card's key"); err != nil {
 		return err

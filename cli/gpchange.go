@@ -115,18 +115,15 @@ func (p *program) deleteGP(c *cli.Context) error {
 		if !ok {
 			return fmt.Errorf("there is no %v on the card: inkan gp list shows what is", aid)
 		}
-		gone := []apdu.AID{aid}
+		var with []apdu.AID
 		for _, e := range related {
-			gone = append(gone, e.AID)
+			with = append(with, e.AID)
 		}
+		gone := append([]apdu.AID{aid}, with...)
 		if err := p.decide(c, fmt.Sprintf("With everything that is in it, this goes off the card%s: %s.\nDelete it", cardName(m), aids(gone))); err != nil {
 			return err
 		}
-		extent := gp.ObjectOnly
-		if len(related) > 0 {
-			extent = gp.WithRelated
-		}
-		if err := m.Delete(c.Context, aid, extent); err != nil {
+		if err := m.Delete(c.Context, aid, with...); err != nil {
 			return err
 		}
 		return p.print(c, gpResult{Result: "deleted", AID: aid.String(), Gone: gone}, func(w io.Writer) { fmt.Fprintf(w, "Deleted %s.\n", aids(gone)) })

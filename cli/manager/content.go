@@ -115,7 +115,7 @@ func (m *Manager) Install(ctx context.Context, i Installation) error {
 	}
 	if _, err := apdu.Run(ctx, m.inner, install); err != nil {
 		err = fmt.Errorf("installing %v: %w", i.Instance, err)
-		if derr := m.Delete(ctx, i.File.Package, gp.WithRelated); derr != nil {
+		if derr := m.remove(ctx, i.File.Package, gp.WithRelated); derr != nil {
 			return errors.Join(err, fmt.Errorf("the load file stays on the card: %w", derr))
 		}
 		return fmt.Errorf("%w; the load file was taken off again", err)
@@ -123,8 +123,24 @@ func (m *Manager) Install(ctx context.Context, i Installation) error {
 	return nil
 }
 
-// Delete deletes an application or load file.
-func (m *Manager) Delete(ctx context.Context, aid apdu.AID, x gp.Extent) error {
+// Delete deletes an application or load file, and with it what is related to it: a
+// card of Open Platform 2.0.1 has no command for both, so one after the other.
+func (m *Manager) Delete(ctx context.Context, aid apdu.AID, related ...apdu.AID) error {
+	if len(related) == 0 {
+		return m.remove(ctx, aid, gp.ObjectOnly)
+	}
+	if m.dialect() != gp.OP201 {
+		return m.remove(ctx, aid, gp.WithRelated)
+	}
+	for i, r := range append(slices.Clone(related), aid) {
+		if err := m.remove(ctx, r, gp.ObjectOnly); err != nil {
+			return fmt.Errorf("%w; %d of %d are gone", err, i, len(related)+1)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) remove(ctx context.Context, aid apdu.AID, x gp.Extent) error {
 	if _, err := apdu.Run(ctx, m.inner, gp.DeleteCommand(m.dialect(), aid, x)); err != nil {
 		return fmt.Errorf("deleting %v: %w", aid, err)
 	}

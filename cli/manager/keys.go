@@ -13,6 +13,7 @@ import (
 	"inkan/securechannel"
 	"inkan/securechannel/keyset"
 	"inkan/securechannel/primitive"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -145,8 +146,11 @@ func (k Keys) check() error {
 
 // keyType is the type of the keys that a protocol works with.
 func keyType(p securechannel.Protocol) keyset.Type {
-	if p == securechannel.SCP03 {
+	switch p {
+	case securechannel.SCP03:
 		return keyset.AES
+	case securechannel.SCP01:
+		return keyset.DESLegacy
 	}
 	return keyset.DES
 }
@@ -184,6 +188,9 @@ func (k Keys) session(_ context.Context, iu securechannel.InitUpdate) (s securec
 	if s.MAC, err = k.derive(iu, mac, scp02.SMAC, scp03.SMAC); err != nil {
 		return s, err
 	}
+	if iu.Protocol == securechannel.SCP01 {
+		return s, nil // its answers have no MAC
+	}
 	s.RMAC, err = k.derive(iu, mac, scp02.SRMAC, scp03.SRMAC)
 	return s, err
 }
@@ -192,6 +199,8 @@ func (k Keys) derive(iu securechannel.InitUpdate, i int, c scp02.Constant, d scp
 	var b []byte
 	var err error
 	switch {
+	case iu.Protocol == securechannel.SCP01:
+		b, err = scp01.SessionKey(k[i].Value.Bytes(), iu.HostChallenge, iu.CardChallenge)
 	case iu.Protocol == securechannel.SCP03:
 		b, err = scp03.SessionKey(k[i].Value.Bytes(), d, scp03.Context(iu.HostChallenge, iu.CardChallenge))
 	case iu.Protocol == securechannel.SCP02 && len(iu.Counter) == 2:
@@ -204,7 +213,10 @@ func (k Keys) derive(iu securechannel.InitUpdate, i int, c scp02.Constant, d scp
 
 // encrypt encrypts key material under the card's data encryption key.
 func (k Keys) encrypt(iu securechannel.InitUpdate) (keyset.Encrypt, error) {
-	if iu.Protocol == securechannel.SCP03 {
+	switch iu.Protocol {
+	case securechannel.SCP01:
+		return func(plain []byte) ([]byte, error) { return scp01.EncryptDEK(k[dek].Value.Bytes(), plain) }, nil
+	case securechannel.SCP03:
 		return func(plain []byte) ([]byte, error) { return scp03.EncryptDEK(k[dek].Value.Bytes(), plain) }, nil
 	}
 	sdek, err := k.derive(iu, dek, scp02.SDEK, 0)

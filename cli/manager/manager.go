@@ -2,8 +2,9 @@
 // no server, no profile, no record, keys in memory. [Open] opens a secure channel
 // under static keys; the methods of [Manager] list, install, delete and change keys.
 //
-// SCP02 and SCP03 as package securechannel has them, chosen by the card recognition
-// data; delegated management is not supported. What changes the card is checked as
+// SCP01, SCP02 and SCP03 as package securechannel has them, chosen by the card
+// recognition data; a card without is one of Open Platform 2.0.1 (SCP01), unless its
+// answer names another protocol. Delegated management is not supported. What changes the card is checked as
 // far as it can be before the first command. A Manager serves one goroutine; the
 // card belongs to the caller.
 package manager
@@ -21,9 +22,24 @@ import (
 
 // Config says how the card manager is reached.
 type Config struct {
-	AID     apdu.AID      // empty: the card's default selected application
-	Keys    Keys          // the card's; the caller wipes them
-	Version gp.KeyVersion // 00: the card's default
+	AID     apdu.AID              // empty: the card's default selected application
+	Keys    Keys                  // the card's; the caller wipes them
+	Version gp.KeyVersion         // 00: the card's default
+	Dialect securechannel.Dialect // what an older card wants
+}
+
+// ParseDialect reads names of deviations as [compat] of a profile has them: no_le,
+// empty_field.
+func ParseDialect(names []string) (d securechannel.Dialect, err error) {
+	known := map[string]securechannel.Dialect{"no_le": securechannel.NoLe, "empty_field": securechannel.EmptyField}
+	for _, n := range names {
+		bit, ok := known[n]
+		if !ok {
+			return 0, fmt.Errorf("no deviation %q: want no_le or empty_field", n)
+		}
+		d |= bit
+	}
+	return d, nil
 }
 
 // Manager is a card manager behind a secure channel.
@@ -31,7 +47,7 @@ type Manager struct {
 	AID   apdu.AID   // as it names itself, else as configured
 	CPLC  *gp.CPLC   // nil for a card without
 	conn  *apdu.Conn // plain
-	hint  gp.SCP     // of the recognition data; zero: none
+	hint  gp.SCP     // of the recognition data, or what is taken where there is none
 	cfg   Config
 	inner *securechannel.Session
 }
@@ -69,7 +85,7 @@ func (m *Manager) identify(ctx context.Context) error {
 	if lost(err) {
 		return err
 	}
-	for _, p := range []securechannel.Protocol{securechannel.SCP03, securechannel.SCP02} {
+	for _, p := range []securechannel.Protocol{securechannel.SCP03, securechannel.SCP02, securechannel.SCP01} {
 		if scp, ok := rec.Find(uint8(p)); ok {
 			m.hint = scp
 			return nil
@@ -78,6 +94,7 @@ func (m *Manager) identify(ctx context.Context) error {
 	if len(rec.SCPs) > 0 {
 		return fmt.Errorf("the card offers %v: %w", rec.SCPs, apdu.ErrUnsupported)
 	}
+	m.hint = gp.SCP{Protocol: uint8(securechannel.SCP01), Option: 0x05}
 	return nil
 }
 
@@ -86,9 +103,9 @@ func lost(err error) bool { return errors.Is(err, apdu.ErrCardRemoved) }
 
 // channel opens a channel to what is selected.
 func (m *Manager) channel(ctx context.Context, keys Keys, v gp.KeyVersion) (*securechannel.Session, error) {
-	req := securechannel.Request{KeyVersion: v, HostChallenge: make([]byte, 8), Choose: best}
-	if m.hint.Protocol != 0 {
-		req.HintProtocol, req.HintOption = securechannel.Protocol(m.hint.Protocol), securechannel.Option(m.hint.Option)
+	req := securechannel.Request{
+		KeyVersion: v, HostChallenge: make([]byte, 8), Choose: best, Dialect: m.cfg.Dialect,
+		HintProtocol: securechannel.Protocol(m.hint.Protocol), HintOption: securechannel.Option(m.hint.Option),
 	}
 	if req.HintProtocol == securechannel.SCP03 && req.HintOption&0x01 != 0 { // S16 mode
 		req.HostChallenge = make([]byte, 16)

@@ -63,9 +63,31 @@ func synthetic(t testing.TB) *loadfile.File {
 	return f
 }
 
-// models are the software cards, with the level a channel gets.
+// models are all software cards, with the level a channel gets.
 var models = map[string]securechannel.Level{
-	"gp-scp02": 0x03, "gp-scp02-rmac": 0x03, "gp-scp03": 0x33, "gp-scp03-plain": 0x03, "gp-scp03-s16": 0x33, "gp-t0": 0x03,
+	"gp-scp01": 0x03, "gp-scp02": 0x03, "gp-scp02-rmac": 0x03, "gp-scp03": 0x33, "gp-scp03-plain": 0x03, "gp-scp03-s16": 0x33, "gp-t0": 0x03,
+	"gp-scp03-aes256": 0x33,
+}
+
+// TestModels: no model is forgotten.
+func TestModels(t *testing.T) {
+	t.Parallel()
+	for _, m := range sim.Models() {
+		if _, ok := models[m]; !ok {
+			t.Errorf("model %s is not tested", m)
+		}
+	}
+}
+
+// blank are the keys of a new software card.
+func blank(t testing.TB, model string) manager.Keys {
+	if model == "gp-scp03-aes256" {
+		const k = "404142434445464748494A4B4C4D4E4F505152535455565758595A5B5C5D5E5F\n"
+		keys, err := manager.ParseKeys([]byte(k + k + k))
+		must(t, err)
+		return keys
+	}
+	return manager.Factory()
 }
 
 func TestContent(t *testing.T) {
@@ -73,7 +95,7 @@ func TestContent(t *testing.T) {
 	for model, level := range models {
 		t.Run("model="+model, func(t *testing.T) {
 			t.Parallel()
-			m := open(t, newCard(t, model), manager.Config{Keys: manager.Factory()})
+			m := open(t, newCard(t, model), manager.Config{Keys: blank(t, model)})
 			defer m.Close()
 			if m.Level() != level || m.CPLC == nil || m.AID.Len() == 0 {
 				t.Errorf("level %v, CPLC %v, AID %v", m.Level(), m.CPLC, m.AID)
@@ -98,10 +120,10 @@ func TestContent(t *testing.T) {
 			if _, err := (manager.Installation{File: synthetic(t)}).Complete(r); err == nil || !strings.Contains(err.Error(), "already") {
 				t.Errorf("installing it twice: %v", err)
 			}
-			if err := m.Delete(t.Context(), pkg, gp.ObjectOnly); !errors.Is(err, apdu.SWConditionsOfUse) {
+			if err := m.Delete(t.Context(), pkg); !errors.Is(err, apdu.SWConditionsOfUse) {
 				t.Errorf("deleting a load file that is in use: %v", err)
 			}
-			must(t, m.Delete(t.Context(), pkg, gp.WithRelated))
+			must(t, m.Delete(t.Context(), pkg, module))
 			r, err = m.List(t.Context())
 			must(t, err)
 			if len(r.Applications)+len(r.LoadFiles) != 0 {
@@ -163,8 +185,9 @@ func TestKeyChange(t *testing.T) {
 		t.Run("model="+model, func(t *testing.T) {
 			t.Parallel()
 			card := newCard(t, model)
-			m := open(t, card, manager.Config{Keys: manager.Factory()})
-			first := manager.KeyChange{Keys: checked(t, m, 0x11, 16), Version: 2, Replace: m.Info().KeyVersion, Lock: true}
+			m := open(t, card, manager.Config{Keys: blank(t, model)})
+			n := blank(t, model)[0].Value.Len() // cards replace keys by keys of the same length
+			first := manager.KeyChange{Keys: checked(t, m, 0x11, n), Version: 2, Replace: m.Info().KeyVersion, Lock: true}
 			_, err := m.Check(t.Context(), first)
 			must(t, err)
 			must(t, m.Apply(t.Context(), first))
@@ -173,12 +196,12 @@ func TestKeyChange(t *testing.T) {
 			}
 			_, err = m.List(t.Context())
 			must(t, err)
-			if _, err := manager.Open(t.Context(), card, manager.Config{Keys: manager.Factory()}); !errors.Is(err, securechannel.ErrCryptogram) {
+			if _, err := manager.Open(t.Context(), card, manager.Config{Keys: blank(t, model)}); !errors.Is(err, securechannel.ErrCryptogram) {
 				t.Errorf("the old keys: %v", err)
 			}
 			// One more set beside it, added from a new channel.
 			m = open(t, card, manager.Config{Keys: first.Keys})
-			more := manager.KeyChange{Keys: keys(t, 0x51, 16), Version: 3}
+			more := manager.KeyChange{Keys: keys(t, 0x51, n), Version: 3}
 			_, err = m.Check(t.Context(), more)
 			must(t, err)
 			must(t, m.Apply(t.Context(), more))
@@ -189,10 +212,33 @@ func TestKeyChange(t *testing.T) {
 	}
 }
 
+// TestDialects: a card is worked with in the forms that older cards want, too.
+func TestDialects(t *testing.T) {
+	t.Parallel()
+	for _, names := range [][]string{{"no_le"}, {"empty_field"}, {"no_le", "empty_field"}} {
+		d, err := manager.ParseDialect(names)
+		must(t, err)
+		for _, model := range []string{"gp-scp01", "gp-scp02"} {
+			m := open(t, newCard(t, model), manager.Config{Keys: manager.Factory(), Dialect: d})
+			r, err := m.List(t.Context())
+			must(t, err)
+			i, err := manager.Installation{File: synthetic(t)}.Complete(r)
+			must(t, err)
+			must(t, m.Install(t.Context(), i))
+			must(t, m.Delete(t.Context(), pkg, module))
+			must(t, m.Apply(t.Context(), manager.KeyChange{Keys: keys(t, 0x51, 16), Version: 3}))
+			must(t, m.Close())
+		}
+	}
+	if _, err := manager.ParseDialect([]string{"no_le", "no-le"}); err == nil {
+		t.Error("a deviation that nobody knows is taken")
+	}
+}
+
 // TestKeyChangeRefused: nothing is sent that could change the card.
 func TestKeyChangeRefused(t *testing.T) {
 	t.Parallel()
-	for _, model := range []string{"gp-scp02", "gp-scp03"} {
+	for _, model := range []string{"gp-scp01", "gp-scp02", "gp-scp03"} {
 		card := newCard(t, model)
 		m := open(t, card, manager.Config{Keys: manager.Factory()})
 		present := m.Info().KeyVersion

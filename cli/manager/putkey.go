@@ -32,7 +32,7 @@ func (m *Manager) Check(ctx context.Context, c KeyChange) ([3]gp.KCV, error) {
 		return kcvs, fmt.Errorf("key version %v: want 01 to 7F", c.Version)
 	case c.Lock && c.Keys.factory():
 		return kcvs, errors.New("everybody knows these keys: they lock nothing")
-	case keyType(m.Info().Protocol) == keyset.DES && c.Keys[enc].Value.Len() != 16:
+	case keyType(m.Info().Protocol) != keyset.AES && c.Keys[enc].Value.Len() != 16:
 		return kcvs, fmt.Errorf("an %v card has keys of 16 bytes, not %d", m.Info().Protocol, c.Keys[enc].Value.Len())
 	}
 	info, err := gp.ReadKeyInfo(ctx, m.inner)
