@@ -217,3 +217,40 @@ func TestKeyInfoVectors(t *testing.T) {
 		})
 	}
 }
+
+func TestRecognitionVectors(t *testing.T) {
+	t.Parallel()
+	type vector struct {
+		Name, Data string
+		GPVersion  string `json:"gp_version"`
+		SCP        []struct{ SCP, I string }
+	}
+	for _, v := range vectors[vector](t, "kdf.json", "card_recognition_data") {
+		r, err := gp.ParseRecognition(unhex(t, v.Data))
+		if err != nil || r.Version != v.GPVersion || len(r.SCPs) != len(v.SCP) {
+			t.Errorf("%s: %+v, %v", v.Name, r, err)
+			continue
+		}
+		for i, s := range v.SCP {
+			if got := r.SCPs[i]; fmt.Sprintf("%02X", got.Protocol) != s.SCP || fmt.Sprintf("%0*X", len(s.I), got.Option) != s.I {
+				t.Errorf("%s: %+v, want %+v", v.Name, got, s)
+			}
+		}
+	}
+}
+
+// TestKDDLayoutVectors: the key diversification data of many cards are fields of their
+// CPLC.
+func TestKDDLayoutVectors(t *testing.T) {
+	t.Parallel()
+	type vector struct{ Name, KDD, CPLC, Layout string }
+	for _, v := range vectors[vector](t, "kdf.json", "kdd_layout") {
+		c, err := gp.ParseCPLC(unhex(t, v.CPLC))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("0000%04X%08X%04X", c.FabricationDate, c.ICSerial, c.ICBatch); got != v.KDD {
+			t.Errorf("%s: %s is %s, want %s", v.Name, v.Layout, got, v.KDD)
+		}
+	}
+}

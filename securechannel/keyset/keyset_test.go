@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"inkan/apdu"
@@ -14,6 +15,7 @@ import (
 	"inkan/securechannel/internal/vectors"
 	"inkan/securechannel/keyset"
 	"inkan/securechannel/primitive"
+	"inkan/securechannel/scp01"
 	"inkan/securechannel/scp02"
 	"inkan/securechannel/scp03"
 )
@@ -33,7 +35,10 @@ type putKeyVector struct {
 // crypt is the DEK encryption of a vector's protocol.
 func (v putKeyVector) crypt() (keyset.Encrypt, func([]byte) ([]byte, bool)) {
 	enc, dec := scp02.EncryptDEK, scp02.DecryptDEK
-	if v.SCP == "03" {
+	switch v.SCP {
+	case "01":
+		enc, dec = scp01.EncryptDEK, scp01.DecryptDEK
+	case "03":
 		enc, dec = scp03.EncryptDEK, scp03.DecryptDEK
 	}
 	return func(p []byte) ([]byte, error) { return enc(v.DEK, p) },
@@ -41,6 +46,51 @@ func (v putKeyVector) crypt() (keyset.Encrypt, func([]byte) ([]byte, bool)) {
 }
 
 func clone(h vectors.Hex) secret.Secret { return secret.New(bytes.Clone(h)) }
+
+// TestDogtagKEKVectors: keys that Dogtag's key service hands out under a card's key
+// encryption key, both ways, and their check values.
+func TestDogtagKEKVectors(t *testing.T) {
+	t.Parallel()
+	type vector struct {
+		Name         string
+		KEK          vectors.Hex
+		KEKAlgorithm string      `json:"kek_algorithm"`
+		DESKey       vectors.Hex `json:"des_key_16"`
+		AESKey       vectors.Hex `json:"aes_key"`
+		WrappedDES   vectors.Hex `json:"kek_wrapped_des_key"`
+		WrappedAES   vectors.Hex `json:"kek_wrapped_aes_key"`
+		KCV          vectors.Hex `json:"keycheck"`
+		KCVDES       vectors.Hex `json:"keycheck_des"`
+		KCVAES       vectors.Hex `json:"keycheck_aes"`
+	}
+	for _, v := range vectors.LoadKind[vector](t, "put_key.json", "kek_wrap") {
+		encrypts, decrypts := []func(k, p []byte) ([]byte, error){scp03.EncryptDEK}, []func(k, c []byte) ([]byte, error){scp03.DecryptDEK}
+		if v.KEKAlgorithm == "des3" {
+			encrypts, decrypts = append(encrypts[:0], scp01.EncryptDEK, scp02.EncryptDEK), append(decrypts[:0], scp01.DecryptDEK, scp02.DecryptDEK)
+		}
+		for _, k := range []struct {
+			key, wrapped, kcv vectors.Hex
+			check             func([]byte) (gp.KCV, error)
+		}{
+			{v.DESKey, v.WrappedDES, slices.Concat(v.KCV, v.KCVDES), primitive.KCVDES}, {v.AESKey, v.WrappedAES, v.KCVAES, primitive.KCVAES},
+		} {
+			if k.key == nil {
+				continue
+			}
+			for i, encrypt := range encrypts {
+				if got, err := encrypt(v.KEK, k.key); err != nil || !bytes.Equal(got, k.wrapped) {
+					t.Errorf("%s: wrapped %x, %v, want %s", v.Name, got, err, k.wrapped)
+				}
+				if got, err := decrypts[i](v.KEK, k.wrapped); err != nil || !bytes.Equal(got, k.key) {
+					t.Errorf("%s: unwrapped %x, %v, want %s", v.Name, got, err, k.key)
+				}
+			}
+			if got, err := k.check(k.key); err != nil || !bytes.Equal(got[:], k.kcv) {
+				t.Errorf("%s: check value %v, %v, want %s", v.Name, got, err, k.kcv)
+			}
+		}
+	}
+}
 
 func TestPutKeyVectors(t *testing.T) {
 	t.Parallel()
