@@ -108,6 +108,9 @@ func (p *program) importKeySet(c *cli.Context) error {
 		return errors.New("there is no terminal to type components on and to confirm the check value; name files with --component and the check value with --kcv")
 	}
 	return p.withNode(c, func(r rest) error {
+		if err := r.post(c.Context, "/keysets/check", in, nil); err != nil { // before anybody types
+			return err
+		}
 		keys, err := p.collectKeys(c, plan)
 		defer wipeAll(keys)
 		if err != nil {

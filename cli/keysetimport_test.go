@@ -37,7 +37,7 @@ func TestImportCeremony(t *testing.T) {
 	}{
 		{"", "not confirmed; nothing was stored", 1},
 		{"y", "Key set maker version 01 is imported.", 0},
-		{"y", "key set maker has a version 01 already", 1},
+		{"", "key set maker has a version 01 already", 1}, // before anybody types
 	} {
 		term := openTerminal(t)
 		status := make(chan int, 1)
@@ -46,15 +46,21 @@ func TestImportCeremony(t *testing.T) {
 				"inkan", "--data", filepath.Join(dir, "data"), "keyset", "import", "maker", "--version", "01", "--type", "des2", "--kdf", "visa2",
 			}, term.tty, term.tty, term.tty)
 		}()
-		for _, q := range components {
+		asked := components
+		if strings.Contains(c.shown, "already") {
+			asked = nil
+		}
+		for _, q := range asked {
 			term.await(t, q.question)
 			if q.answer != "" {
 				time.Sleep(50 * time.Millisecond) // the echo is switched off behind the question
 				io.WriteString(term.master, q.answer+"\n")
 			}
 		}
-		term.await(t, "Do all who hold a component confirm it? (y/N): ")
-		io.WriteString(term.master, c.answer+"\n")
+		if asked != nil {
+			term.await(t, "Do all who hold a component confirm it? (y/N): ")
+			io.WriteString(term.master, c.answer+"\n")
+		}
 		term.await(t, c.shown)
 		if s := <-status; s != c.status {
 			t.Errorf("answer %q: exit status %d, want %d", c.answer, s, c.status)

@@ -32,6 +32,7 @@ func TestRealLevels(t *testing.T) {
 	s.run(t, "keyset", "test", "site", "02")
 	refused(t, s.call(t, "keyset", "create", "old", "--version", "02", "--type", "des3", "--kdf", "dogtag-sp800-108"),
 		"key set old version 02", "Engine under test", "CKM_SHA256_HMAC(0x251) CKR_MECHANISM_INVALID(0x70)")
+	s.importKeys(t)
 	s.serve(t)
 	s.stop(t)
 	for _, line := range []string{"set=site", "level=A", "set=triple", "level=B why=\"" + wraps} {
@@ -40,6 +41,25 @@ func TestRealLevels(t *testing.T) {
 
 	s.configure(t, "minimum_protection = \"B\"", "minimum_protection = \"A\"")
 	refused(t, s.call(t, "serve"), "key set triple version 02: ", "level B is in force, A is demanded: "+wraps, "minimum_protection = \"B\"")
+}
+
+// importKeys brings keys of a card maker into the HSM: components with their check
+// values, and a key under a transport key.
+func (s *site) importKeys(t *testing.T) {
+	t.Helper()
+	part1 := s.file(t, "part1", "0123456789ABCDEF0123456789ABCDEF D5D44F\n")
+	part2 := s.file(t, "part2", "1F2F3F4F5F6F7F8F9FAFBFCFDFEFFF0F 1D42F3\n")
+	kek1 := s.file(t, "kek1", "0123456789ABCDEF0123456789ABCDEF1F2F3F4F5F6F7F8F9FAFBFCFDFEFFF0F D46619\n")
+	kek2 := s.file(t, "kek2", "1E0C7A28D6C4B2609E8CFAA8564432E00123456789ABCDEF0123456789ABCDEF 9ACA61\n")
+	wrapped := s.file(t, "wrapped", "CE1269CCB43D581AB8429EB29E8A674D29D3BA23BBAF9735\n")
+	s.run(t, "keyset", "import", "maker", "--version", "01", "--type", "des2", "--kdf", "visa2", "--component", part1, "--component", part2, "--kcv", "E3E2B5")
+	s.run(t, "keyset", "import", "maker", "--version", "03", "--type", "aes-128", "--wrapped", wrapped, "--component", kek1, "--component", kek2, "--kcv", "9EA8E6")
+	refused(t, s.call(t, "keyset", "import", "maker", "--version", "01", "--type", "des2", "--component", part1, "--component", part2, "--kcv", "E3E2B5"),
+		"key set maker has a version 01 already")
+	list := s.run(t, "keyset", "list").out
+	expect(t, list, "maker   01       des2     visa2  E3E2B5  B      imported", "maker   03       aes-128  kdf3   9EA8E6  A      imported")
+	s.run(t, "keyset", "test", "maker", "01")
+	s.run(t, "keyset", "test", "maker", "03")
 }
 
 func expect(t *testing.T, text string, parts ...string) {

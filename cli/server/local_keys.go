@@ -35,6 +35,15 @@ func (k keySets) CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.Key
 	return keySetOf(info), nil
 }
 
+// CheckKeySet implements api.KeySets.
+func (k keySets) CheckKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, code string) error {
+	n, err := newKeySet(name, v, keyType, code)
+	if err != nil {
+		return err
+	}
+	return keyError(k.s.Check(ctx, n))
+}
+
 // ImportKeySet implements api.KeySets.
 func (k keySets) ImportKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, code string, keys []secret.Secret, kcvs []gp.KCV) ([]api.KeySet, error) {
 	n, err := newKeySet(name, v, keyType, code)

@@ -138,8 +138,11 @@ func checkServed(t *testing.T, s *local.Service, code kdf.Code, want served) {
 		kt = hsm.AES128
 	}
 	set := local.NewKeySet{Name: tks.KeySetName(setName(code)), Version: 2, Type: kt, KDF: code}
-	info, err := s.Create(t.Context(), set)
 	var missing *hsm.MechanismError
+	if err := s.Check(t.Context(), set); errors.As(err, &missing) != (want.level == 0) || err != nil && !strings.Contains(err.Error(), setName(code)) {
+		t.Errorf("%v: checked: %v", code, err)
+	}
+	info, err := s.Create(t.Context(), set)
 	switch {
 	case want.level == 0:
 		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want.text) || !strings.Contains(err.Error(), setName(code)) {

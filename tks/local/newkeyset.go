@@ -65,6 +65,21 @@ func (s *Service) create(ctx context.Context, k NewKeySet) (hsm.Master, error) {
 	return m, s.refresh(ctx)
 }
 
+// Check fails where Create or Import would, as far as that can be told without a key:
+// before people come together to type one. Nothing is changed.
+func (s *Service) Check(ctx context.Context, k NewKeySet) error {
+	kept, err := s.prepare(ctx, &k)
+	if err != nil {
+		return fmt.Errorf("checking key set %s version %v: %w", k.Name, k.Version, err)
+	}
+	for _, c := range ciphers(hsm.Master{MasterID: k.id(0), Kind: kept}) {
+		if err := hsm.SelfTest(ctx, s.cfg.Vault, c); err != nil {
+			return fmt.Errorf("checking key set %s version %v: %w", k.Name, k.Version, err)
+		}
+	}
+	return nil
+}
+
 // Import stores master keys that come from elsewhere: one, or one each for
 // kdf.Slots, all of them or none. [ErrKeySet] where type and diversification do not
 // go together, where a value does not have the check value that it is said to have,

@@ -43,6 +43,7 @@ var permissions = map[string]string{
 	"DELETE /admin/users/{id}":              "admin CONFIG_ROLE",
 	"GET /keysets":                          "admin agent",
 	"POST /keysets":                         "admin CONFIG_KEY_SET",
+	"POST /keysets/check":                   "admin",
 	"POST /keysets/import":                  "admin CONFIG_KEY_SET",
 	"POST /keysets/{name}/{version}/test":   "admin CONFIG_KEY_SET",
 	"POST /keysets/{name}/{version}/retire": "admin CONFIG_KEY_SET",
@@ -272,6 +273,20 @@ func TestKeySets(t *testing.T) {
 	}
 	if got := n.audit.outcomes(); !slices.Equal(got, want) {
 		t.Errorf("audit %q", got)
+	}
+}
+
+// TestCheckKeySet: what cannot be is said before a key is there.
+func TestCheckKeySet(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	const path = "/keysets/check"
+	n.do("POST", path, `{"Name": "maker", "Version": "01", "Type": "des2", "KDF": "visa2"}`).want(204)
+	n.do("POST", "/keysets", `{"Name": "maker", "Version": "01", "Type": "des2"}`).want(201)
+	n.do("POST", path, `{"Name": "maker", "Version": "01", "Type": "des2"}`).want(409, "key set maker has a version 01 already")
+	n.do("POST", path, `{"Name": "factory", "Version": "01", "Type": "des2"}`).want(400, "built in")
+	if len(n.keys.sets) != 1 {
+		t.Errorf("key sets %+v", n.keys.sets)
 	}
 }
 

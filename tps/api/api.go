@@ -57,6 +57,9 @@ type KeySets interface {
 	// CreateKeySet makes a master key: keyType is aes-128, aes-192, aes-256, des2 or
 	// des3, kdf a diversification or empty for the usual one.
 	CreateKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string) (KeySet, error)
+	// CheckKeySet fails where CreateKeySet or ImportKeySet would, as far as that can be
+	// told without a key. It changes nothing.
+	CheckKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string) error
 	// ImportKeySet stores one master key, or one each for enc, mac and dek, with the
 	// check values that their custodians saw. All of them or none.
 	ImportKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string, keys []secret.Secret, kcvs []gp.KCV) ([]KeySet, error)

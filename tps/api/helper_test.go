@@ -195,6 +195,13 @@ func (k *keys) CreateKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVers
 	return s, nil
 }
 
+func (k *keys) CheckKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, _, _ string) error {
+	if slices.ContainsFunc(k.sets, func(o api.KeySet) bool { return o.ID == string(name)+"/"+v.String() }) {
+		return token.ErrConflict
+	}
+	return k.err
+}
+
 func (k *keys) ImportKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string, values []secret.Secret, kcvs []gp.KCV) ([]api.KeySet, error) {
 	if k.err != nil {
 		return nil, k.err

@@ -74,6 +74,18 @@ func (a *api) createKeySet(c *call) (reply, error) {
 	return reply{status: http.StatusCreated, body: set}, nil
 }
 
+func (a *api) checkKeySet(c *call) (reply, error) {
+	var in NewKeySet
+	if err := c.decode(&in); err != nil {
+		return reply{}, err
+	}
+	name, v, err := parseKeySet(in.Name, in.Version)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{}, newKeySetError(name, v, a.KeySets.CheckKeySet(c.Context(), name, v, in.Type, in.KDF))
+}
+
 func newKeySetError(name tks.KeySetName, v gp.KeyVersion, err error) error {
 	if errors.Is(err, token.ErrConflict) {
 		return &Error{Status: http.StatusConflict, Message: "key set " + string(name) + " has a version " + v.String() + " already", Err: err}

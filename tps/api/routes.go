@@ -57,6 +57,7 @@ var routes = []route{
 	{"DELETE /admin/users/{id}", admins, "CONFIG_ROLE", nil, (*api).deleteUser},
 	{"GET /keysets", keepers, "", nil, (*api).listKeySets},
 	{"POST /keysets", admins, "CONFIG_KEY_SET", nil, (*api).createKeySet},
+	{"POST /keysets/check", admins, "", nil, (*api).checkKeySet},
 	{"POST /keysets/import", admins, "CONFIG_KEY_SET", nil, (*api).importKeySet},
 	{"POST /keysets/{name}/{version}/test", admins, "CONFIG_KEY_SET", nil, (*api).testKeySet},
 	{"POST /keysets/{name}/{version}/retire", admins, "CONFIG_KEY_SET", nil, (*api).retireKeySet},
