@@ -23,16 +23,17 @@ import (
 // initAnswers are the answers to the questions of init, as --answers FILE holds
 // them: TOML, decoded strictly. Secrets are named by files.
 type initAnswers struct {
-	Node         string   `toml:"node"`         // name; default the host's
-	Address      string   `toml:"address"`      // default 0.0.0.0:8443
-	Names        []string `toml:"names"`        // host names and addresses of the server certificate
-	HSM          string   `toml:"hsm"`          // pkcs11: URI; empty = key file
-	Passphrase   string   `toml:"passphrase"`   // file with the key file's passphrase; empty = a random one is kept in the folder
-	KeyType      string   `toml:"key_type"`     // of the site's master key; default aes-128
-	Organization string   `toml:"organization"` // O of certificates
-	Country      string   `toml:"country"`      // C of certificates
-	CAName       string   `toml:"ca_name"`      // default Inkan CA NODE
-	CAKey        string   `toml:"ca_key"`       // default ec-p256
+	Node         string   `toml:"node"`               // name; default the host's
+	Address      string   `toml:"address"`            // default 0.0.0.0:8443
+	Names        []string `toml:"names"`              // host names and addresses of the server certificate
+	HSM          string   `toml:"hsm"`                // pkcs11: URI; empty = key file
+	Protection   string   `toml:"minimum_protection"` // of key sets; default B with an HSM
+	Passphrase   string   `toml:"passphrase"`         // file with the key file's passphrase; empty = a random one is kept in the folder
+	KeyType      string   `toml:"key_type"`           // of the site's master key; default aes-128
+	Organization string   `toml:"organization"`       // O of certificates
+	Country      string   `toml:"country"`            // C of certificates
+	CAName       string   `toml:"ca_name"`            // default Inkan CA NODE
+	CAKey        string   `toml:"ca_key"`             // default ec-p256
 	Admin        struct {
 		User     string `toml:"user"` // default admin
 		Name     string `toml:"name"`
@@ -169,7 +170,9 @@ func (p *program) dialogue() (initAnswers, error) {
 	a.Names = strings.Fields(names)
 	if a.HSM == "" {
 		a.Backup.To, err = p.ask("File for the encrypted copy of the key file, on another medium", "")
+		return a, err
 	}
+	a.Protection, err = p.ask("Lowest protection of the cards' keys: A or B inside the HSM, C in memory for a request", "B")
 	return a, err
 }
 
@@ -249,6 +252,7 @@ func (a initAnswers) config() (config.Config, error) {
 		Node:   config.Node{Name: a.Node},
 		Listen: config.Listen{Address: a.Address, Names: a.Names},
 		HSM:    config.HSM{URI: a.HSM},
+		TKS:    config.TKS{MinimumProtection: a.Protection},
 		CA:     config.CA{Organization: a.Organization, Country: a.Country},
 	}.Complete()
 }

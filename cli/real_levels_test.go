@@ -18,6 +18,7 @@ func TestRealLevels(t *testing.T) {
 	vpcdtest.Need(t, "go", "softhsm2-util", "cc")
 	// 3DES as SoftHSM has it, AES keys wrapped inside, and HMAC not at all.
 	s := newNode(t, hsmtest.Engine{Name: "Engine under test", Sign: []uint{p11.CKM_SHA256_HMAC}}.Open(t))
+	s.init(t)
 	const wraps = "new card keys pass through memory for PUT KEY: CKM_DES3_ECB(0x132) CKR_MECHANISM_INVALID(0x70)"
 
 	s.configure(t, "minimum_protection = \"B\"", "minimum_protection = \"A\"")
@@ -41,6 +42,24 @@ func TestRealLevels(t *testing.T) {
 
 	s.configure(t, "minimum_protection = \"B\"", "minimum_protection = \"A\"")
 	refused(t, s.call(t, "serve"), "key set triple version 02: ", "level B is in force, A is demanded: "+wraps, "minimum_protection = \"B\"")
+}
+
+// TestRealPoorEngine: a node whose HSM can do little is made with open eyes, or not.
+func TestRealPoorEngine(t *testing.T) {
+	vpcdtest.Need(t, "go", "softhsm2-util", "cc")
+	s := newNode(t, hsmtest.Engine{Name: "Poor engine", Generate: []uint{p11.CKM_EC_KEY_PAIR_GEN},
+		Derive: []uint{p11.CKM_AES_ECB_ENCRYPT_DATA, p11.CKM_DES3_ECB_ENCRYPT_DATA, p11.CKM_DES3_CBC_ENCRYPT_DATA}}.Open(t))
+	refused(t, s.call(t, "init", "--answers", s.answers(t)),
+		"level C is in force, B is demanded: the keys of cards are computed in memory: CKM_AES_ECB_ENCRYPT_DATA(0x1104)", "minimum_protection = \"C\"")
+	refused(t, s.call(t, "keyset", "list"), "init")
+	accept := `minimum_protection = "C"`
+	refused(t, s.call(t, "init", "--answers", s.answers(t, accept)), "Poor engine", "CKM_EC_KEY_PAIR_GEN(0x1040)", "Choose another kind of key")
+	refused(t, s.call(t, "init", "--answers", s.answers(t, accept, `ca_key = "rsa-2048"`)), "too short")
+	s.run(t, "init", "--answers", s.answers(t, accept, `ca_key = "rsa-3072"`))
+	expect(t, s.run(t, "keyset", "list").out, "Level C of site 02: ")
+	s.run(t, "keyset", "test", "site", "02")
+	s.serve(t)
+	s.stop(t)
 }
 
 // importKeys brings keys of a card maker into the HSM: components with their check

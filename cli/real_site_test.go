@@ -32,7 +32,7 @@ import (
 type site struct {
 	top                *testing.T // whose end is the site's end
 	dir, data, program string
-	port               string
+	port, hsm          string // hsm is the URI
 	fingerprint        string
 	env                []string
 	pcsc               *vpcdtest.Daemon
@@ -52,6 +52,7 @@ type person struct{ id, password string }
 func newSite(t *testing.T, readers int) *site {
 	t.Helper()
 	s := newNode(t, hsmtest.SoftHSM(t))
+	s.init(t)
 	s.secret("\x40\x41\x42\x43\x44\x45\x46\x47\x48\x49\x4A\x4B\x4C\x4D\x4E\x4F") // the published keys of a blank card
 	s.pcsc = vpcdtest.Start(t, readers)
 	s.env = append(s.env, s.pcsc.Env()...)
@@ -60,7 +61,7 @@ func newSite(t *testing.T, readers int) *site {
 	return s
 }
 
-// newNode builds the program and makes a data folder with its keys in an HSM.
+// newNode builds the program, for a node with its keys in an HSM.
 func newNode(t *testing.T, hsm hsmtest.SoftToken) *site {
 	t.Helper()
 	// Not t.TempDir: the path of the node's socket has to be short.
@@ -82,7 +83,7 @@ func newNode(t *testing.T, hsm hsmtest.SoftToken) *site {
 	s.build(t)
 	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "SOFTHSM2_CONF=" + hsm.Conf}
 	s.admin = person{"ada", s.secret("Zebra-Quartz-77")}
-	s.init(t, hsm.URI)
+	s.hsm = hsm.URI
 	return s
 }
 
@@ -95,9 +96,11 @@ func (s *site) build(t *testing.T) {
 	}
 }
 
-func (s *site) init(t *testing.T, uri string) {
+// answers is a file with those of inkan init; more are lines before the first section.
+func (s *site) answers(t *testing.T, more ...string) string {
 	t.Helper()
-	answers := s.file(t, "answers.toml", fmt.Sprintf(`node = "real"
+	return s.file(t, "answers.toml", strings.Join(more, "\n")+fmt.Sprintf(`
+node = "real"
 address = %q
 names = ["localhost", "127.0.0.1"]
 hsm = %q
@@ -107,8 +110,13 @@ user = %q
 name = "Ada Lovelace"
 mail = "ada@example.org"
 password = %q
-`, "127.0.0.1:"+s.port, uri, s.admin.id, s.secretFile(t, s.admin.password)))
-	out := s.run(t, "init", "--answers", answers)
+`, "127.0.0.1:"+s.port, s.hsm, s.admin.id, s.secretFile(t, s.admin.password)))
+}
+
+// init makes the data folder.
+func (s *site) init(t *testing.T) {
+	t.Helper()
+	out := s.run(t, "init", "--answers", s.answers(t))
 	if !strings.Contains(out.out, "vendor's backup") || !strings.Contains(out.out, "lost master key") {
 		t.Errorf("init does not say what a backup must hold:\n%s", out.out)
 	}

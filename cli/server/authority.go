@@ -189,8 +189,8 @@ func (n *Node) rollOver(ctx context.Context, algorithm hsm.Algorithm) ([]Generat
 	if algorithm == "" {
 		algorithm = keyAlgorithm(certs.roots[0])
 	}
-	if algorithm == hsm.RSA2048 {
-		return nil, errors.New("rsa-2048 is too short for an authority: take rsa-3072, rsa-4096, ec-p256 or ec-p384")
+	if err := checkCAKey(algorithm); err != nil {
+		return nil, err
 	}
 	if len(certs.roots) >= maxGenerations {
 		return nil, fmt.Errorf("the authority has had %d keys: no more fit", len(certs.roots))
@@ -250,13 +250,28 @@ func (n *Node) addGeneration(ctx context.Context, certs *caCertificates, algorit
 	return writeFile(n.path(caFile), certs.encode(), 0o644)
 }
 
+// caKeys are the kinds of key that an authority can have.
+const caKeys = "ec-p256, ec-p384, rsa-3072 or rsa-4096"
+
+// checkCAKey refuses a kind of key before one is in the HSM for good.
+func checkCAKey(algorithm hsm.Algorithm) error {
+	if algorithm == hsm.RSA2048 {
+		return fmt.Errorf("%s is too short for an authority: take %s", algorithm, caKeys)
+	}
+	return nil
+}
+
 // makeCAKey makes a key of the authority, or takes the one that a cut attempt left.
 func makeCAKey(ctx context.Context, v vault, label hsm.SignerLabel, algorithm hsm.Algorithm) (crypto.Signer, error) {
 	signer, err := v.GenerateSigner(ctx, label, algorithm)
 	if errors.Is(err, hsm.ErrExists) {
 		signer, err = v.Signer(ctx, label)
 	}
-	if err != nil {
+	var missing *hsm.MechanismError
+	switch {
+	case errors.As(err, &missing):
+		return nil, fmt.Errorf("making the authority's key: %w. Choose another kind of key for it: %s", err, caKeys)
+	case err != nil:
 		return nil, fmt.Errorf("making the authority's key: %w", err)
 	}
 	return signer, nil
@@ -265,6 +280,9 @@ func makeCAKey(ctx context.Context, v vault, label hsm.SignerLabel, algorithm hs
 func createAuthority(ctx context.Context, v vault, path func(string) string, a Answers) error {
 	if a.CAKey == "" {
 		a.CAKey = hsm.P256
+	}
+	if err := checkCAKey(a.CAKey); err != nil {
+		return err
 	}
 	signer, err := makeCAKey(ctx, v, caLabel(1), a.CAKey)
 	if err != nil {

@@ -174,7 +174,11 @@ func createMaster(ctx context.Context, v vault, path func(string) string, a Answ
 		return err
 	}
 	defer ledger.Close()
-	s, err := local.New(local.Config{Vault: v, Ledger: ledger})
+	level, err := hsm.ParseLevel(a.Config.TKS.MinimumProtection)
+	if err != nil {
+		return err
+	}
+	s, err := local.New(local.Config{Vault: v, Ledger: ledger, MinimumProtection: level})
 	if err != nil {
 		return err
 	}

@@ -107,15 +107,19 @@ func (s *Service) start(ctx context.Context) error {
 			return err
 		}
 	}
-	var errs []error
+	var below []error
+	worst := hsm.LevelA
 	for _, m := range s.masters {
 		s.cfg.Log.InfoContext(ctx, "key set", slog.String("set", string(m.Set)), slog.Any("key_version", m.Version),
 			slog.Any("type", m.Kind), slog.Any("kdf", m.KDF), slog.Any("kcv", m.KCV), slog.Any("level", m.Level), slog.String("why", m.Why))
 		if err := s.protected(m.Protection); err != nil {
-			errs = append(errs, fmt.Errorf("key set %s version %v: %w", m.Set, m.Version, err))
+			below, worst = append(below, fmt.Errorf("key set %s version %v: %w", m.Set, m.Version, err)), max(worst, m.Level)
 		}
 	}
-	return errors.Join(errs...)
+	if len(below) > 0 {
+		return fmt.Errorf("%w\n%s", errors.Join(below...), remedy(worst))
+	}
+	return nil
 }
 
 // selfTest lets a missing mechanism pass where no key set needs the cipher.
@@ -142,8 +146,12 @@ func (s *Service) protected(p hsm.Protection) error {
 	if s.cfg.MinimumProtection == 0 || p.Level.Reaches(s.cfg.MinimumProtection) {
 		return nil
 	}
-	return fmt.Errorf("%w: level %v is in force, %v is demanded: %s. Give its cards keys of a set that the HSM protects better, or accept level %v "+
-		"with [tks] minimum_protection = \"%v\"", ErrProtection, p.Level, s.cfg.MinimumProtection, p.Why, p.Level, p.Level)
+	return fmt.Errorf("%w: level %v is in force, %v is demanded: %s", ErrProtection, p.Level, s.cfg.MinimumProtection, p.Why)
+}
+
+// remedy says what can be done about level l.
+func remedy(l hsm.Level) string {
+	return fmt.Sprintf("Use keys that the HSM protects better (another type or diversification, another HSM), or accept level %v: minimum_protection = \"%v\" in [tks]", l, l)
 }
 
 // Random implements tks.Service.

@@ -142,8 +142,9 @@ func (s *Service) prepare(ctx context.Context, k *NewKeySet) (kept hsm.KeyType, 
 	if _, err := kdf.Card(k.KDF, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: kept.Cipher(), Size: kept.Size()}); err != nil {
 		return 0, fmt.Errorf("%w: %v with a master key of type %v: %w", ErrKeySet, k.KDF, k.Type, err)
 	}
-	if err := s.protected(s.cfg.Vault.Protection(k.KDF, kept)); err != nil {
-		return 0, err
+	p := s.cfg.Vault.Protection(k.KDF, kept)
+	if err := s.protected(p); err != nil {
+		return 0, fmt.Errorf("%w. %s", err, remedy(p.Level))
 	}
 	if err := s.refresh(ctx); err != nil {
 		return 0, err

@@ -11,7 +11,7 @@ typedef struct { unsigned char version[2], maker[32]; ulong flags; unsigned char
 typedef struct { unsigned char version[2]; void *f[68]; } functions; /* CK_FUNCTION_LIST 2.x */
 
 /* Places in CK_FUNCTION_LIST. */
-enum { GetInfo = 2, GetFunctionList = 3, CreateObject = 20, EncryptInit = 29, SignInit = 42, GenerateKey = 58, WrapKey = 60, DeriveKey = 62 };
+enum { GetInfo = 2, GetFunctionList = 3, CreateObject = 20, EncryptInit = 29, SignInit = 42, GenerateKey = 58, GenerateKeyPair = 59, WrapKey = 60, DeriveKey = 62 };
 
 enum { MECHANISM_INVALID = 0x70, ATTRIBUTE_VALUE_INVALID = 0x13, GENERAL_ERROR = 5, KEY_TYPE = 0x100 };
 
@@ -59,6 +59,11 @@ static ulong generateKey(ulong s, mechanism *m, attribute *a, ulong n, ulong *k)
 	return ((ulong (*)(ulong, mechanism *, attribute *, ulong, ulong *))inner.f[GenerateKey])(s, m, a, n, k);
 }
 
+static ulong generateKeyPair(ulong s, mechanism *m, attribute *a, ulong n, attribute *b, ulong l, ulong *pub, ulong *priv) {
+	if (refused('g', m->number)) return MECHANISM_INVALID;
+	return ((ulong (*)(ulong, mechanism *, attribute *, ulong, attribute *, ulong, ulong *, ulong *))inner.f[GenerateKeyPair])(s, m, a, n, b, l, pub, priv);
+}
+
 static ulong wrapKey(ulong s, mechanism *m, ulong under, ulong k, void *out, ulong *n) {
 	if (refused('w', m->number)) return MECHANISM_INVALID;
 	return ((ulong (*)(ulong, mechanism *, ulong, ulong, void *, ulong *))inner.f[WrapKey])(s, m, under, k, out, n);
@@ -83,6 +88,7 @@ ulong C_GetFunctionList(functions **list) {
 	outer.f[EncryptInit] = encryptInit;
 	outer.f[SignInit] = signInit;
 	outer.f[GenerateKey] = generateKey;
+	outer.f[GenerateKeyPair] = generateKeyPair;
 	outer.f[WrapKey] = wrapKey;
 	outer.f[DeriveKey] = deriveKey;
 	*list = &outer;
