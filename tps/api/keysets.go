@@ -55,12 +55,16 @@ func (a *api) listKeySets(c *call) (reply, error) {
 	return reply{body: List[KeySet]{Total: &total, Entries: sets}}, nil
 }
 
-func (a *api) createKeySet(c *call) (reply, error) {
-	var in NewKeySet
-	if err := c.decode(&in); err != nil {
-		return reply{}, err
+// decodeKeySet reads a NewKeySet body.
+func decodeKeySet(c *call) (in NewKeySet, name tks.KeySetName, v gp.KeyVersion, err error) {
+	if err = c.decode(&in); err == nil {
+		name, v, err = parseKeySet(in.Name, in.Version)
 	}
-	name, v, err := parseKeySet(in.Name, in.Version)
+	return in, name, v, err
+}
+
+func (a *api) createKeySet(c *call) (reply, error) {
+	in, name, v, err := decodeKeySet(c)
 	if err != nil {
 		return reply{}, err
 	}
@@ -75,11 +79,7 @@ func (a *api) createKeySet(c *call) (reply, error) {
 }
 
 func (a *api) checkKeySet(c *call) (reply, error) {
-	var in NewKeySet
-	if err := c.decode(&in); err != nil {
-		return reply{}, err
-	}
-	name, v, err := parseKeySet(in.Name, in.Version)
+	in, name, v, err := decodeKeySet(c)
 	if err != nil {
 		return reply{}, err
 	}

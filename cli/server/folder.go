@@ -1,13 +1,9 @@
-//go:build unix
-
 package server
 
 import (
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // folderLock keeps other processes out of a data folder.
@@ -21,9 +17,9 @@ func lockFolder(path string) (*folderLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the data folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := tryLock(f); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, errLocked) {
 			return nil, fmt.Errorf("%s: %w", path, ErrInUse)
 		}
 		return nil, fmt.Errorf("locking the data folder: %w", err)
@@ -33,6 +29,4 @@ func lockFolder(path string) (*folderLock, error) {
 
 // release unlocks before it closes: a child process that is just being started may
 // hold a copy of the file for a moment, and the lock with it.
-func (l *folderLock) release() error {
-	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
-}
+func (l *folderLock) release() error { return errors.Join(unlock(l.f), l.f.Close()) }
