@@ -74,6 +74,16 @@ var engines = []struct {
 		},
 		nil,
 	},
+	{ // no clear key may be created, as in FIPS 140 level 3
+		hsmtest.Engine{Name: "no clear keys", Create: []uint{p11.CKO_SECRET_KEY}},
+		map[kdf.Code]served{kdf.KDF3: {hsm.LevelA, ""}, kdf.VISA2: {hsm.LevelB, "CKM_DES3_ECB(0x132)"}, kdf.DogtagSP800: {hsm.LevelC, "CKM_SHA256_HMAC"}},
+		map[string]string{"hold DES keys of known value": "C_UnwrapKey by CKM_AES_KEY_WRAP"},
+	},
+	{ // neither created nor unwrapped
+		hsmtest.Engine{Name: "no keys from outside", Create: []uint{p11.CKO_SECRET_KEY}, Unwrap: []uint{p11.CKM_AES_KEY_WRAP}},
+		map[kdf.Code]served{kdf.KDF3: {0, "C_CreateObject of CKK_AES(0x1F) CKR_TEMPLATE_INCONSISTENT(0xD1); C_UnwrapKey by CKM_AES_KEY_WRAP(0x2109) CKR_MECHANISM_INVALID(0x70)"}},
+		nil,
+	},
 	{ // ECB derivation alone
 		hsmtest.Engine{Name: "no CBC derivation", Derive: []uint{p11.CKM_AES_CBC_ENCRYPT_DATA, p11.CKM_DES3_CBC_ENCRYPT_DATA}},
 		map[kdf.Code]served{kdf.KDF3: {hsm.LevelA, ""}, kdf.VISA2: {hsm.LevelB, "CKM_DES3_ECB(0x132)"}},
@@ -82,7 +92,7 @@ var engines = []struct {
 	{
 		hsmtest.Engine{Name: "no AES wrapping", Wrap: []uint{p11.CKM_AES_CBC}},
 		map[kdf.Code]served{kdf.KDF3: {hsm.LevelB, "CKM_AES_CBC(0x1082) CKR_MECHANISM_INVALID(0x70)"}},
-		map[string]string{"wrap a AES card key for PUT KEY": "CKM_AES_CBC, in memory: CKM_AES_CBC(0x1082) CKR_MECHANISM_INVALID(0x70)"},
+		map[string]string{"wrap AES card keys for PUT KEY": "CKM_AES_CBC, in memory: CKM_AES_CBC(0x1082) CKR_MECHANISM_INVALID(0x70)"},
 	},
 }
 

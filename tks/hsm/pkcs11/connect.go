@@ -112,7 +112,7 @@ func (c *conn) negotiate(m *p11.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("opening a session of token %s: %s: %w", c.name(), rv(err), hsm.ErrUnavailable)
 	}
-	s, err := negotiate(raw{m, h})
+	s, err := negotiate(m, h)
 	if err := errors.Join(err, m.CloseSession(h)); err != nil {
 		return fmt.Errorf("trying the mechanisms of token %s: %s: %w", c.name(), rv(err), hsm.ErrUnavailable)
 	}

@@ -17,11 +17,11 @@ import (
 type operation string
 
 const (
-	opImport  operation = "hold an %v session key of known value"
+	opImport  operation = "hold %v keys of known value"
 	opEncrypt operation = "encrypt with %v"
 	opCMAC    operation = "compute AES-CMAC"
 	opDerive  operation = "derive %v card keys"
-	opWrap    operation = "wrap a %v card key for PUT KEY"
+	opWrap    operation = "wrap %v card keys for PUT KEY"
 
 	opDeriveAES operation = "derive AES card keys from a 3DES master key"
 	opSession   operation = "derive SCP02 session keys"
@@ -42,6 +42,7 @@ const (
 type strategies struct {
 	ways  map[operation]way
 	tried map[operation][]hsm.Candidate
+	puts  puts
 }
 
 // option is one way to do an operation, and its trial with published keys.
@@ -61,19 +62,18 @@ var (
 
 // negotiate tries every operation with published keys: what a token lists says
 // little (hsm.md §7). All objects end with the session.
-func negotiate(r raw) (strategies, error) {
-	s := strategies{ways: map[operation]way{}, tried: map[operation][]hsm.Candidate{}}
+func negotiate(m *p11.Ctx, h p11.SessionHandle) (strategies, error) {
+	s := strategies{ways: map[operation]way{}, tried: map[operation][]hsm.Candidate{}, puts: puts{}}
+	r := raw{m, h, s.puts}
 	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES} {
 		t, err := hsm.KeyTypeOf(c, len(katKey))
 		if err != nil {
 			return s, err
 		}
-		k, err := r.create(t, katKey, wrapable)
-		if err != nil {
-			s.tried[opImport.with(c)] = append(s.tried[opImport.with(c)], hsm.Candidate{Name: "C_CreateObject of " + ckkName(t), Number: ckk(t), Reason: rv(err)})
+		k, ok := s.negotiateImport(r, t, katKey, wrapable)
+		if !ok {
 			continue
 		}
-		s.ways[opImport.with(c)] = inside
 		s.negotiateCipher(r, t, k)
 		if err := r.c.DestroyObject(r.h, k); err != nil {
 			return s, err
@@ -86,24 +86,15 @@ func negotiate(r raw) (strategies, error) {
 // computes the HMAC, the card key passes through memory (hsm.md §8.3).
 func (s strategies) negotiateHMAC(r raw) error {
 	padded := append(append([]byte(nil), katKey...), make([]byte, 16)...)
-	k, err := r.create(hsm.HMACKey, padded, hidden)
-	if err != nil {
-		s.tried[opImport.with(kdf.HMAC)] = []hsm.Candidate{{Name: "C_CreateObject of CKK_GENERIC_SECRET", Number: p11.CKK_GENERIC_SECRET, Reason: rv(err)}}
+	k, ok := s.negotiateImport(r, hsm.HMACKey, padded, hidden)
+	if !ok {
 		return nil
 	}
-	s.ways[opImport.with(kdf.HMAC)] = inside
 	s.choose(opDerive.with(kdf.HMAC), option{memory, p11.CKM_SHA256_HMAC, func() error {
 		got, err := r.hmac(k, katData)
 		return same(got, err, kdf.Derivation{Method: kdf.HMACSHA256, Input: katData, Cipher: kdf.AES, Length: 32}, kdf.HMAC)
 	}})
 	return r.c.DestroyObject(r.h, k)
-}
-
-func ckkName(t hsm.KeyType) string {
-	if t.Cipher() == kdf.DES {
-		return "CKK_DES2"
-	}
-	return "CKK_AES"
 }
 
 func (s strategies) negotiateCipher(r raw, t hsm.KeyType, k p11.ObjectHandle) {

@@ -11,6 +11,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"inkan/apdu/secret"
 	"inkan/tks/hsm"
 	"inkan/tks/kdf"
 )
@@ -58,8 +59,9 @@ func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, err
 }
 
 // orWithout makes a master key, if need be without the attributes that some tokens
-// refuse to hear of: openCryptoki by name, NSS with a general error. They bar detours: a copy of the key, or another derivation from
-// it, is as sensitive as the key itself anyway.
+// refuse to hear of: openCryptoki by name, NSS with a general error. They bar
+// detours: a copy of the key, or another derivation from it, is as sensitive as the
+// key itself anyway.
 func orWithout(template []*p11.Attribute, create func([]*p11.Attribute) (p11.ObjectHandle, error)) (o p11.ObjectHandle, err error) {
 	for _, unknown := range [][]uint{nil, {p11.CKA_COPYABLE}, {p11.CKA_ALLOWED_MECHANISMS}, {p11.CKA_COPYABLE, p11.CKA_ALLOWED_MECHANISMS}} {
 		var known []*p11.Attribute
@@ -135,10 +137,10 @@ func (c *conn) importOne(r raw, k hsm.MasterValue) (hsm.Master, p11.ObjectHandle
 	if err != nil {
 		return hsm.Master{}, 0, err
 	}
-	template := append([]*p11.Attribute{attr(p11.CKA_VALUE, value.Bytes())}, masterKey(k.ID, k.Type, derive == inside, time.Now())...)
-	m, o, err := c.createMaster(r, template)
-	if errors.Is(err, errNoLength) { // openCryptoki keeps the length only where it is told, others must not be told
-		m, o, err = c.createMaster(r, append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, k.Type.Size())}, template...))
+	template := masterKey(k.ID, k.Type, derive == inside, time.Now())
+	m, o, err := c.createMaster(r, k.Type.Cipher(), value, template)
+	if errors.Is(err, errNoLength) && r.puts[k.Type.Cipher()] == byCreating { // openCryptoki keeps the length only where it is told, others must not be told
+		m, o, err = c.createMaster(r, k.Type.Cipher(), value, append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, k.Type.Size())}, template...))
 	}
 	if err != nil {
 		return hsm.Master{}, 0, fmt.Errorf("%s: token %s takes no key of type %v from outside: %w", k.ID.Label(), c.name(), k.Type, err)
@@ -150,8 +152,10 @@ func (c *conn) importOne(r raw, k hsm.MasterValue) (hsm.Master, p11.ObjectHandle
 }
 
 // createMaster creates a master key and reads it back; no object stays with an error.
-func (c *conn) createMaster(r raw, template []*p11.Attribute) (hsm.Master, p11.ObjectHandle, error) {
-	o, err := orWithout(template, func(template []*p11.Attribute) (p11.ObjectHandle, error) { return r.c.CreateObject(r.h, template) })
+func (c *conn) createMaster(r raw, cipher kdf.Cipher, value secret.Secret, template []*p11.Attribute) (hsm.Master, p11.ObjectHandle, error) {
+	o, err := orWithout(template, func(template []*p11.Attribute) (p11.ObjectHandle, error) {
+		return r.put(cipher, value.Bytes(), template)
+	})
 	if err != nil {
 		return hsm.Master{}, 0, err
 	}

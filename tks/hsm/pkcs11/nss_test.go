@@ -14,6 +14,8 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"inkan/apdu/secret"
+	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/hsmtest"
 	"inkan/tks/hsm/pkcs11"
@@ -28,8 +30,9 @@ var nssModules = []string{
 	"/usr/lib64/libsoftokn3.so",
 }
 
-// nss makes a database of NSS for a test, with a PIN, and returns its URI.
-func nss(t *testing.T) string {
+// nss makes a database of NSS for a test, with a PIN, and returns its URI; e is put in
+// front of the module if it has a name.
+func nss(t *testing.T, e hsmtest.Engine) string {
 	t.Helper()
 	if os.Getenv("INKAN_REAL") != "1" {
 		t.Skip("needs NSS softoken; set INKAN_REAL=1")
@@ -54,6 +57,9 @@ func nss(t *testing.T) string {
 	reserved := fmt.Sprintf("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", dir)
 	if err := initNSS(module, reserved, hex.EncodeToString(pin)); err != nil {
 		t.Fatal(err)
+	}
+	if e.Name != "" {
+		module = e.Module(t, module)
 	}
 	return "pkcs11:token=NSS%20Certificate%20DB?module-path=" + module + "&pin-source=file:" + file + "&x-init-reserved=" + url.PathEscape(reserved)
 }
@@ -85,7 +91,7 @@ func initNSS(module, reserved, pin string) error {
 // TestConformanceNSS: an engine with other mechanisms passes the suite, and keeps 3DES
 // keys inside altogether.
 func TestConformanceNSS(t *testing.T) {
-	name := nss(t)
+	name := nss(t, hsmtest.Engine{})
 	hsmtest.TestEngine(t, func(t *testing.T) hsmtest.Token {
 		tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, name)})
 		if err != nil {
@@ -98,4 +104,31 @@ func TestConformanceNSS(t *testing.T) {
 		}
 		return tok
 	})
+}
+
+// TestNoClearKeysNSS: where no key may be created and AES key wrap is not there
+// either, padded CBC brings keys in, master keys of every type too.
+func TestNoClearKeysNSS(t *testing.T) {
+	e := hsmtest.Engine{Name: "NSS without clear keys", Create: []uint{p11.CKO_SECRET_KEY}, Unwrap: []uint{p11.CKM_AES_KEY_WRAP}}
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, nss(t, e))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
+		if got := tok.Info().Strategies["hold "+c.String()+" keys of known value"]; got != "C_UnwrapKey by CKM_AES_CBC_PAD" {
+			t.Errorf("%v keys come in by %q", c, got)
+		}
+		if err := hsm.SelfTest(t.Context(), tok, c); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, kt := range append(hsm.KeyTypes(), hsm.HMACKey) {
+		value := secret.Random(kt.Size())
+		id := hsm.MasterID{Set: tks.KeySetName("maker-" + kt.String()), Version: 1, KDF: kdf.Default(kt.Cipher())}
+		got, err := tok.ImportMasters(t.Context(), []hsm.MasterValue{{ID: id, Type: kt, Value: value}})
+		if want, _ := kdf.KCV(kt.Cipher(), value.Bytes()); err != nil || got[0].KCV != want || got[0].Kind != kt {
+			t.Errorf("%v: %+v, %v, want KCV %v", kt, got, err, want)
+		}
+	}
 }

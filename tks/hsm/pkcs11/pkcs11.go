@@ -10,8 +10,8 @@
 // A rejected PIN is never tried again.
 //
 // The module is a C library: this package needs cgo, and a Unix system. Other
-// builds have an Open that says so. Tokens that refuse C_CreateObject of session
-// keys (FIPS 140 level 3) are not supported.
+// builds have an Open that says so. A token that refuses C_CreateObject of secret
+// keys (FIPS 140 level 3) gets them by C_UnwrapKey, under a key that it made.
 //
 // A Token is safe for concurrent use. Each Work occupies a session; a goroutine
 // should not open a second one while it holds one.

@@ -20,6 +20,7 @@ import (
 
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
+	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/hsmtest"
 	"inkan/tks/hsm/pkcs11"
@@ -99,6 +100,36 @@ func TestNamedEngine(t *testing.T) {
 func TestCMACByCBC(t *testing.T) {
 	soft := hsmtest.Engine{Name: "no CMAC", Sign: []uint{p11.CKM_AES_CMAC}}.Open(t)
 	hsmtest.TestVault(t, func(t *testing.T) hsmtest.Token { return open(t, soft) })
+}
+
+// TestNoClearKeys: a token in which no clear key may be created is given keys by
+// unwrapping. SoftHSM then does not know the length of an AES key: such a master key is
+// refused, and does not stay.
+func TestNoClearKeys(t *testing.T) {
+	tok := open(t, hsmtest.Engine{Name: "no clear keys", Create: []uint{p11.CKO_SECRET_KEY}}.Open(t))
+	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
+		if got := tok.Info().Strategies["hold "+c.String()+" keys of known value"]; got != "C_UnwrapKey by CKM_AES_KEY_WRAP" {
+			t.Errorf("%v keys come in by %q", c, got)
+		}
+		if err := hsm.SelfTest(t.Context(), tok, c); err != nil {
+			t.Error(err)
+		}
+	}
+	for kt, code := range map[hsm.KeyType]kdf.Code{hsm.DES2: kdf.EMV, hsm.DES3: kdf.VISA2, hsm.HMACKey: kdf.DogtagSP800} {
+		value := secret.Random(kt.Size())
+		id := hsm.MasterID{Set: tks.KeySetName("maker-" + kt.String()), Version: 1, KDF: code}
+		got, err := tok.ImportMasters(t.Context(), []hsm.MasterValue{{ID: id, Type: kt, Value: value}})
+		if want, _ := kdf.KCV(kt.Cipher(), value.Bytes()); err != nil || got[0].KCV != want || got[0].Kind != kt {
+			t.Errorf("%v: %+v, %v, want KCV %v", kt, got, err, want)
+		}
+	}
+	id := hsm.MasterID{Set: "maker", Version: 1, KDF: kdf.KDF3}
+	if _, err := tok.ImportMasters(t.Context(), []hsm.MasterValue{{ID: id, Type: hsm.AES128, Value: secret.Random(16)}}); err == nil || !strings.Contains(err.Error(), "CKA_VALUE_LEN") {
+		t.Errorf("a key of unknown length was imported: %v", err)
+	}
+	if all, err := tok.Masters(t.Context()); err != nil || len(all) != 3 {
+		t.Errorf("%+v, %v", all, err)
+	}
 }
 
 // TestForeignMasters: what a master key may do, whoever made it, decides its level.

@@ -9,20 +9,15 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
-	"inkan/tks/hsm"
 	"inkan/tks/kdf"
 )
 
 // raw are the calls of one session. Only one goroutine is in it at a time, and
 // only inside of call. Errors are return values as the module gave them.
 type raw struct {
-	c *p11.Ctx
-	h p11.SessionHandle
-}
-
-// create makes a session key of known value.
-func (r raw) create(t hsm.KeyType, value []byte, e exposure) (p11.ObjectHandle, error) {
-	return r.c.CreateObject(r.h, append(cardKey(t, e), attr(p11.CKA_VALUE, value)))
+	c    *p11.Ctx
+	h    p11.SessionHandle
+	puts puts
 }
 
 // deriveData derives by one of the *_ENCRYPT_DATA mechanisms; iv is nil for ECB.

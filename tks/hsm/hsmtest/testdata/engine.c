@@ -11,11 +11,12 @@ typedef struct { unsigned char version[2], maker[32]; ulong flags; unsigned char
 typedef struct { unsigned char version[2]; void *f[68]; } functions; /* CK_FUNCTION_LIST 2.x */
 
 /* Places in CK_FUNCTION_LIST. */
-enum { GetInfo = 2, GetFunctionList = 3, CreateObject = 20, EncryptInit = 29, SignInit = 42, GenerateKey = 58, GenerateKeyPair = 59, WrapKey = 60, DeriveKey = 62 };
+enum { GetInfo = 2, GetFunctionList = 3, CreateObject = 20, EncryptInit = 29, SignInit = 42, GenerateKey = 58, GenerateKeyPair = 59, WrapKey = 60, UnwrapKey = 61, DeriveKey = 62 };
 
-enum { MECHANISM_INVALID = 0x70, ATTRIBUTE_VALUE_INVALID = 0x13, GENERAL_ERROR = 5, KEY_TYPE = 0x100 };
+enum { CLASS = 0, TEMPLATE_INCONSISTENT = 0xD1, MECHANISM_INVALID = 0x70, ATTRIBUTE_VALUE_INVALID = 0x13, GENERAL_ERROR = 5, KEY_TYPE = 0x100 };
 
-/* what: e(ncrypt) s(ign) g(enerate) w(rap) d(erive) with a mechanism, k(ey type) */
+/* what: e(ncrypt) s(ign) g(enerate) w(rap) u(nwrap) d(erive) with a mechanism, k(ey
+ * type), c(reate an object of a class) */
 static const struct { char what; ulong number; } rules[] = { RULES { 0, 0 } };
 
 static functions inner, outer;
@@ -26,11 +27,13 @@ static int refused(char what, ulong number) {
 	return 0;
 }
 
-static int refusedType(attribute *a, ulong n) {
+static int refusedBy(char what, ulong type, attribute *a, ulong n) {
 	for (ulong i = 0; i < n; i++)
-		if (a[i].type == KEY_TYPE && a[i].length == sizeof(ulong) && refused('k', *(ulong *)a[i].value)) return 1;
+		if (a[i].type == type && a[i].length == sizeof(ulong) && refused(what, *(ulong *)a[i].value)) return 1;
 	return 0;
 }
+
+static int refusedType(attribute *a, ulong n) { return refusedBy('k', KEY_TYPE, a, n); }
 
 static ulong getInfo(info *i) {
 	ulong rv = ((ulong (*)(info *))inner.f[GetInfo])(i);
@@ -41,6 +44,7 @@ static ulong getInfo(info *i) {
 
 static ulong createObject(ulong s, attribute *a, ulong n, ulong *o) {
 	if (refusedType(a, n)) return ATTRIBUTE_VALUE_INVALID;
+	if (refusedBy('c', CLASS, a, n)) return TEMPLATE_INCONSISTENT;
 	return ((ulong (*)(ulong, attribute *, ulong, ulong *))inner.f[CreateObject])(s, a, n, o);
 }
 
@@ -69,6 +73,12 @@ static ulong wrapKey(ulong s, mechanism *m, ulong under, ulong k, void *out, ulo
 	return ((ulong (*)(ulong, mechanism *, ulong, ulong, void *, ulong *))inner.f[WrapKey])(s, m, under, k, out, n);
 }
 
+static ulong unwrapKey(ulong s, mechanism *m, ulong under, void *in, ulong l, attribute *a, ulong n, ulong *k) {
+	if (refused('u', m->number)) return MECHANISM_INVALID;
+	if (refusedType(a, n)) return ATTRIBUTE_VALUE_INVALID;
+	return ((ulong (*)(ulong, mechanism *, ulong, void *, ulong, attribute *, ulong, ulong *))inner.f[UnwrapKey])(s, m, under, in, l, a, n, k);
+}
+
 static ulong deriveKey(ulong s, mechanism *m, ulong base, attribute *a, ulong n, ulong *k) {
 	if (refused('d', m->number)) return MECHANISM_INVALID;
 	if (refusedType(a, n)) return ATTRIBUTE_VALUE_INVALID;
@@ -90,6 +100,7 @@ ulong C_GetFunctionList(functions **list) {
 	outer.f[GenerateKey] = generateKey;
 	outer.f[GenerateKeyPair] = generateKeyPair;
 	outer.f[WrapKey] = wrapKey;
+	outer.f[UnwrapKey] = unwrapKey;
 	outer.f[DeriveKey] = deriveKey;
 	*list = &outer;
 	return 0;
