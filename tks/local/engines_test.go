@@ -77,12 +77,20 @@ var engines = []struct {
 	{ // no clear key may be created, as in FIPS 140 level 3
 		hsmtest.Engine{Name: "no clear keys", Create: []uint{p11.CKO_SECRET_KEY}},
 		map[kdf.Code]served{kdf.KDF3: {hsm.LevelA, ""}, kdf.VISA2: {hsm.LevelB, "CKM_DES3_ECB(0x132)"}, kdf.DogtagSP800: {hsm.LevelC, "CKM_SHA256_HMAC"}},
-		map[string]string{"hold DES keys of known value": "C_UnwrapKey by CKM_AES_KEY_WRAP"},
+		map[string]string{"hold DES keys of known value": "C_UnwrapKey of CKK_DES2 by CKM_AES_KEY_WRAP"},
 	},
 	{ // neither created nor unwrapped
 		hsmtest.Engine{Name: "no keys from outside", Create: []uint{p11.CKO_SECRET_KEY}, Unwrap: []uint{p11.CKM_AES_KEY_WRAP}},
-		map[kdf.Code]served{kdf.KDF3: {0, "C_CreateObject of CKK_AES(0x1F) CKR_TEMPLATE_INCONSISTENT(0xD1); C_UnwrapKey by CKM_AES_KEY_WRAP(0x2109) CKR_MECHANISM_INVALID(0x70)"}},
+		map[kdf.Code]served{kdf.KDF3: {0, "C_CreateObject of CKK_AES(0x1F) CKR_TEMPLATE_INCONSISTENT(0xD1); C_UnwrapKey of CKK_AES by CKM_AES_KEY_WRAP(0x2109) CKR_MECHANISM_INVALID(0x70)"}},
 		nil,
+	},
+	{ // 3DES keys have three parts
+		hsmtest.Engine{Name: "no keys of two parts", KeyTypes: []uint{p11.CKK_DES2}, Generate: []uint{p11.CKM_DES2_KEY_GEN}},
+		map[kdf.Code]served{kdf.EMV: {hsm.LevelB, "CKM_DES3_ECB(0x132)"}, kdf.DogtagEMV: {hsm.LevelA, ""}},
+		map[string]string{
+			"hold DES keys of known value": "C_CreateObject of CKK_DES3",
+			"derive SCP02 session keys":    "CKM_DES3_CBC, in memory: CKM_DES3_CBC_ENCRYPT_DATA(0x1103) gives a wrong answer",
+		},
 	},
 	{ // ECB derivation alone
 		hsmtest.Engine{Name: "no CBC derivation", Derive: []uint{p11.CKM_AES_CBC_ENCRYPT_DATA, p11.CKM_DES3_CBC_ENCRYPT_DATA}},
@@ -127,6 +135,15 @@ func TestEngines(t *testing.T) {
 			checkMinimum(t, tok, e.sets)
 		})
 	}
+}
+
+// TestImportOnLongKeys: a card maker's keys of two parts are of use where the token knows
+// keys of three parts only.
+func TestImportOnLongKeys(t *testing.T) {
+	e := hsmtest.Engine{Name: "no keys of two parts", KeyTypes: []uint{p11.CKK_DES2}, Generate: []uint{p11.CKM_DES2_KEY_GEN}}
+	s := newService(t, local.Config{Vault: openHSM(t, e.Open(t), 0)})
+	importEveryDiversification(t, s)
+	importThreeKeys(t, s)
 }
 
 func setName(c kdf.Code) string { return "s-" + c.String() }

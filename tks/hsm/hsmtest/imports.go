@@ -66,7 +66,7 @@ func checkImported(t *testing.T, v Token, m hsm.Master, value secret.Secret) {
 			t.Fatal(err)
 		}
 		if m.KDF == kdf.None {
-			checkAsCardKey(t, w, m, value)
+			checkAsCardKey(t, w, m, hsm.MasterValue{Type: m.Kind, Value: value})
 			continue
 		}
 		checkDerived(t, w, m, value, d)
@@ -74,18 +74,18 @@ func checkImported(t *testing.T, v Token, m hsm.Master, value secret.Secret) {
 }
 
 // checkAsCardKey: a master that is not diversified computes, wraps and derives.
-func checkAsCardKey(t *testing.T, w hsm.Work, m hsm.Master, value secret.Secret) {
+func checkAsCardKey(t *testing.T, w hsm.Work, m hsm.Master, v hsm.MasterValue) {
 	t.Helper()
 	ctx := t.Context()
 	k, err := w.Derive(ctx, m, kdf.Derivation{Method: kdf.Same, Cipher: m.Kind.Cipher(), Length: m.Kind.Size()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := w.Import(ctx, m.Kind, value)
+	known, err := w.Import(ctx, v.Type, v.Value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := w.Import(ctx, m.Kind, secret.Random(m.Kind.Size()))
+	other, err := w.Import(ctx, v.Type, secret.Random(v.Type.Size()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +155,6 @@ func testImportErrors(t *testing.T, v Token) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	for i, m := range got {
-		checkAsCardKey(t, work(t, v), m, three[i].Value)
+		checkAsCardKey(t, work(t, v), m, three[i])
 	}
 }

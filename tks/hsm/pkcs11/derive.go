@@ -91,7 +91,7 @@ func (w *work) derive(ctx context.Context, base *key, d kdf.Derivation, t hsm.Ke
 	}
 	data = data[:wholeBlocks(d.Length, len(data))]
 	return w.make(ctx, "deriving a card key", func(r raw) (p11.ObjectHandle, error) {
-		return r.deriveData(m, iv, data, base.o, derived(t, e))
+		return r.derive(m, iv, data, base.o, t, e)
 	})
 }
 
@@ -202,7 +202,7 @@ func (w *work) wrapInside(ctx context.Context, kek, k *key, size int) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return do(ctx, w.s, "wrapping a card key", func(r raw) ([]byte, error) { return r.wrap(kek.t.Cipher(), kek.o, o) })
+	return do(ctx, w.s, "wrapping a card key", func(r raw) ([]byte, error) { return r.wrap(kek.t.Cipher(), kek.o, o, k.t) })
 }
 
 // wrapInMemory reads a readable copy of the key and encrypts it (level B).
@@ -216,7 +216,7 @@ func (w *work) wrapInMemory(ctx context.Context, kek, k *key, size int) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		v, err := do(ctx, w.s, "reading a card key", func(r raw) ([]byte, error) { return r.value(o) })
+		v, err := do(ctx, w.s, "reading a card key", func(r raw) ([]byte, error) { return r.key(o, k.t) })
 		if err != nil {
 			return nil, err
 		}

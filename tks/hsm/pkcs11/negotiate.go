@@ -42,7 +42,7 @@ const (
 type strategies struct {
 	ways  map[operation]way
 	tried map[operation][]hsm.Candidate
-	puts  puts
+	in    *intake
 }
 
 // option is one way to do an operation, and its trial with published keys.
@@ -63,8 +63,8 @@ var (
 // negotiate tries every operation with published keys: what a token lists says
 // little (hsm.md §7). All objects end with the session.
 func negotiate(m *p11.Ctx, h p11.SessionHandle) (strategies, error) {
-	s := strategies{ways: map[operation]way{}, tried: map[operation][]hsm.Candidate{}, puts: puts{}}
-	r := raw{m, h, s.puts}
+	s := strategies{ways: map[operation]way{}, tried: map[operation][]hsm.Candidate{}, in: &intake{by: map[kdf.Cipher]uint{}}}
+	r := raw{m, h, s.in}
 	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES} {
 		t, err := hsm.KeyTypeOf(c, len(katKey))
 		if err != nil {
@@ -168,7 +168,7 @@ func same(got []byte, err error, d kdf.Derivation, c kdf.Cipher) error {
 
 // tryWrap wraps K under itself: K encrypted under K in the mode of PUT KEY.
 func tryWrap(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
-	got, err := r.wrap(t.Cipher(), k, k)
+	got, err := r.wrap(t.Cipher(), k, k, t)
 	if t.Cipher() == kdf.AES {
 		return same(got, err, kdf.Derivation{Method: kdf.CBC, Input: katKey, Cipher: kdf.AES, Length: 16}, kdf.AES)
 	}
@@ -182,11 +182,11 @@ func tryWrap(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
 
 // tryDerive derives a readable key and readable bytes.
 func tryDerive(r raw, t hsm.KeyType, k p11.ObjectHandle) error {
-	o, err := r.deriveData(ecbData(t.Cipher()), nil, katData, k, derived(t, readable))
+	o, err := r.derive(ecbData(t.Cipher()), nil, katData, k, t, readable)
 	if err != nil {
 		return err
 	}
-	got, err := r.value(o)
+	got, err := r.key(o, t)
 	if err := same(got, err, kdf.Derivation{Method: kdf.ECB, Input: katData, Cipher: t.Cipher(), Length: 16}, t.Cipher()); err != nil {
 		return err
 	}
@@ -211,11 +211,11 @@ var (
 
 // tryDeriveAs derives a readable key of 16 bytes from a 3DES key.
 func tryDeriveAs(r raw, t hsm.KeyType, d dataDerivation, k p11.ObjectHandle) error {
-	o, err := r.deriveData(d.mech, d.iv, katData, k, derived(t, readable))
+	o, err := r.derive(d.mech, d.iv, katData, k, t, readable)
 	if err != nil {
 		return err
 	}
-	got, err := r.value(o)
+	got, err := r.key(o, t)
 	if err := same(got, err, kdf.Derivation{Method: d.method, Input: katData, Cipher: t.Cipher(), Length: 16}, kdf.DES); err != nil {
 		return err
 	}

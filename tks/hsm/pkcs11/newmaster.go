@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,10 +138,12 @@ func (c *conn) importOne(r raw, k hsm.MasterValue) (hsm.Master, p11.ObjectHandle
 	if err != nil {
 		return hsm.Master{}, 0, err
 	}
-	template := masterKey(k.ID, k.Type, derive == inside, time.Now())
-	m, o, err := c.createMaster(r, k.Type.Cipher(), value, template)
-	if errors.Is(err, errNoLength) && r.puts[k.Type.Cipher()] == byCreating { // openCryptoki keeps the length only where it is told, others must not be told
-		m, o, err = c.createMaster(r, k.Type.Cipher(), value, append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, k.Type.Size())}, template...))
+	template := masterKey(k.ID, r.kept(k.Type), derive == inside, time.Now())
+	long := secret.New(bytes.Clone(r.lengthen(k.Type, value.Bytes())))
+	defer long.Wipe()
+	m, o, err := c.createMaster(r, k.Type.Cipher(), long, template)
+	if errors.Is(err, errNoLength) && r.in.by[k.Type.Cipher()] == byCreating { // openCryptoki keeps the length only where it is told, others must not be told
+		m, o, err = c.createMaster(r, k.Type.Cipher(), long, append([]*p11.Attribute{attr(p11.CKA_VALUE_LEN, k.Type.Size())}, template...))
 	}
 	if err != nil {
 		return hsm.Master{}, 0, fmt.Errorf("%s: token %s takes no key of type %v from outside: %w", k.ID.Label(), c.name(), k.Type, err)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -116,7 +117,7 @@ func TestNoClearKeysNSS(t *testing.T) {
 	}
 	defer tok.Close()
 	for _, c := range []kdf.Cipher{kdf.AES, kdf.DES, kdf.HMAC} {
-		if got := tok.Info().Strategies["hold "+c.String()+" keys of known value"]; got != "C_UnwrapKey by CKM_AES_CBC_PAD" {
+		if got := tok.Info().Strategies["hold "+c.String()+" keys of known value"]; !strings.HasSuffix(got, " by CKM_AES_CBC_PAD") {
 			t.Errorf("%v keys come in by %q", c, got)
 		}
 		if err := hsm.SelfTest(t.Context(), tok, c); err != nil {

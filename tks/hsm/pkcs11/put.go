@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 
@@ -13,22 +14,57 @@ import (
 	"inkan/tks/kdf"
 )
 
-// puts says by cipher how keys of known value come into the token: 0 is
-// C_CreateObject; a mechanism is C_UnwrapKey by it, for tokens in which clear keys
-// may not be created (FIPS 140 level 3).
-type puts map[kdf.Cipher]uint
+// intake says how keys come into the token. It is settled by negotiation.
+type intake struct {
+	// by is for keys of known value, by cipher: 0 is C_CreateObject; a mechanism is
+	// C_UnwrapKey by it, for tokens in which clear keys may not be created (FIPS 140
+	// level 3).
+	by map[kdf.Cipher]uint
+	// long: the token knows 3DES keys of three parts only. A session key of two parts
+	// has its first behind the second once more, and is the same key.
+	long bool
+}
 
-// byCreating stands for C_CreateObject in puts.
+// byCreating stands for C_CreateObject in an intake.
 const byCreating uint = 0
 
 // create makes a session key of known value.
 func (r raw) create(t hsm.KeyType, value []byte, e exposure) (p11.ObjectHandle, error) {
-	return r.put(t.Cipher(), value, cardKey(t, e))
+	if r.kept(t) != t {
+		value = r.lengthen(t, value)
+		defer clear(value)
+	}
+	return r.put(t.Cipher(), value, cardKey(r.kept(t), e))
+}
+
+// kept is the type that a session key of type t has in the token.
+func (r raw) kept(t hsm.KeyType) hsm.KeyType {
+	if t == hsm.DES2 && r.in.long {
+		return hsm.DES3
+	}
+	return t
+}
+
+// lengthen repeats the first part of a key of two, or of the data that one is derived
+// from by ECB, where the token wants three.
+func (r raw) lengthen(t hsm.KeyType, b []byte) []byte {
+	if r.kept(t) == t {
+		return b
+	}
+	return append(bytes.Clone(b[:16]), b[:8]...)
+}
+
+// shorten is the opposite of lengthen. What is no such key comes back as it is.
+func (r raw) shorten(t hsm.KeyType, b []byte) []byte {
+	if r.kept(t) != t && len(b) == 24 && subtle.ConstantTimeCompare(b[:8], b[16:]) == 1 {
+		return b[:16]
+	}
+	return b
 }
 
 // put makes a key of known value from a template without it.
 func (r raw) put(c kdf.Cipher, value []byte, template []*p11.Attribute) (p11.ObjectHandle, error) {
-	by := r.puts[c]
+	by := r.in.by[c]
 	if by == byCreating {
 		return r.c.CreateObject(r.h, append([]*p11.Attribute{attr(p11.CKA_VALUE, value)}, template...))
 	}
@@ -91,29 +127,40 @@ func keyWrap(value []byte, encrypt func(block []byte) ([]byte, error)) ([]byte, 
 func (s strategies) negotiateImport(r raw, t hsm.KeyType, value []byte, e exposure) (o p11.ObjectHandle, ok bool) {
 	op := opImport.with(t.Cipher())
 	for _, by := range []uint{byCreating, p11.CKM_AES_KEY_WRAP, p11.CKM_AES_CBC_PAD} {
-		s.puts[t.Cipher()] = by
-		o, err := r.create(t, value, e)
-		c := candidate(by, err)
-		if by == byCreating {
-			c.Name, c.Number = "C_CreateObject of "+ckkName(t), ckk(t)
-		} else {
-			c.Name = "C_UnwrapKey by " + c.Name
-		}
-		s.tried[op] = append(s.tried[op], c)
-		if err == nil {
-			s.ways[op] = inside
-			return o, true
+		for _, long := range []bool{false, true} {
+			if long && t != hsm.DES2 {
+				continue
+			}
+			s.in.by[t.Cipher()], s.in.long = by, s.in.long && t != hsm.DES2 || long
+			o, err := r.create(t, value, e)
+			s.tried[op] = append(s.tried[op], importCandidate(r.kept(t), by, err))
+			if err == nil {
+				s.ways[op] = inside
+				return o, true
+			}
 		}
 	}
 	return 0, false
 }
 
-// ckkName names the key type of the known answers.
+func importCandidate(t hsm.KeyType, by uint, err error) hsm.Candidate {
+	c := candidate(by, err)
+	if by == byCreating {
+		c.Name, c.Number = "C_CreateObject of "+ckkName(t), ckk(t)
+		return c
+	}
+	c.Name = "C_UnwrapKey of " + ckkName(t) + " by " + c.Name
+	return c
+}
+
+// ckkName names the CKA_KEY_TYPE of a key type.
 func ckkName(t hsm.KeyType) string {
-	switch t.Cipher() {
-	case kdf.DES:
+	switch t {
+	case hsm.DES2:
 		return "CKK_DES2"
-	case kdf.HMAC:
+	case hsm.DES3:
+		return "CKK_DES3"
+	case hsm.HMACKey:
 		return "CKK_GENERIC_SECRET"
 	}
 	return "CKK_AES"

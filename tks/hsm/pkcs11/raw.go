@@ -9,15 +9,28 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"inkan/tks/hsm"
 	"inkan/tks/kdf"
 )
 
 // raw are the calls of one session. Only one goroutine is in it at a time, and
 // only inside of call. Errors are return values as the module gave them.
 type raw struct {
-	c    *p11.Ctx
-	h    p11.SessionHandle
-	puts puts
+	c  *p11.Ctx
+	h  p11.SessionHandle
+	in *intake
+}
+
+// derive makes a key of type t by one of the *_ENCRYPT_DATA mechanisms; iv is nil for
+// ECB.
+func (r raw) derive(m uint, iv, data []byte, base p11.ObjectHandle, t hsm.KeyType, e exposure) (p11.ObjectHandle, error) {
+	return r.deriveData(m, iv, r.lengthen(t, data), base, derived(r.kept(t), e))
+}
+
+// key reads a readable key of type t.
+func (r raw) key(o p11.ObjectHandle, t hsm.KeyType) ([]byte, error) {
+	v, err := r.value(o)
+	return r.shorten(t, v), err
 }
 
 // deriveData derives by one of the *_ENCRYPT_DATA mechanisms; iv is nil for ECB.
@@ -105,13 +118,15 @@ func (r raw) cmacByCBC(k p11.ObjectHandle, data []byte) ([]byte, error) {
 	return out[full-16:], nil
 }
 
-// wrap is C_WrapKey as PUT KEY wants it: DES in ECB, AES in CBC with IV zero.
-func (r raw) wrap(c kdf.Cipher, kek, k p11.ObjectHandle) ([]byte, error) {
+// wrap is C_WrapKey of a key of type t as PUT KEY wants it: DES in ECB, AES in CBC with
+// IV zero.
+func (r raw) wrap(c kdf.Cipher, kek, k p11.ObjectHandle, t hsm.KeyType) ([]byte, error) {
 	m, iv := uint(p11.CKM_DES3_ECB), []byte(nil)
 	if c == kdf.AES {
 		m, iv = cbc(c)
 	}
-	return r.c.WrapKey(r.h, mech(m, iv), kek, k)
+	ct, err := r.c.WrapKey(r.h, mech(m, iv), kek, k)
+	return r.shorten(t, ct), err
 }
 
 // find returns the handles of objects with these attributes; more than limit of

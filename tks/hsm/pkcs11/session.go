@@ -138,7 +138,7 @@ func (s *session) giveBack() {
 // do runs f in the session and turns its error into one of ours; doing says what
 // was being done.
 func do[T any](ctx context.Context, s *session, doing string, f func(raw) (T, error)) (T, error) {
-	v, err := call(ctx, s.t.mod, s.c.gen, s.t.cfg.OpTimeout, func(m *p11.Ctx) (T, error) { return f(raw{m, s.h, s.c.puts}) })
+	v, err := call(ctx, s.t.mod, s.c.gen, s.t.cfg.OpTimeout, func(m *p11.Ctx) (T, error) { return f(raw{m, s.h, s.c.in}) })
 	if err == nil {
 		return v, nil
 	}
