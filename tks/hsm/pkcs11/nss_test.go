@@ -107,6 +107,21 @@ func TestConformanceNSS(t *testing.T) {
 	})
 }
 
+// TestOneDatabase: a module cannot be had twice with different databases.
+func TestOneDatabase(t *testing.T) {
+	name := nss(t, hsmtest.Engine{})
+	tok, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: uri(t, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	other := uri(t, name)
+	other.InitReserved = "configdir='sql:/elsewhere'"
+	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: other}); err == nil || !strings.Contains(err.Error(), "another x-init-reserved") {
+		t.Errorf("opened with another database: %v", err)
+	}
+}
+
 // TestNoClearKeysNSS: where no key may be created and AES key wrap is not there
 // either, padded CBC brings keys in, master keys of every type too.
 func TestNoClearKeysNSS(t *testing.T) {

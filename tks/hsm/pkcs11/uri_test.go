@@ -23,6 +23,9 @@ func TestParseURI(t *testing.T) {
 			"pkcs11:model=x;manufacturer=y/z;slot-id=3?module-path=/a%3Fb&pin-source=file:/etc/pin"},
 		{"pkcs11:token=a?module-path=/m.so&pin-source=file://localhost/etc/pin",
 			pkcs11.URI{Token: "a", ModulePath: "/m.so", PINSource: "/etc/pin"}, "pkcs11:token=a?module-path=/m.so&pin-source=file:/etc/pin"},
+		{"pkcs11:token=a?module-path=/m.so&x-init-reserved=configdir='sql:/a%20b'%26c",
+			pkcs11.URI{Token: "a", ModulePath: "/m.so", InitReserved: "configdir='sql:/a b'&c"},
+			"pkcs11:token=a?module-path=/m.so&x-init-reserved=configdir%3D%27sql:/a%20b%27%26c"},
 		{"pkcs11:token=a?module-path=/m.so&pin-source=/etc/pin",
 			pkcs11.URI{Token: "a", ModulePath: "/m.so", PINSource: "/etc/pin"}, "pkcs11:token=a?module-path=/m.so&pin-source=file:/etc/pin"},
 	} {
