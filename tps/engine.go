@@ -41,6 +41,7 @@ type Stores struct {
 type Config struct {
 	Stores         Stores
 	Profiles       profile.Store
+	Mappings       profile.Resolvers // nil = none
 	Keys           tks.Service
 	Authorities    map[string]ca.Authority
 	Authenticators map[string]auth.Authenticator

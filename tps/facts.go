@@ -42,6 +42,7 @@ func (o Operation) activity() string {
 type Request struct {
 	Operation Operation
 	TokenType string            // profile wished for
+	KeySet    string            // key set wished for; mappings may ask for it
 	Profile   token.ProfileName // the one profile that will do; empty = any
 	ATR       apdu.ATR
 	Locale    string
@@ -80,6 +81,15 @@ func (c Card) version(v gp.KeyVersion) (KeySetInfo, bool) {
 		return KeySetInfo{}, false
 	}
 	return c.Versions[i], true
+}
+
+// keySize is the size of the first key of the template in bits, 0 where the card
+// does not show it: what the mapping filter sym_key_size compares.
+func (c Card) keySize() int {
+	if len(c.Versions) == 0 {
+		return 0
+	}
+	return 8 * c.Versions[0].Length
 }
 
 // keyInfo is the key information of the proved keys as the token record keeps it.

@@ -49,6 +49,13 @@ type Ordered interface {
 	Older(version, than string) bool
 }
 
+// Describer is the optional ability of a Family to read the versions of its
+// applet by plain commands, before the login: mappings of profiles may ask for
+// them. present is false on a card without the applet.
+type Describer interface {
+	Versions(ctx context.Context, d apdu.Doer) (v profile.AppletVersions, present bool, err error)
+}
+
 // Applet is an applet being personalised.
 type Applet interface {
 	// SetPIN sets the person's PIN and resets the try counter.

@@ -131,23 +131,39 @@ func choose(rec gp.Recognition) (securechannel.Protocol, securechannel.Option) {
 	return 0, 0
 }
 
-// resolve chooses the profile and its family.
+// resolve chooses the profile and its family, and the keys where a mapping says so.
 func (r *run) resolve(ctx context.Context) error {
 	req := profile.Request{
-		Operation: string(r.req.Operation), TokenType: r.req.TokenType, Required: r.req.Profile, CUID: r.card.CUID,
+		Operation: string(r.req.Operation), Required: r.req.Profile, Default: r.e.DefaultProfile, Versions: r.appletVersions,
+		Seen: profile.Seen{
+			TokenType: r.req.TokenType, KeySet: r.req.KeySet, ATR: r.card.ATR, CUID: r.card.CUID, KeySize: r.card.keySize(),
+		},
 	}
-	if req.TokenType == "" && req.Required == "" {
-		if own := r.ownProfile(ctx); own != "" {
-			if p, err := profile.Choose(ctx, r.e.Profiles, req, own); err == nil {
-				return r.take(p)
-			}
-		}
+	if req.Required == "" && req.Seen.TokenType == "" {
+		req.Own = r.ownProfile(ctx)
 	}
-	p, err := profile.Choose(ctx, r.e.Profiles, req, r.e.DefaultProfile)
+	c, err := profile.Choose(ctx, r.e.Profiles, r.e.Mappings, req)
 	if err != nil {
 		return profileError(err)
 	}
-	return r.take(p)
+	r.target = c.Keys
+	return r.take(c.Profile)
+}
+
+// appletVersions asks the families in turn for the versions of their applet; a
+// card without one has 0.0 (§15.2).
+func (r *run) appletVersions(ctx context.Context) (profile.AppletVersions, error) {
+	for _, f := range r.e.Families {
+		d, ok := f.(Describer)
+		if !ok {
+			continue
+		}
+		v, present, err := d.Versions(ctx, r.conn)
+		if err != nil || present {
+			return v, err
+		}
+	}
+	return profile.AppletVersions{}, nil
 }
 
 // ownProfile is the profile that the card was enrolled with, for the operations
@@ -169,7 +185,7 @@ func (r *run) take(p profile.Profile) error {
 	if !ok {
 		return refuse(StatusMisconfiguration, "profile %s names the applet family %q, which this node does not have", p.Name, p.Family)
 	}
-	r.profile, r.family = p, f
+	r.profile, r.family = r.target.Apply(p), f
 	return nil
 }
 
@@ -177,7 +193,7 @@ func profileError(err error) error {
 	switch {
 	case errors.Is(err, token.ErrUnavailable):
 		return within(StatusDatabase, "resolve-profile", err)
-	case errors.Is(err, profile.ErrUnknown):
+	case errors.Is(err, profile.ErrUnknown), errors.Is(err, profile.ErrNoTarget):
 		return within(StatusNoMapping, "resolve-profile", err)
 	case errors.Is(err, profile.ErrDisabled), errors.Is(err, profile.ErrNotServed):
 		return within(StatusDisabledToken, "resolve-profile", err)

@@ -28,6 +28,7 @@ type run struct {
 	card    Card            // identify, prove
 	profile profile.Profile // resolve
 	family  Family          // resolve
+	target  profile.Target  // resolve: keys and applet of a mapping
 	person  auth.Person     // authenticate
 	lock    *token.Lock     // lock
 	facts   Facts           // gather

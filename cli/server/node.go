@@ -234,6 +234,7 @@ func (n *Node) openEngine() error {
 	n.Engine, err = tps.New(tps.Config{
 		Stores:         tps.Stores{Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Locks: n.DB},
 		Profiles:       n.DB,
+		Mappings:       n.DB,
 		Keys:           n.Keys,
 		Authorities:    map[string]ca.Authority{authorityName: n.Authority},
 		Authenticators: map[string]auth.Authenticator{auth.LocalID: n.Users},

@@ -88,14 +88,14 @@ func TestProfileApproval(t *testing.T) {
 	n.as(agent, "POST", "/profiles/cleanToken?action=enable", "", "If-Match", `"1"`).want(200, `"Enabled"`)
 	changed := profileBody(t, document(t, "cleanToken", "retries = 3", "retries = 1"))
 	n.as(admin, "PUT", "/profiles/cleanToken", changed, "If-Match", `"2"`).want(200, `"Status": "Pending_Approval"`)
-	_, err := profile.Choose(t.Context(), n.db, profile.Request{Operation: profile.Formatting}, "cleanToken")
+	_, err := profile.Choose(t.Context(), n.db, n.db, profile.Request{Operation: profile.Formatting, Default: "cleanToken"})
 	if err == nil {
 		t.Error("a profile serves that nobody has approved")
 	}
 	n.as(agent, "POST", "/profiles/cleanToken?action=enable", "", "If-Match", `"3"`).want(200, `"Enabled"`)
-	p, err := profile.Choose(t.Context(), n.db, profile.Request{Operation: profile.Formatting}, "cleanToken")
-	if err != nil || p.Auth.Retries != 1 {
-		t.Errorf("%+v, %v", p.Auth, err)
+	c, err := profile.Choose(t.Context(), n.db, n.db, profile.Request{Operation: profile.Formatting, Default: "cleanToken"})
+	if err != nil || c.Profile.Auth.Retries != 1 {
+		t.Errorf("%+v, %v", c.Profile.Auth, err)
 	}
 	n.as(admin, "POST", "/profiles/cleanToken?action=disable", "", "If-Match", `"4"`).want(200, `"Disabled"`)
 }

@@ -29,9 +29,10 @@ type Family struct {
 }
 
 var (
-	_ tps.Family   = Family{}
-	_ tps.Preparer = Family{}
-	_ tps.Ordered  = Family{}
+	_ tps.Family    = Family{}
+	_ tps.Preparer  = Family{}
+	_ tps.Ordered   = Family{}
+	_ tps.Describer = Family{}
 )
 
 // Name implements tps.Family.
@@ -77,6 +78,19 @@ func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Con
 		c.Slots = append(c.Slots, tps.Slot{Number: int(k.Number), Bits: k.Bits})
 	}
 	return c, nil
+}
+
+// Versions implements tps.Describer.
+func (Family) Versions(ctx context.Context, d apdu.Doer) (v profile.AppletVersions, present bool, err error) {
+	if err := coolkey.Select(ctx, d); err != nil {
+		return v, false, absent(err)
+	}
+	s, err := coolkey.ReadStatus(ctx, d)
+	if err != nil {
+		return v, false, absent(err)
+	}
+	return profile.AppletVersions{ProtocolMajor: int(s.ProtocolMajor), ProtocolMinor: int(s.ProtocolMinor),
+		AppletMajor: int(s.AppletMajor), AppletMinor: int(s.AppletMinor)}, true, nil
 }
 
 // absent turns a card's refusal into "no applet" and leaves every other error.

@@ -13,23 +13,169 @@ var (
 	ErrUnknown   = errors.New("unknown profile")
 	ErrDisabled  = errors.New("profile is disabled")
 	ErrNotServed = errors.New("profile does not serve the operation")
+	// ErrNoTarget means that the mapping that wins gives nothing: these cards are
+	// not served.
+	ErrNoTarget = errors.New("the mapping has no target")
 )
 
-// Choose returns the profile for a request: the required one and no other, where
-// the client says so; else the one that the client's tokenType names, if it is enabled and serves the operation, else the default one
-// (tps-operations.md §13.6). It fails with [ErrUnknown], [ErrDisabled],
-// [ErrNotServed], an error of Decode or one of the store.
-func Choose(ctx context.Context, s Store, r Request, defaultName token.ProfileName) (Profile, error) {
-	if r.Required != "" {
-		return serving(ctx, s, r.Required, r.Operation)
+// Request is what a profile is chosen by.
+type Request struct {
+	Operation string
+	// Required is the one profile that will do, from a client that knows what it
+	// asks for; empty = any.
+	Required token.ProfileName
+	// Own is the profile that the card was enrolled with, for an operation that
+	// leaves its content; empty = no matter.
+	Own  token.ProfileName
+	Seen Seen // Seen.TokenType is a wish too: the default serves where it cannot
+	// Versions reads the versions of the card's applet, where a filter asks for them
+	// and Seen does not hold them; nil = they cannot be read.
+	Versions func(context.Context) (AppletVersions, error)
+	Default  token.ProfileName
+}
+
+// Source says why a profile was chosen.
+type Source string
+
+// Sources, in the order in which they are asked.
+const (
+	ByRequest   Source = "request"
+	ByCard      Source = "card"
+	ByMapping   Source = "mapping"
+	ByTokenType Source = "tokenType"
+	ByDefault   Source = "default"
+)
+
+// Choice is the profile for an operation on a card, and how it came about.
+type Choice struct {
+	Profile Profile // with Keys applied
+	By      Source
+	Keys    Target // of the resolver of keys; zero = the profile's own
+	Visits  []Visit
+}
+
+// Visit is a mapping that was looked at.
+type Visit struct {
+	Resolver string
+	Resolves string
+	Number   int // of the mapping, from 1
+	Mapping  Mapping
+	Miss     string // why the card does not pass; empty = the mapping wins
+}
+
+// Choose returns the profile for a request (tps-operations.md §13.6, §15): the
+// required one and no other, where the client says so; else the card's own where
+// it serves; else the one of the mapping that wins; else the one that the client's
+// tokenType names, if it is enabled and serves the operation; else the default
+// one. The keys are those of the resolver of keys, whichever the profile.
+//
+// It fails with [ErrUnknown], [ErrDisabled], [ErrNotServed], [ErrNoTarget], an
+// error of a Decode, of r.Versions or of a store; the choice's Visits and By are
+// then valid as far as they go. resolvers may be nil.
+func Choose(ctx context.Context, s Store, resolvers Resolvers, r Request) (Choice, error) {
+	c := chooser{store: s, req: r}
+	if resolvers != nil {
+		records, err := resolvers.Resolvers(ctx)
+		if err != nil {
+			return c.choice, fmt.Errorf("reading the mappings: %w", err)
+		}
+		c.records = records
 	}
-	if r.TokenType != "" {
-		p, err := serving(ctx, s, token.ProfileName(r.TokenType), r.Operation)
+	p, err := c.profile(ctx)
+	if err != nil {
+		return c.choice, err
+	}
+	target, _, err := c.resolve(ctx, ResolvesKeys)
+	if err != nil {
+		return c.choice, err
+	}
+	c.choice.Keys, c.choice.Profile = target, target.Apply(p)
+	return c.choice, nil
+}
+
+// chooser is one choice being made.
+type chooser struct {
+	store   Store
+	records []ResolverRecord
+	req     Request
+	choice  Choice
+}
+
+func (c *chooser) profile(ctx context.Context) (Profile, error) {
+	r := c.req
+	if r.Required != "" {
+		return c.take(ctx, ByRequest, r.Required)
+	}
+	if r.Own != "" {
+		if p, err := c.take(ctx, ByCard, r.Own); err == nil {
+			return p, nil
+		}
+	}
+	c.choice.By = ByMapping
+	target, found, err := c.resolve(ctx, ResolvesProfile)
+	if err != nil {
+		return Profile{}, err
+	}
+	if found {
+		return c.take(ctx, ByMapping, target.Profile)
+	}
+	if r.Seen.TokenType != "" {
+		p, err := c.take(ctx, ByTokenType, token.ProfileName(r.Seen.TokenType))
 		if !passes(err) {
 			return p, err
 		}
 	}
-	return serving(ctx, s, defaultName, r.Operation)
+	return c.take(ctx, ByDefault, r.Default)
+}
+
+// take loads the newest revision of a profile for the operation.
+func (c *chooser) take(ctx context.Context, by Source, name token.ProfileName) (Profile, error) {
+	c.choice.By = by
+	return serving(ctx, c.store, name, c.req.Operation)
+}
+
+// resolve asks the resolver of the operation; found says that a mapping won. A
+// target counts in the winner only, and there it has to be (DEF-54).
+func (c *chooser) resolve(ctx context.Context, resolves string) (t Target, found bool, err error) {
+	for _, rec := range c.records {
+		r, err := rec.Decode()
+		if err != nil {
+			return t, false, err
+		}
+		if r.Resolves != resolves || !r.Serves(c.req.Operation) {
+			continue
+		}
+		if err := c.readVersions(ctx, r); err != nil {
+			return t, false, err
+		}
+		winner, misses := r.Winner(c.req.Seen)
+		for i, miss := range misses {
+			c.choice.Visits = append(c.choice.Visits, Visit{r.Name, resolves, i + 1, r.Mappings[i], miss})
+		}
+		if winner < 0 {
+			continue
+		}
+		m := r.Mappings[winner]
+		c.choice.Visits = append(c.choice.Visits, Visit{Resolver: r.Name, Resolves: resolves, Number: winner + 1, Mapping: m})
+		if m.Target == (Target{}) {
+			return t, false, fmt.Errorf("%w: mapping %d of %s", ErrNoTarget, winner+1, r.Name)
+		}
+		return m.Target, true, nil
+	}
+	return t, false, nil
+}
+
+// readVersions reads the applet's versions once, if the resolver compares them.
+func (c *chooser) readVersions(ctx context.Context, r Resolver) error {
+	if !r.AsksVersions() || c.req.Seen.Applet != nil || c.req.Versions == nil {
+		return nil
+	}
+	v, err := c.req.Versions(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the versions of the applet: %w", err)
+	}
+	c.req.Seen.Applet = &v
+	return nil
 }
 
 // passes says whether err leaves the choice to the default profile.

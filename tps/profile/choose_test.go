@@ -63,22 +63,22 @@ func TestChoose(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := profile.Choose(t.Context(), s, profile.Request{Operation: tt.operation, TokenType: tt.tokenType}, tt.standard)
-			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) || p.Name != tt.want {
-				t.Errorf("got %q, %v; want %q, %v", p.Name, err, tt.want, tt.err)
+			c, err := profile.Choose(t.Context(), s, nil, profile.Request{Operation: tt.operation, Seen: profile.Seen{TokenType: tt.tokenType}, Default: tt.standard})
+			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) || c.Profile.Name != tt.want {
+				t.Errorf("got %q, %v; want %q, %v", c.Profile.Name, err, tt.want, tt.err)
 			}
-			if err == nil && p.Revision != 5 {
-				t.Errorf("revision %d", p.Revision)
+			if err == nil && c.Profile.Revision != 5 {
+				t.Errorf("revision %d", c.Profile.Revision)
 			}
 		})
 	}
 	for _, name := range []string{"broken", "alias"} { // a fault of the node, not of the client
-		p, err := profile.Choose(t.Context(), s, profile.Request{Operation: "enroll", TokenType: name}, "userKey")
+		c, err := profile.Choose(t.Context(), s, nil, profile.Request{Operation: "enroll", Seen: profile.Seen{TokenType: name}, Default: "userKey"})
 		if err == nil || errors.Is(err, profile.ErrUnknown) || errors.Is(err, profile.ErrDisabled) || errors.Is(err, profile.ErrNotServed) {
-			t.Errorf("%s: %q, %v", name, p.Name, err)
+			t.Errorf("%s: %q, %v", name, c.Profile.Name, err)
 		}
 	}
-	_, err := profile.Choose(t.Context(), shelf{err: token.ErrUnavailable}, profile.Request{Operation: "enroll", TokenType: "soKey"}, "userKey")
+	_, err := profile.Choose(t.Context(), shelf{err: token.ErrUnavailable}, nil, profile.Request{Operation: "enroll", Seen: profile.Seen{TokenType: "soKey"}, Default: "userKey"})
 	if !errors.Is(err, token.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}

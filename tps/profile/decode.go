@@ -55,14 +55,15 @@ func parse(document []byte) (Profile, error) {
 
 // unknown names the keys that no field took, and those that one took although
 // they are written in another case: of Version and version only one may count.
-func unknown(md toml.MetaData) error {
+// Those of capitals have them by right.
+func unknown(md toml.MetaData, capitals ...string) error {
 	var errs []error
 	for _, k := range md.Undecoded() {
 		errs = append(errs, fmt.Errorf("unknown key %s", k))
 	}
 	for _, k := range md.Keys() {
 		lower := strings.ToLower(k.String())
-		if k.String() != lower && !strings.HasPrefix(lower, "applet.by_scp.") && !slices.ContainsFunc(md.Undecoded(), func(u toml.Key) bool {
+		if k.String() != lower && !strings.HasPrefix(lower, "applet.by_scp.") && !slices.Contains(capitals, k.String()) && !slices.ContainsFunc(md.Undecoded(), func(u toml.Key) bool {
 			return u.String() == k.String()
 		}) {
 			errs = append(errs, fmt.Errorf("unknown key %s, it is written %s", k, lower))

@@ -1,13 +1,13 @@
 // Package profile holds what the operations do to a kind of card: profiles as
 // typed TOML documents, decoded strictly and validated as a whole before they
-// are taken, and the choice of a profile for a card.
+// are taken, and the choice of a profile for a card: by [Choose], with the mappings
+// of [Resolver]s.
 package profile
 
 import (
 	"context"
 	"time"
 
-	"inkan/apdu"
 	"inkan/tks"
 	"inkan/tps/auth"
 	"inkan/tps/token"
@@ -181,12 +181,12 @@ type Store interface {
 	PutProfile(ctx context.Context, r Record) (Record, error)
 }
 
-// Request is what a profile is chosen by.
-type Request struct {
-	Operation string
-	TokenType string // BEGIN_OP extension; a wish: the default serves where it cannot. Empty = none
-	// Required is the one profile that will do, from a client that knows what it
-	// asks for; empty = any.
-	Required token.ProfileName
-	CUID     apdu.CUID
+// Resolvers stores resolvers. A change counts from the next session on.
+type Resolvers interface {
+	Resolver(ctx context.Context, name string) (ResolverRecord, error) // token.ErrNotFound
+	Resolvers(ctx context.Context) ([]ResolverRecord, error)           // ordered by name
+	// PutResolver stores revision r.Revision+1; token.ErrConflict if r.Revision is not the newest (0 = new).
+	PutResolver(ctx context.Context, r ResolverRecord) (ResolverRecord, error)
+	// DeleteResolver removes it; token.ErrNotFound, token.ErrConflict if revision is not the newest.
+	DeleteResolver(ctx context.Context, name string, revision int) error
 }

@@ -46,6 +46,7 @@ var (
 	_ token.Journals     = (*DB)(nil)
 	_ auth.Users         = (*DB)(nil)
 	_ profile.Store      = (*DB)(nil)
+	_ profile.Resolvers  = (*DB)(nil)
 	_ ca.Store           = (*Authority)(nil)
 )
 

@@ -71,6 +71,41 @@ func testProfiles(t *testing.T, s Stores) {
 	same(t, "all, newest of each", must[[]profile.Record](t)(s.Profiles.Profiles(ctx)), []profile.Record{other, second})
 }
 
+func testResolvers(t *testing.T, s Stores) {
+	ctx, get := t.Context(), must[profile.ResolverRecord](t)
+	_, err := s.Resolvers.Resolver(ctx, "enroll")
+	is(t, "unknown resolver", err, token.ErrNotFound)
+	is(t, "delete of an unknown one", s.Resolvers.DeleteResolver(ctx, "enroll", 1), token.ErrNotFound)
+	if all := must[[]profile.ResolverRecord](t)(s.Resolvers.Resolvers(ctx)); len(all) != 0 {
+		t.Errorf("resolvers %+v", all)
+	}
+	first := get(s.Resolvers.PutResolver(ctx, profile.ResolverRecord{Name: "enroll", Document: "name = \"Ä\"\n"}))
+	recent(t, "created", first.Created)
+	same(t, "read", get(s.Resolvers.Resolver(ctx, "enroll")), first)
+	_, err = s.Resolvers.PutResolver(ctx, profile.ResolverRecord{Name: "enroll"})
+	is(t, "new, but known", err, token.ErrConflict)
+	_, err = s.Resolvers.PutResolver(ctx, profile.ResolverRecord{Name: "other", Revision: 1})
+	is(t, "change of what there is not", err, token.ErrConflict)
+
+	second := first
+	second.Document = "name = \"B\"\n"
+	second = get(s.Resolvers.PutResolver(ctx, second))
+	if second.Revision != 2 || !second.Created.Equal(first.Created) {
+		t.Errorf("second: %+v", second)
+	}
+	_, err = s.Resolvers.PutResolver(ctx, first)
+	is(t, "old revision", err, token.ErrConflict)
+	other := get(s.Resolvers.PutResolver(ctx, profile.ResolverRecord{Name: "a"}))
+	same(t, "all", must[[]profile.ResolverRecord](t)(s.Resolvers.Resolvers(ctx)), []profile.ResolverRecord{other, second})
+
+	is(t, "delete of an old revision", s.Resolvers.DeleteResolver(ctx, "enroll", 1), token.ErrConflict)
+	is(t, "delete", s.Resolvers.DeleteResolver(ctx, "enroll", 2), nil)
+	same(t, "the rest", must[[]profile.ResolverRecord](t)(s.Resolvers.Resolvers(ctx)), []profile.ResolverRecord{other})
+	if again := get(s.Resolvers.PutResolver(ctx, profile.ResolverRecord{Name: "enroll"})); again.Revision != 1 {
+		t.Errorf("made again: %+v", again)
+	}
+}
+
 func testKeySets(t *testing.T, s Stores) {
 	for range 2 { // twice is the same
 		is(t, "retire", s.KeySets.Retire(t.Context(), "site", 2), nil)

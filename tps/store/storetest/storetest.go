@@ -38,6 +38,7 @@ type Stores struct {
 	Records   Records
 	Users     auth.Users
 	Profiles  profile.Store
+	Resolvers profile.Resolvers
 	KeySets   KeySets
 	Authority func(name string) ca.Store
 }
@@ -63,6 +64,7 @@ func Test(t *testing.T, open func(t *testing.T) Stores) {
 		{"LockRace", testLockRace},
 		{"Users", testUsers},
 		{"Profiles", testProfiles},
+		{"Resolvers", testResolvers},
 		{"KeySets", testKeySets},
 		{"Authorities", testAuthorities},
 		{"Cancelled", testCancelled},
