@@ -103,26 +103,22 @@ func (p *program) showProfile(c *cli.Context) error {
 	})
 }
 
-// readDocument reads a profile from a file, - for standard input, and checks it.
-func (p *program) readDocument(file string) (profile.Profile, string, error) {
+// readDocument reads a document from a file, - for standard input.
+func (p *program) readDocument(file string) ([]byte, error) {
 	in := p.in
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return profile.Profile{}, "", fmt.Errorf("reading the profile: %w", err)
+			return nil, fmt.Errorf("reading the document: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
 	b, err := io.ReadAll(io.LimitReader(in, profile.MaxDocument+1))
 	if err != nil {
-		return profile.Profile{}, "", fmt.Errorf("reading the profile: %w", err)
+		return nil, fmt.Errorf("reading the document: %w", err)
 	}
-	x, err := profile.Decode(b)
-	if err != nil {
-		return x, "", fmt.Errorf("%s is not taken: %w", file, err)
-	}
-	return x, string(b), nil
+	return b, nil
 }
 
 func (p *program) setProfile(c *cli.Context) error {
@@ -133,9 +129,13 @@ func (p *program) setProfile(c *cli.Context) error {
 	if c.Int("revision") < 0 {
 		return usagef("--revision %d: want 0 or more", c.Int("revision"))
 	}
-	x, document, err := p.readDocument(file)
+	document, err := p.readDocument(file)
 	if err != nil {
 		return err
+	}
+	x, err := profile.Decode(document)
+	if err != nil {
+		return fmt.Errorf("%s is not taken: %w", file, err)
 	}
 	return p.withNode(c, func(r rest) error {
 		path := profilePath(string(x.Name))
@@ -143,7 +143,7 @@ func (p *program) setProfile(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		out, err := r.put(c.Context, path, match, api.ProfileDocument{Document: document})
+		out, err := putDocument[api.Profile](c.Context, r, path, match, document)
 		if isStatus(err, http.StatusPreconditionRequired) { // nobody expected one
 			return fmt.Errorf("there is a profile %s already", x.Name)
 		}

@@ -52,9 +52,9 @@ func (r rest) post(ctx context.Context, path string, body, out any) error {
 	return r.call(ctx, request{method: http.MethodPost, path: path, body: b, out: out})
 }
 
-// put sends a profile's document for the revision that match names.
-func (r rest) put(ctx context.Context, path, match string, body api.ProfileDocument) (out api.Profile, err error) {
-	b, err := json.Marshal(body)
+// putDocument sends a document for the revision that match names.
+func putDocument[T any](ctx context.Context, r rest, path, match string, document []byte) (out T, err error) {
+	b, err := json.Marshal(api.ProfileDocument{Document: string(document)})
 	if err != nil {
 		return out, err
 	}

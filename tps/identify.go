@@ -139,7 +139,7 @@ func (r *run) resolve(ctx context.Context) error {
 			TokenType: r.req.TokenType, KeySet: r.req.KeySet, ATR: r.card.ATR, CUID: r.card.CUID, KeySize: r.card.keySize(),
 		},
 	}
-	if req.Required == "" && req.Seen.TokenType == "" {
+	if req.KeepsContent() {
 		req.Own = r.ownProfile(ctx)
 	}
 	c, err := profile.Choose(ctx, r.e.Profiles, r.e.Mappings, req)
@@ -166,13 +166,8 @@ func (r *run) appletVersions(ctx context.Context) (profile.AppletVersions, error
 	return profile.AppletVersions{}, nil
 }
 
-// ownProfile is the profile that the card was enrolled with, for the operations
-// that leave its content: their rules are those of that profile, not of the
-// default one.
+// ownProfile is the profile that the card was enrolled with.
 func (r *run) ownProfile(ctx context.Context) token.ProfileName {
-	if r.req.Operation != OpPINReset && r.req.Operation != OpKeyChangeover {
-		return ""
-	}
 	t, err := r.e.Stores.Tokens.Token(ctx, r.card.CUID)
 	if err != nil { // the facts are gathered, and refused, after the login
 		return ""

@@ -1,5 +1,5 @@
 // Package api is the REST interface to a node's records, people and keys:
-// tokens, certificates, activities, operations, profiles, users, key sets,
+// tokens, certificates, activities, operations, profiles and mappings, users, key sets,
 // releases of cards, the copy of the key file. [New] returns the handler; paths
 // begin with [Base], names and shapes of what Dogtag's TPS has are its own.
 //
@@ -35,20 +35,23 @@ import (
 // Base is what all paths begin with.
 const Base = "/tps/v2"
 
-// Config is what the handler works on. All but Log are required.
+// Config is what the handler works on. All but DefaultProfile and Log are required.
 type Config struct {
 	Tokens       token.Tokens
 	Certificates token.Certificates
 	Activities   token.Activities
 	Journals     token.Journals
 	Profiles     profile.Store
+	Mappings     profile.Resolvers
 	Users        auth.Users
 	KeySets      KeySets
 	Keyings      Keyings
 	Revoker      Revoker
 	Backups      Backups
 	Audit        audit.Log
-	Log          *slog.Logger // nil = discard
+	// DefaultProfile is the one of cards that no mapping names ([tps] default_profile).
+	DefaultProfile token.ProfileName
+	Log            *slog.Logger // nil = discard
 }
 
 // KeySets are the master keys of the key service. Errors: token.ErrConflict where
@@ -115,13 +118,15 @@ type api struct {
 	Config
 	mux    *http.ServeMux
 	people sync.Mutex // held while the last administrator could go
+	// mappings is held while two documents could come to answer one question.
+	mappings sync.Mutex
 }
 
 // New returns the handler. It connects to nothing.
 func New(cfg Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"token store": cfg.Tokens == nil, "certificate store": cfg.Certificates == nil, "activity store": cfg.Activities == nil,
-		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
+		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "mappings": cfg.Mappings == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
 		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "audit log": cfg.Audit == nil,
 	} {
 		if missing {

@@ -27,7 +27,7 @@ func Example() {
 	}
 	defer db.Close()
 	h, err := api.New(api.Config{
-		Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Users: db,
+		Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db,
 		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Audit: &events{},
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	n := &node{t: t, db: db, log: &syncBuffer{}, audit: &events{}, keys: &keys{ledger: map[gp.KDD]api.Keying{}}, engine: &engine{db: db}, backups: &backups{}}
-	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Users: db, KeySets: n.keys, Keyings: n.keys,
+	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys,
 		Revoker: n.engine, Backups: n.backups, Audit: n.audit, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, e := range edit {
 		e(&cfg)

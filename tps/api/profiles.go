@@ -27,7 +27,7 @@ type Profile struct {
 	ModifyTimestamp Millis   `json:"ModifyTimestamp"`
 }
 
-// ProfileDocument is the body of PUT profiles/{id}.
+// ProfileDocument is the body of PUT profiles/{id} and profile-mappings/{id}.
 type ProfileDocument struct {
 	Document string `json:"Document"`
 }

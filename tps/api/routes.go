@@ -49,6 +49,12 @@ var routes = []route{
 	{"GET /profiles/{id}", keepers, "", nil, (*api).showProfile},
 	{"PUT /profiles/{id}", admins, "CONFIG_TOKEN_PROFILE", nil, (*api).putProfile},
 	{"POST /profiles/{id}", keepers, "CONFIG_TOKEN_PROFILE", []string{"action"}, (*api).changeProfileState}, // enabling: agents
+	{"GET /profile-mappings", admins, "", nil, (*api).listMappings},
+	{"GET /profile-mappings/{id}", admins, "", nil, (*api).showMapping},
+	{"PUT /profile-mappings/{id}", admins, "CONFIG_TOKEN_MAPPING_RESOLVER", nil, (*api).putMapping},
+	{"DELETE /profile-mappings/{id}", admins, "CONFIG_TOKEN_MAPPING_RESOLVER", nil, (*api).deleteMapping},
+	{"GET /profile-choice", admins, "", []string{"operation", "profile", "tokenID", "tokenATR", "tokenType", "keySet", "symKeySize",
+		"protocolVersion", "appletVersion"}, (*api).chooseProfile},
 	{"POST /releases", agents, "CONFIG_TOKEN_RECORD", nil, (*api).release},
 	{"GET /admin/users", admins, "", []string{"start", "size", "pageSize", "filter"}, (*api).listUsers},
 	{"POST /admin/users", admins, "CONFIG_ROLE", nil, (*api).addUser},

@@ -34,6 +34,13 @@ type Request struct {
 	Default  token.ProfileName
 }
 
+// KeepsContent reports whether the card's own profile counts: the operation leaves
+// the card's content, whose rules are those of the profile that it was enrolled
+// with, and the client names none.
+func (r Request) KeepsContent() bool {
+	return r.Required == "" && r.Seen.TokenType == "" && (r.Operation == ResettingPIN || r.Operation == ChangingKeys)
+}
+
 // Source says why a profile was chosen.
 type Source string
 

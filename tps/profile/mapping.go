@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"inkan/apdu"
@@ -183,4 +185,56 @@ type ResolverRecord struct {
 	Document string // TOML as written
 	Created  time.Time
 	Modified time.Time
+}
+
+// String is the filter as a document writes it, conditions behind one another;
+// "every card" where there is none.
+func (f Filter) String() string {
+	var parts []string
+	add := func(set bool, format string, v any) {
+		if set {
+			parts = append(parts, fmt.Sprintf(format, v))
+		}
+	}
+	add(f.TokenType != "", "token_type = %q", f.TokenType)
+	add(f.KeySet != "", "key_set = %q", f.KeySet)
+	add(len(f.TokenATR) > 0, "token_atr = %s", f.TokenATR)
+	add(f.CUIDStart != nil, "cuid_start = %s", f.CUIDStart)
+	add(f.CUIDEnd != nil, "cuid_end = %s", f.CUIDEnd)
+	for _, v := range []struct {
+		name  string
+		value *int
+	}{
+		{"protocol_major", f.ProtocolMajor}, {"protocol_minor", f.ProtocolMinor}, {"applet_major", f.AppletMajor}, {"applet_minor", f.AppletMinor},
+	} {
+		if v.value != nil {
+			add(true, v.name+" = %d", *v.value)
+		}
+	}
+	add(f.SymKeySize != 0, "sym_key_size = %d", f.SymKeySize)
+	if len(parts) == 0 {
+		return "every card"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// String is the target as a document writes it; "refused" where there is none.
+func (t Target) String() string {
+	var parts []string
+	version := ""
+	if t.KeyVersion != 0 {
+		version = strconv.Itoa(t.KeyVersion)
+	}
+	for _, v := range []struct{ name, value string }{
+		{"profile", string(t.Profile)}, {"key_set", string(t.KeySet)}, {"key_version", version},
+		{"factory", string(t.Factory)}, {"applet", t.Applet},
+	} {
+		if v.value != "" {
+			parts = append(parts, v.name+" = "+v.value)
+		}
+	}
+	if len(parts) == 0 {
+		return "refused"
+	}
+	return strings.Join(parts, ", ")
 }

@@ -36,6 +36,9 @@ var (
 	appletText  = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,3}\.[0-9a-f]{8}$`)
 )
 
+// Operations lists the operations that a profile may serve.
+func Operations() []string { return slices.Clone(operations) }
+
 // check collects what is wrong.
 type check struct{ errs []error }
 
