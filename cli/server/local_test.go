@@ -302,3 +302,15 @@ func TestKeyError(t *testing.T) {
 		}
 	}
 }
+
+// TestDEF51: a node whose default profile does not exist does not serve: every
+// card would be refused.
+func TestDEF51(t *testing.T) {
+	t.Parallel()
+	n, _ := opened(t)
+	n.Config.TPS.DefaultProfile = "formatMappingResolver"
+	err := n.Serve(t.Context(), func(server.Listener) { t.Error("it serves") })
+	if err == nil || !strings.Contains(err.Error(), `default_profile = "formatMappingResolver": there is no such profile`) {
+		t.Errorf("got %v", err)
+	}
+}

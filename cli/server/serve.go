@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"inkan/tps/token"
 	"inkan/tps/wire"
 )
 
@@ -33,6 +34,9 @@ type Listener struct {
 // nil, is called once it accepts connections. Running operations are ended in
 // order before Serve returns.
 func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
+	if err := n.mayServe(ctx); err != nil {
+		return err
+	}
 	cert, err := n.certificate(ctx)
 	if err != nil {
 		return err
@@ -77,6 +81,17 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 	return n.run(ctx, running{
 		public: public, private: private, unencrypted: unencrypted, cards: cards, ln: ln, admin: admin, plain: plain, ready: ready, cert: cert,
 	})
+}
+
+// mayServe refuses a configuration whose names lead nowhere: every card would be
+// refused.
+func (n *Node) mayServe(ctx context.Context) error {
+	name := n.Config.TPS.DefaultProfile
+	_, err := n.DB.Profile(ctx, name)
+	if errors.Is(err, token.ErrNotFound) {
+		return fmt.Errorf("[tps] default_profile = %q: there is no such profile (inkan profile list)", name)
+	}
+	return err
 }
 
 // running is what Serve has started.
