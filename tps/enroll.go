@@ -19,6 +19,7 @@ import (
 //	generate-key TYPE    point of no return for what the slot held
 //	issue-certificate TYPE
 //	write-contents       certificates and descriptions, read back
+//	write-issuer         if the applet stays and holds another address
 //	finish-card          personalised; slots nothing refers to are cleared
 //	record-token         ACTIVE, certificates active, old ones revoked
 //
@@ -62,7 +63,11 @@ func planEnroll(f Facts) (Plan, error) {
 		}
 		plan = append(plan, issueStep(f, k))
 	}
-	return append(plan, writeStep(f), finishStep(), recordStep(f, map[string]string{
+	plan = append(plan, writeStep(f))
+	if !prepare && f.wantsIssuer() {
+		plan = append(plan, writeIssuerStep(f))
+	}
+	return append(plan, finishStep(), recordStep(f, map[string]string{
 		"applet": f.appletAfter(prepare), "old_certs": f.Profile.Enroll.OldCerts,
 	})), nil
 }

@@ -70,6 +70,14 @@ type Applet interface {
 	Finish(ctx context.Context) error
 }
 
+// IssuerWriter is the optional ability of an Applet to hold the issuer's address,
+// which clients without configuration ask for their services. Prepare writes it
+// into a new applet.
+type IssuerWriter interface {
+	// WriteIssuer writes the profile's address and reads it back.
+	WriteIssuer(ctx context.Context) error
+}
+
 // KeyResult is a key pair made on the card.
 type KeyResult struct {
 	Public crypto.PublicKey
@@ -108,6 +116,7 @@ type Contents struct {
 	HasPIN       bool
 	Personalized bool
 	Label        string
+	IssuerURL    string // address that the applet holds of its issuer
 	Slots        []Slot
 	Certificates []CardCertificate
 }

@@ -180,8 +180,9 @@ func (r *run) take(p profile.Profile) error {
 	if !ok {
 		return refuse(StatusMisconfiguration, "profile %s names the applet family %q, which this node does not have", p.Name, p.Family)
 	}
-	r.profile, r.family = r.target.Apply(p), f
-	return nil
+	p, err := withIssuer(r.target.Apply(p), r.card)
+	r.profile, r.family = p, f
+	return err
 }
 
 func profileError(err error) error {

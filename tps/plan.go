@@ -18,6 +18,7 @@ const (
 	StepGenerateKey  StepName = "generate-key"
 	StepIssue        StepName = "issue-certificate"
 	StepWrite        StepName = "write-contents"
+	StepWriteIssuer  StepName = "write-issuer"
 	StepFinish       StepName = "finish-card"
 	StepRevoke       StepName = "revoke-certificates"
 	StepRecord       StepName = "record-token"

@@ -49,7 +49,7 @@ func facts(t testing.TB, op tps.Operation, edits map[string]string, change ...fu
 		Asked:    tps.Request{Operation: op},
 		Card:     tps.Card{CUID: apdu.CUID{1}, Protocol: securechannel.SCP03, Option: 0x70, KeySet: tks.Factory},
 		Record:   &token.Token{CUID: apdu.CUID{1}, KDD: &kdd, State: token.Formatted, KeySet: tks.Factory, KeyInfo: token.KeyInfo{0xFF, 3, 0x70}},
-		Contents: tps.Contents{Present: true, Version: wantedApplet}, Profile: p, Person: ada, Holder: ada, Family: pureFamily{}, Lab: true,
+		Contents: tps.Contents{Present: true, Version: wantedApplet, IssuerURL: p.Applet.IssuerURL}, Profile: p, Person: ada, Holder: ada, Family: pureFamily{}, Lab: true,
 		Bound: func(n tks.KeySetName) bool { return n != tks.Factory },
 	}
 	proves(tks.Factory, 0xFF)(&f)
@@ -242,7 +242,7 @@ func happens(f *tps.Facts, s tps.Step, confirmed bool) {
 	case tps.StepName(name) == tps.StepRegister:
 		f.Record = &token.Token{CUID: f.Card.CUID, KDD: &kdd, State: token.Unformatted, KeySet: tks.Factory, KeyInfo: token.KeyInfo{0xFF, 3, 0x70}}
 	case tps.StepName(name) == tps.StepPrepare:
-		f.Contents = tps.Contents{Present: true, Version: wantedApplet}
+		f.Contents = tps.Contents{Present: true, Version: wantedApplet, IssuerURL: f.Profile.Applet.IssuerURL}
 	case tps.StepName(name) == tps.StepChangeKeys:
 		proves("site", 2)(f)
 	case tps.StepName(name) == tps.StepSetPIN:

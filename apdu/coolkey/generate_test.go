@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"inkan/apdu"
@@ -104,9 +106,10 @@ func TestReadAheadLists(t *testing.T) {
 	status := "0100 0104 00002000 00001F00 01 02 0000 9000"
 	key := func(n int) string { return fmt.Sprintf("%02X 03 FF 0400 0000 0000 0001 9000", n) }
 	d := &lists{batch{script{answers: []string{
-		"9000", status, "66000001 9000", status, "0F 9000", key(2), key(3), "9000", "9000", "9000", "9000", "9000",
+		"9000", status, "66000001 9000", status, "0F 9000", "6162" + strings.Repeat("00", 222) + "9000", key(2), key(3), "9000", "9000", "9000", "9000", "9000",
 	}}}}
-	a, err := apdu.ReadAhead(t.Context(), d, append(coolkey.DescribeEntries(), coolkey.ListKeysEntries()...))
+	a, err := apdu.ReadAhead(t.Context(), d, slices.Concat(coolkey.DescribeEntries(),
+		[]apdu.Entry{{Command: coolkey.ReadIssuerInfoCommand(), Mode: apdu.Plain}}, coolkey.ListKeysEntries()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +125,9 @@ func TestReadAheadLists(t *testing.T) {
 	}
 	if l, err := coolkey.ReadLifeCycle(t.Context(), a); err != nil || l != coolkey.Personalized {
 		t.Errorf("%v, %v", l, err)
+	}
+	if s, err := coolkey.ReadIssuerInfo(t.Context(), a); err != nil || s != "ab" {
+		t.Errorf("%q, %v", s, err)
 	}
 	if ks, err := coolkey.ListKeys(t.Context(), a); err != nil || len(ks) != 2 {
 		t.Errorf("%+v, %v", ks, err)
@@ -148,6 +154,19 @@ func TestVersionOf(t *testing.T) {
 	for _, rs := range [][]apdu.Response{nil, good[:1], {good[0], {SW: apdu.SWInsNotSupported}}, {good[1], good[0]}, {{SW: apdu.SWSuccess}, good[1]}} {
 		if v, err := coolkey.VersionOf(rs); err == nil {
 			t.Errorf("%+v: %v", rs, v)
+		}
+	}
+}
+
+func TestIssuerInfoOf(t *testing.T) {
+	t.Parallel()
+	full := append([]byte("http://tps"), make([]byte, coolkey.IssuerInfoLen-10)...)
+	if s, err := coolkey.IssuerInfoOf(apdu.Response{Data: full, SW: apdu.SWSuccess}); err != nil || s != "http://tps" {
+		t.Errorf("%q, %v", s, err)
+	}
+	for name, r := range map[string]apdu.Response{"short": {Data: full[1:], SW: apdu.SWSuccess}, "refused": {SW: 0x6D00}} {
+		if s, err := coolkey.IssuerInfoOf(r); err == nil {
+			t.Errorf("%s: %q", name, s)
 		}
 	}
 }

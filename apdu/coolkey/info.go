@@ -162,12 +162,28 @@ const IssuerInfoLen = 224
 
 // ReadIssuerInfo asks for the issuer info without its padding, often a URL.
 func ReadIssuerInfo(ctx context.Context, d apdu.Doer) (string, error) {
-	b, err := call(ctx, d, "reading the issuer info", plain(0xF6, 0, 0, nil, IssuerInfoLen), IssuerInfoLen)
+	b, err := call(ctx, d, "reading the issuer info", ReadIssuerInfoCommand(), IssuerInfoLen)
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimRight(string(b[:IssuerInfoLen]), "\x00"), nil
+	return issuerText(b), nil
 }
+
+// ReadIssuerInfoCommand is B0 F6, a plain command; [IssuerInfoOf] reads the answer.
+func ReadIssuerInfoCommand() apdu.Command { return plain(0xF6, 0, 0, nil, IssuerInfoLen) }
+
+// IssuerInfoOf reads the answer to [ReadIssuerInfoCommand].
+func IssuerInfoOf(r apdu.Response) (string, error) {
+	if err := r.Check(ReadIssuerInfoCommand()); err != nil {
+		return "", fmt.Errorf("reading the issuer info: %w", named(err))
+	}
+	if len(r.Data) < IssuerInfoLen {
+		return "", fmt.Errorf("reading the issuer info: answer of %d bytes, want %d", len(r.Data), IssuerInfoLen)
+	}
+	return issuerText(r.Data), nil
+}
+
+func issuerText(b []byte) string { return strings.TrimRight(string(b[:IssuerInfoLen]), "\x00") }
 
 // SetIssuerInfo stores text of at most 224 bytes. It runs through a channel.
 func SetIssuerInfo(ctx context.Context, d apdu.Doer, text string) error {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/coolkey"
@@ -38,10 +39,13 @@ var (
 // Name implements tps.Family.
 func (Family) Name() tps.FamilyName { return Name }
 
-// Probe implements tps.Family: version, memory, PIN state and key slots, unless
-// the profile keeps cards from being asked for these.
+// Probe implements tps.Family: version, memory, PIN state, issuer's address and key
+// slots, unless the profile keeps cards from being asked for these.
 func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Contents, error) {
 	ahead := coolkey.DescribeEntries()
+	if p.Compat.ReadBack {
+		ahead = append(ahead, apdu.Entry{Command: coolkey.ReadIssuerInfoCommand(), Mode: apdu.Plain | apdu.Anyway})
+	}
 	if p.Compat.ListKeys {
 		ahead = append(ahead, coolkey.ListKeysEntries()...)
 	}
@@ -67,6 +71,11 @@ func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Con
 		return tps.Contents{}, err
 	}
 	c.Personalized = err == nil && state == coolkey.Personalized // an applet that refuses to tell is not
+	if p.Compat.ReadBack {
+		if c.IssuerURL, err = coolkey.ReadIssuerInfo(ctx, d); err != nil && absent(err) != nil {
+			return tps.Contents{}, err // a card that refuses has none
+		}
+	}
 	if !p.Compat.ListKeys {
 		return c, nil
 	}
@@ -224,14 +233,14 @@ func finishPrepare(ctx context.Context, l tps.Link, p profile.Profile, want stri
 	if p.Compat.AppletCheck {
 		es = coolkey.VersionEntries()
 	}
-	if p.Applet.IssuerURL != "" {
-		c, err := coolkey.SetIssuerInfoCommand(p.Applet.IssuerURL)
-		if err != nil {
-			return err
-		}
-		es = append(es, apdu.Entry{Command: c})
+	issuer, err := issuerEntries(p)
+	if err != nil {
+		return err
 	}
-	rs, err := apdu.RunAll(ctx, s, es)
+	rs, err := apdu.RunAll(ctx, s, slices.Concat(es, issuer))
+	if err == nil {
+		err = checkIssuer(p, rs)
+	}
 	if err != nil {
 		return fmt.Errorf("checking the new applet and writing the issuer's address: %w", err)
 	}

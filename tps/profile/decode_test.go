@@ -118,6 +118,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"instance size", strings.Replace(minimal, "[applet]", "[applet]\ninstance_size = 65536", 1), "instance_size"},
 		{"block", strings.Replace(minimal, "[applet]", "[applet]\nblock = 256", 1), "applet.block"},
 		{"issuer", strings.Replace(minimal, "[applet]", "[applet]\nissuer_url = \"host\"", 1), "issuer_url"},
+		{"issuer's variable", strings.Replace(minimal, "[applet]", "[applet]\nissuer_url = \"http://h/$userid$\"", 1), "no value for $userid$"},
+		{"issuer's length", strings.Replace(minimal, "[applet]", "[applet]\nissuer_url = \"http://h/"+strings.Repeat("$cuid$", 11)+"\"", 1), "at most 224 bytes"},
 		{"PIN too short for the applet", minimal + "[pin]\nmin = 3", "pin.min = 3"},
 		{"PIN too long for the applet", minimal + "[pin]\nmax = 17", "pin.max = 17"},
 		{"PIN lengths crossed", minimal + "[pin]\nmin = 8\nmax = 6", "pin.min = 8"},

@@ -1,5 +1,31 @@
 package profile
 
+import (
+	"fmt"
+	"net/url"
+)
+
+// maxIssuer is how many bytes an applet holds of the issuer's address.
+const maxIssuer = 224
+
+// Issuer is the issuer's address for a card, empty where the profile has none: the
+// pattern may name $cuid$, $pretty_cuid$, $msn$ and $profileId$. It fails unless
+// that is an http or https address of at most 224 bytes.
+func (a Applet) Issuer(card map[string]string) (string, error) {
+	if a.IssuerURL == "" {
+		return "", nil
+	}
+	text, err := Expand(a.IssuerURL, card)
+	if err != nil {
+		return "", fmt.Errorf("the issuer's address: %w", err)
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || len(text) > maxIssuer {
+		return "", fmt.Errorf("the issuer's address %q: want an http or https address of at most %d bytes", text, maxIssuer)
+	}
+	return text, nil
+}
+
 // keyBits are the sizes of the algorithms a key may have: modulus or field.
 var keyBits = map[string]int{
 	"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096, "p256": 256, "p384": 384, "p521": 521,

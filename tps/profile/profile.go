@@ -76,8 +76,8 @@ type Applet struct {
 	EmptyCard    bool   `toml:"empty_card"` // take cards that are new here without an applet; default true
 	InstanceSize int    `toml:"instance_size"`
 	Heap         int    `toml:"heap"`
-	Block        int    `toml:"block"` // 0 = largest that fits
-	IssuerURL    string `toml:"issuer_url"`
+	Block        int    `toml:"block"`      // 0 = largest that fits
+	IssuerURL    string `toml:"issuer_url"` // pattern, see Issuer; empty = not written
 }
 
 // PIN gives the rules for PINs: lengths in bytes.

@@ -3,7 +3,6 @@ package profile
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -122,9 +121,10 @@ func (p Profile) validateApplet(c *check) {
 	if a.IssuerURL == "" {
 		return
 	}
-	u, err := url.Parse(a.IssuerURL)
-	c.that(err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && len(a.IssuerURL) <= 224,
-		"applet.issuer_url: want an http or https address of at most 224 bytes")
+	_, err := a.Issuer(map[string]string{ // of any card
+		"cuid": "40906145C76224192D2B", "pretty_cuid": "4090-6145-C762-2419-2D2B", "msn": "00000001", "profileId": string(p.Name),
+	})
+	c.err("applet.issuer_url", err)
 }
 
 // validatePIN: a CoolKey PIN has 4 to 16 bytes (coolkey-applet.md, CREATE PIN).
