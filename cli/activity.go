@@ -21,6 +21,7 @@ func (p *program) activityCommand() *cli.Command {
 				Flags: listFlags(
 					&cli.StringFlag{Name: "user", Usage: "only what the person `NAME` did"},
 					&cli.StringFlag{Name: "token", Usage: "only what happened to the card `CUID`"},
+					&cli.StringFlag{Name: "operation", Usage: "only those of `OPERATION`: add, enrollment, format, pin_reset, key_changeover, token_status_change, cert_revocation, cert_restoration"},
 					&cli.StringFlag{Name: "text", Usage: "only activities with `TEXT` in id, CUID or user"},
 				),
 				Action: p.listActivities,
@@ -37,7 +38,7 @@ func (p *program) listActivities(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	q, err := listQuery(c, map[string]string{"user": "userID", "token": "tokenID", "text": "filter"})
+	q, err := listQuery(c, map[string]string{"user": "userID", "token": "tokenID", "operation": "operation", "text": "filter"})
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ type Config struct {
 type Engine struct {
 	Config
 	families map[FamilyName]Family
+	guesses  auth.Throttle // wrong logins, per card
 }
 
 // New checks cfg and fills in its defaults. It connects to nothing.

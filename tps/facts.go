@@ -34,8 +34,10 @@ func (o Operation) activity() string {
 		return "pin_reset"
 	case OpKeyChangeover:
 		return "key_changeover"
+	case OpFormat:
+		return "format"
 	}
-	return string(o)
+	return "unsupported" // never the client's own words (DEF-17)
 }
 
 // Request is what BEGIN_OP carries, and where it came from.

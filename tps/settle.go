@@ -47,7 +47,7 @@ func settling(name StepName, fail Status, f Facts, facts map[string]string, do f
 	maps.Copy(data, facts)
 	return Step{Name: name, Kind: Settling, Weight: 1, Task: string(name), Fail: fail, Do: func(ctx context.Context, r *run) error {
 		for _, c := range r.certs {
-			data["cert "+c.Serial] = c.KeyType
+			data["cert "+c.ID] = c.KeyType // a serial number is one authority's only (DEF-44)
 		}
 		if err := r.intend(ctx, name, data); err != nil {
 			return err
@@ -128,7 +128,7 @@ func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, fact
 		return fmt.Errorf("reading the card's certificates: %w", err)
 	}
 	for _, c := range certs {
-		if _, onCard := facts["cert "+c.Serial]; !onCard || c.Operation != j.ID || c.State != token.CertUninitialized {
+		if _, onCard := facts["cert "+c.ID]; !onCard || c.Operation != j.ID || c.State != token.CertUninitialized {
 			continue
 		}
 		c.State = token.CertActive
@@ -151,7 +151,7 @@ func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts 
 		return fmt.Errorf("reading the card's certificates: %w", err)
 	}
 	for _, c := range certs {
-		_, onCard := facts["cert "+c.Serial]
+		_, onCard := facts["cert "+c.ID]
 		switch {
 		case c.State == token.CertUninitialized:
 			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)

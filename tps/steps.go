@@ -1,6 +1,7 @@
 package tps
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -235,7 +236,7 @@ func (e *Engine) issue(ctx context.Context, i issuance) (token.Certificate, erro
 		return token.Certificate{}, err
 	}
 	for _, h := range have {
-		if h.Operation == i.journal.ID && h.Serial == string(c.Serial) {
+		if h.Operation == i.journal.ID && h.Serial == string(c.Serial) && bytes.Equal(h.Issuer, c.Issuer.Name) { // DEF-44
 			return h, nil
 		}
 	}

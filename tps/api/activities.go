@@ -40,6 +40,7 @@ func (a *api) listActivities(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	f.Operation = c.param("operation")
 	return convert(p, source[token.Activity]{
 		read: func(after string, limit int) ([]token.Activity, error) {
 			f.After, f.Limit = after, limit

@@ -41,7 +41,7 @@ var routes = []route{
 	{"GET /certs", everybody, "", with("filter", "tokenID", "userID", "serial", "status"), (*api).listCertificates},
 	{"GET /certs/{id}", everybody, "", nil, (*api).showCertificate},
 	{"POST /certs/{id}/state", agents, "", nil, (*api).changeCertificate}, // audited by tps.Engine
-	{"GET /activities", everybody, "", with("filter", "tokenID", "userID"), (*api).listActivities},
+	{"GET /activities", everybody, "", with("filter", "tokenID", "userID", "operation"), (*api).listActivities},
 	{"GET /activities/{id}", everybody, "", nil, (*api).showActivity},
 	{"GET /operations", everybody, "", with("tokenID", "userID", "open"), (*api).listAllOperations},
 	{"GET /operations/{id}", everybody, "", nil, (*api).showOperation},

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"inkan/tps/token"
 )
@@ -41,6 +42,13 @@ func (db *DB) Activities(ctx context.Context, f token.Filter) ([]token.Activity,
 	var w where
 	w.text(f.Text, "id", "cuid", "user_id")
 	w.common(f)
+	if f.Operation != "" {
+		operation := strings.ToLower(f.Operation)
+		if operation == "cert_unrevocation" { // DEF-49
+			operation = "cert_restoration"
+		}
+		w.add("LOWER(operation) = ?", operation)
+	}
 	if f.After != "" {
 		w.add("(time, id) < (SELECT time, id FROM activities WHERE id = ?)", f.After)
 	}

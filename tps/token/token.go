@@ -68,8 +68,11 @@ type Filter struct {
 	UserID UserID
 	State  State
 	Serial string // certificates: serial number in upper-case hexadecimal
-	After  string
-	Limit  int
+	// Operation: activities with this name. Dogtag's documentation calls
+	// cert_restoration cert_unrevocation; both find the same.
+	Operation string
+	After     string
+	Limit     int
 }
 
 // Certificate is the record of one certificate issued for a card.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,8 +51,9 @@ func (m ExtendedLoginRequest) write(w *fieldWriter) {
 		if f.Secret {
 			kind = "password"
 		}
-		w.form("required_parameter"+strconv.Itoa(i), "id="+plain(f.ID)+"&name="+plain(f.Name)+
-			"&desc="+plain(f.Description)+"&type="+kind+"&option=")
+		name := cmp.Or(f.Name, f.ID) // never another text's place: DEF-63, DEF-64
+		w.form("required_parameter"+strconv.Itoa(i), "id="+plain(f.ID)+"&name="+plain(name)+
+			"&desc="+plain(cmp.Or(f.Description, name))+"&type="+kind+"&option=")
 	}
 }
 
