@@ -337,3 +337,20 @@ func TestOperations(t *testing.T) {
 		})
 	}
 }
+
+// TestDEF49: taking a certificate off hold is recorded as cert_restoration, and
+// found under the name that Dogtag's documentation gives it too.
+func TestDEF49(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	for i, operation := range []string{"cert_restoration", "cert_revocation"} {
+		must(t, n.db.AddActivity(t.Context(), token.Activity{ID: operation, Operation: operation, Time: time.UnixMilli(int64(i))}))
+	}
+	for name, want := range map[string]string{"cert_restoration": "cert_restoration", "cert_unrevocation": "cert_restoration",
+		"CERT_UNREVOCATION": "cert_restoration", "cert_revocation": "cert_revocation"} {
+		l := decode[api.List[api.Activity]](n.do("GET", "/activities?operation="+name, "").want(200))
+		if len(l.Entries) != 1 || *l.Total != 1 || l.Entries[0].Operation != want {
+			t.Errorf("%s finds %+v", name, l.Entries)
+		}
+	}
+}

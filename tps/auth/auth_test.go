@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -194,6 +195,24 @@ func TestForm(t *testing.T) {
 	if len(f.Fields) != 2 || f.Fields[0].ID != "UID" || f.Fields[0].Secret || f.Fields[1].ID != "PASSWORD" || !f.Fields[1].Secret ||
 		f.Title == "" || f.Fields[0].Name == "" || f.Fields[1].Name == "" {
 		t.Errorf("got %+v", f)
+	}
+}
+
+// TestDEF64: whatever locale a client names, there is a form in words: the English
+// one where there is no other.
+func TestDEF64(t *testing.T) {
+	t.Parallel()
+	l, _ := withAlice(t)
+	english := l.Form("en")
+	for _, locale := range []string{"", "xx", "en_US", "de-CH-1996", "(null)", "../../etc", strings.Repeat("x", 10_000), "\x00\xff"} {
+		if f := l.Form(locale); !reflect.DeepEqual(f, english) {
+			t.Errorf("locale %.20q: %+v", locale, f)
+		}
+	}
+	for _, f := range english.Fields {
+		if f.Name == "" || f.Description == "" || f.Description == english.Title {
+			t.Errorf("question %+v", f)
+		}
 	}
 }
 

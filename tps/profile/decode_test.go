@@ -168,6 +168,38 @@ func TestDecodeRefusesNineKeys(t *testing.T) {
 	}
 }
 
+// TestDEF25: at most eight certificates, numbered 0 to 7, each once: then all key
+// numbers, 2n and 2n+1, fit the four bits they have.
+func TestDEF25(t *testing.T) {
+	t.Parallel()
+	doc, _, _ := strings.Cut(minimal, "[[key]]")
+	with := func(numbers ...int) string {
+		d := doc
+		for i, n := range numbers {
+			d += fmt.Sprintf("\n[[key]]\ntype = \"k%d\"\ncert = %d\nca_profile = \"x\"\nprivate = [\"sign\"]\n", i, n)
+		}
+		return d
+	}
+	p, err := profile.Decode([]byte(with(7, 6, 5, 4, 3, 2, 1, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for _, k := range p.Key {
+		for _, slot := range []int{k.PrivateSlot(), k.PublicSlot()} {
+			if slot < 0 || slot > 15 || seen[slot] {
+				t.Errorf("key %s: slot %d", k.Type, slot)
+			}
+			seen[slot] = true
+		}
+	}
+	for _, numbers := range [][]int{{8}, {-1}, {36}, {1, 1}, {0, 1, 2, 3, 4, 5, 6, 7, 0}} {
+		if _, err := profile.Decode([]byte(with(numbers...))); err == nil {
+			t.Errorf("certificate numbers %v are taken", numbers)
+		}
+	}
+}
+
 func TestValidateReportsEverything(t *testing.T) {
 	t.Parallel()
 	_, err := profile.Decode([]byte(minimal + "[pin]\ntries = 0\nkinds = 9\n[format]\nreason = 9"))

@@ -3,7 +3,10 @@ package token_test
 import (
 	"fmt"
 	"regexp"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"inkan/tps/token"
 )
@@ -21,6 +24,35 @@ func TestNewID(t *testing.T) {
 			t.Fatalf("%s after %s", id, before)
 		}
 		before = id
+	}
+}
+
+// TestDEF58: ids that many make at the same moment differ, and tell the time.
+func TestDEF58(t *testing.T) {
+	t.Parallel()
+	const makers, each = 8, 2000
+	ids := make(chan string, makers*each)
+	before := time.Now().UnixMilli()
+	var all sync.WaitGroup
+	for range makers {
+		all.Go(func() {
+			for range each {
+				ids <- token.NewID()
+			}
+		})
+	}
+	all.Wait()
+	close(ids)
+	after, seen := time.Now().UnixMilli(), map[string]bool{}
+	for id := range ids {
+		var moment int64
+		if _, err := fmt.Sscanf(strings.Replace(id, "-", "", 1)[:12], "%x", &moment); err != nil || moment < before || moment > after+1000 { // ids made in a burst run ahead of the clock
+			t.Fatalf("%s was made at %d, not from %d to %d (%v)", id, moment, before, after, err)
+		}
+		if seen[id] {
+			t.Fatalf("%s was made twice", id)
+		}
+		seen[id] = true
 	}
 }
 

@@ -62,3 +62,14 @@ func FuzzPolicyCanonical(f *testing.F) {
 		}
 	})
 }
+
+// TestDEF53: an entry without = is an error that quotes it, wherever it stands.
+func TestDEF53(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"RENEW", "RENEW;PIN_RESET=NO", "PIN_RESET=NO;RENEW", "PIN_RESET=NO;;RENEW=YES", "PIN_RESET=NO;"} {
+		p, err := token.ParsePolicy(text)
+		if err == nil || !strings.Contains(err.Error(), "is not NAME=VALUE") || p != (token.Policy{}) {
+			t.Errorf("%q: %s, %v", text, p, err)
+		}
+	}
+}

@@ -265,6 +265,32 @@ func TestFormThatBreaksClients(t *testing.T) {
 	}
 }
 
+// TestDEF63: what a form does not describe is not described by its title; a
+// question without a text of its own is called by its id (DEF-64).
+func TestDEF63(t *testing.T) {
+	t.Parallel()
+	f := auth.Form{Title: "Log in", Fields: []auth.Field{
+		{ID: "UID", Name: "User", Description: "Who you are"}, {ID: "PASSWORD", Name: "Password", Secret: true}, {ID: "OTP"},
+	}}
+	b, err := wire.Encode(wire.ExtendedLoginRequest{Form: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := wire.NewReader(bytes.NewReader(b), 0).Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.(wire.ExtendedLoginRequest).Form
+	if got.Description != "" {
+		t.Errorf("the form is described as %q", got.Description)
+	}
+	for i, want := range []string{"User: Who you are", "Password: Password", "OTP: OTP"} {
+		if text := got.Fields[i].Name + ": " + got.Fields[i].Description; text != want {
+			t.Errorf("question %d is %q, want %q", i, text, want)
+		}
+	}
+}
+
 func TestMessagesDoNotPrintSecrets(t *testing.T) {
 	t.Parallel()
 	const word = "hunter2hunter2"

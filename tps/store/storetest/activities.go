@@ -38,6 +38,8 @@ func testActivities(t *testing.T, s Stores) {
 		{"page in the middle of a moment", "x6 x9 x8 ", token.Filter{UserID: "bob", After: "x7"}},
 		{"last page", "", token.Filter{UserID: "bob", After: "x8"}},
 		{"text", "x6 ", token.Filter{Text: "X6"}},
+		{"operation", "id ", token.Filter{Operation: "Enrollment"}},
+		{"operation of another card", "", token.Filter{Operation: "enrollment", CUID: &five}},
 		{"behind what there is not", "", token.Filter{After: "none"}},
 	} {
 		got := ""
