@@ -16,6 +16,7 @@ import (
 //	prepare-applet       if the card has no applet, another version, or is new here
 //	change-keys          where the profile asks for it
 //	set-pin
+//	keep-certificate TYPE  instead of the next two, where the profile keeps a key
 //	generate-key TYPE    point of no return for what the slot held
 //	issue-certificate TYPE
 //	write-contents       certificates and descriptions, read back
@@ -33,7 +34,7 @@ func planEnroll(f Facts) (Plan, error) {
 	}
 	h := historyOf(f.Open)
 	prepare := needsPrepare(f, h)
-	if err := mayOverwrite(f, prepare); err != nil {
+	if err := mayOverwrite(f, prepare, h); err != nil {
 		return nil, err
 	}
 	if prepare {
@@ -58,6 +59,10 @@ func planEnroll(f Facts) (Plan, error) {
 		plan = append(plan, setPINStep(f))
 	}
 	for _, k := range f.Profile.Key {
+		if c, ok := f.kept(k, prepare, h); ok {
+			plan = append(plan, keepStep(k, c))
+			continue
+		}
 		if !h.done(StepGenerateKey.of(k.Type)) || !f.hasSlot(k) {
 			plan = append(plan, generateStep(k))
 		}
@@ -96,11 +101,14 @@ func mayEnroll(f Facts) error {
 
 // mayOverwrite refuses to replace a key that the profile wants kept. A resumed
 // enrollment replaces its own.
-func mayOverwrite(f Facts, prepare bool) error {
+func mayOverwrite(f Facts, prepare bool, h history) error {
 	if prepare || f.Open != nil {
 		return nil
 	}
 	for _, k := range f.Profile.Key {
+		if _, keep := f.kept(k, prepare, h); keep {
+			continue
+		}
 		if !k.Overwrite && slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() }) {
 			return refuse(StatusEnroll, "the card has a %s key already, and profile %s does not overwrite it", k.Type, f.Profile.Name)
 		}

@@ -15,6 +15,7 @@ const (
 	StepPrepare      StepName = "prepare-applet"
 	StepChangeKeys   StepName = "change-keys"
 	StepSetPIN       StepName = "set-pin"
+	StepKeep         StepName = "keep-certificate"
 	StepGenerateKey  StepName = "generate-key"
 	StepIssue        StepName = "issue-certificate"
 	StepWrite        StepName = "write-contents"

@@ -1,6 +1,7 @@
 package tps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,11 @@ func settling(name StepName, fail Status, f Facts, facts map[string]string, do f
 	data := map[string]string{
 		"revoke": strconv.FormatBool(f.Profile.Format.Revoke), "reason": strconv.Itoa(f.Profile.Format.Reason),
 		"old_certs": f.Profile.Enroll.OldCerts,
+	}
+	for _, k := range f.Profile.Key {
+		if k.OldCerts != "" {
+			data["old_certs "+k.Type] = k.OldCerts
+		}
 	}
 	maps.Copy(data, facts)
 	return Step{Name: name, Kind: Settling, Weight: 1, Task: string(name), Fail: fail, Do: func(ctx context.Context, r *run) error {
@@ -141,7 +147,7 @@ func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, fact
 
 // retireCertificates deals with all certificates that an enrollment did not bring
 // onto the card: what it had issued besides is revoked, what the card had before
-// is treated as [enroll] old_certs says.
+// is treated as old_certs of its key says, or of [enroll].
 func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
 	if err := e.claimIssued(ctx, j); err != nil {
 		return err
@@ -152,13 +158,14 @@ func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts 
 	}
 	for _, c := range certs {
 		_, onCard := facts["cert "+c.ID]
+		rule := cmp.Or(facts["old_certs "+c.KeyType], facts["old_certs"])
 		switch {
 		case c.State == token.CertUninitialized:
 			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
-		case onCard && c.Operation == j.ID, c.State != token.CertActive:
-		case facts["old_certs"] == "revoke":
+		case onCard, c.State != token.CertActive:
+		case rule == "revoke":
 			err = e.revoke(ctx, c, ca.ReasonSuperseded)
-		case facts["old_certs"] == "hold":
+		case rule == "hold":
 			err = e.revoke(ctx, c, ca.ReasonCertificateHold)
 		}
 		if err != nil {

@@ -132,6 +132,14 @@ func (r *run) keep(keyType string, res KeyResult) {
 	r.keys[keyType] = res
 }
 
+// hold notes the certificate that goes onto the card for a key.
+func (r *run) hold(keyType string, c token.Certificate) {
+	if r.certs == nil {
+		r.certs = map[string]token.Certificate{}
+	}
+	r.certs[keyType] = c
+}
+
 // keyOf is the key pair of a type: made in this run, or before the cut.
 func (r *run) keyOf(keyType string) (KeyResult, error) {
 	if res, ok := r.keys[keyType]; ok {
@@ -175,10 +183,7 @@ func issueStep(f Facts, k profile.Key) Step {
 				return err
 			}
 			r.note("serial", c.Serial)
-			if r.certs == nil {
-				r.certs = map[string]token.Certificate{}
-			}
-			r.certs[k.Type] = c
+			r.hold(k.Type, c)
 			return nil
 		}}
 }
@@ -290,7 +295,7 @@ func (r *run) contents(ctx context.Context) (Contents, error) {
 	return c, nil
 }
 
-// certOf is the certificate of a key type that this operation had issued.
+// certOf is the certificate of a key type: this operation had it issued, or keeps it.
 func (r *run) certOf(ctx context.Context, keyType string) (token.Certificate, error) {
 	if c, ok := r.certs[keyType]; ok {
 		return c, nil

@@ -108,17 +108,23 @@ type Enroll struct {
 
 // Key is one key pair with its certificate.
 type Key struct {
-	Type      string   `toml:"type"`
-	Cert      int      `toml:"cert"` // certificate number 0 to 7; slots 2n and 2n+1
-	Alg       string   `toml:"alg"`  // rsa-2048 (default), rsa-3072, rsa-4096, p256, p384, p521
-	CA        string   `toml:"ca"`   // default embedded
-	CAProfile string   `toml:"ca_profile"`
-	Label     string   `toml:"label"`
-	Overwrite bool     `toml:"overwrite"` // default true
-	User      int      `toml:"user"`      // PIN number that may use it, 15 = none needed
-	Usage     int      `toml:"usage"`
-	Private   []string `toml:"private"` // capability names
-	Public    []string `toml:"public"`
+	Type      string `toml:"type"`
+	Cert      int    `toml:"cert"` // certificate number 0 to 7; slots 2n and 2n+1
+	Alg       string `toml:"alg"`  // rsa-2048 (default), rsa-3072, rsa-4096, p256, p384, p521
+	CA        string `toml:"ca"`   // default embedded
+	CAProfile string `toml:"ca_profile"`
+	Label     string `toml:"label"`
+	Overwrite bool   `toml:"overwrite"` // default true
+	// Keep leaves the key and its certificate on the card at another enrollment of
+	// the same person, as long as the certificate is good; default false.
+	Keep bool `toml:"keep"`
+	// OldCerts is what becomes of this key's certificate when another one replaces
+	// it: revoke, keep, hold; empty = [enroll] old_certs.
+	OldCerts string   `toml:"old_certs"`
+	User     int      `toml:"user"` // PIN number that may use it, 15 = none needed
+	Usage    int      `toml:"usage"`
+	Private  []string `toml:"private"` // capability names
+	Public   []string `toml:"public"`
 }
 
 // PrivateSlot is the number of the private key's slot, 2n.

@@ -27,6 +27,7 @@ var (
 	protocols    = []string{"SCP01", "SCP02", "SCP03"}
 	capabilities = []string{"encrypt", "sign", "signRecover", "decrypt", "derive", "unwrap", "wrap",
 		"verifyRecover", "verify", "sensitive", "private", "token"}
+	oldCerts = []string{"revoke", "keep", "hold"}
 	// Reasons for revoking what a formatted card held (RFC 5280 §5.3.1).
 	reasons = []int{0, 1, 3, 4, 5, 6}
 
@@ -82,7 +83,7 @@ func (p Profile) Validate() error {
 	p.validateApplet(&c)
 	p.validatePIN(&c)
 	c.that(slices.Contains(reasons, p.Format.Reason), "format.reason = %d: want one of %v", p.Format.Reason, reasons)
-	c.oneOf("enroll.old_certs", p.Enroll.OldCerts, "revoke", "keep", "hold")
+	c.oneOf("enroll.old_certs", p.Enroll.OldCerts, oldCerts...)
 	c.err("enroll.label", CheckPattern(p.Enroll.Label))
 	p.validateKeys(&c)
 	return errors.Join(c.errs...)
@@ -157,6 +158,7 @@ func (k Key) validate(c *check) {
 	c.that(connectorID.MatchString(k.CA), "%sca = %q: not the name of an authority", at, k.CA)
 	c.that(k.CAProfile != "", "%sca_profile is missing", at)
 	c.err(at+"label", CheckPattern(k.Label))
+	c.oneOf(at+"old_certs", k.OldCerts, append([]string{""}, oldCerts...)...)
 	c.between(at+"user", k.User, 0, 15)
 	c.between(at+"usage", k.Usage, 0, 3)
 	c.subset(at+"private", k.Private, capabilities)

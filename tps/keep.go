@@ -1,0 +1,47 @@
+package tps
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+
+	"inkan/tps/profile"
+	"inkan/tps/token"
+)
+
+// A key that the profile keeps outlives another enrollment of the same person: an
+// encryption key that nobody archived is the only one to read what was encrypted
+// to it. That the card still has the key of an active certificate is certain:
+// whatever replaces or clears it retires the certificate, also when it is cut.
+
+// kept is the certificate of a key that stays on the card: there is one that is
+// good, the person's own and in the slot that the profile says.
+func (f Facts) kept(k profile.Key, prepare bool, h history) (token.Certificate, bool) {
+	switch {
+	case !k.Keep, prepare, h.begun(StepGenerateKey.of(k.Type)), !f.hasSlot(k):
+		return token.Certificate{}, false
+	case f.state() != token.Active || f.Record.UserID != f.Holder.ID:
+		return token.Certificate{}, false
+	}
+	for _, c := range f.Certs {
+		if c.KeyType == k.Type && c.Number == k.Cert && c.CA == k.CA && c.UserID == f.Holder.ID &&
+			c.State == token.CertActive && c.Pending == "" && f.Now.Before(c.NotAfter) {
+			return c, true
+		}
+	}
+	return token.Certificate{}, false
+}
+
+// keepStep takes what is on the card for what the enrollment would have made.
+func keepStep(k profile.Key, c token.Certificate) Step {
+	return Step{Name: StepKeep.of(k.Type), Kind: Harmless, Weight: 1, Task: "PROGRESS_ENROLL_CERT", Fail: StatusEnroll,
+		Do: func(_ context.Context, r *run) error {
+			x, err := x509.ParseCertificate(c.DER)
+			if err != nil {
+				return fmt.Errorf("reading the %s certificate that stays: %w", k.Type, err)
+			}
+			r.keep(k.Type, KeyResult{Public: x.PublicKey})
+			r.hold(k.Type, c)
+			return nil
+		}}
+}
