@@ -72,9 +72,11 @@ func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Con
 	}
 	c.Personalized = err == nil && state == coolkey.Personalized // an applet that refuses to tell is not
 	if p.Compat.ReadBack {
-		if c.IssuerURL, err = coolkey.ReadIssuerInfo(ctx, d); err != nil && absent(err) != nil {
-			return tps.Contents{}, err // a card that refuses has none
+		r, err := d.Do(ctx, coolkey.ReadIssuerInfoCommand())
+		if err != nil {
+			return tps.Contents{}, fmt.Errorf("reading the issuer's address: %w", err)
 		}
+		c.IssuerURL, _ = coolkey.IssuerInfoOf(r) // a card that answers something else has none
 	}
 	if !p.Compat.ListKeys {
 		return c, nil
