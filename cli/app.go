@@ -97,7 +97,7 @@ func (p *program) app() *cli.App {
 
 func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
-		p.demoCommand(), p.initCommand(), p.serveCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
+		p.demoCommand(), p.initCommand(), p.serveCommand(), p.kioskCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
 		p.keysetCommand(), p.profileCommand(), p.mappingCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
 		p.caCommand(),
 	}

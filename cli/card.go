@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,16 +26,11 @@ func (p *program) cardCommand() *cli.Command {
 		&cli.StringFlag{Name: "reader", Usage: "`NAME` of the PC/SC reader, or the beginning of it"},
 		&cli.StringFlag{Name: "sim", Usage: "image `FILE` of a software card"},
 	}
-	with := append([]cli.Flag{
-		&cli.StringFlag{Name: "server", Usage: "`URL` of the server, https://host:port", EnvVars: []string{"INKAN_SERVER"}},
+	with := slices.Concat(serverFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "user", Usage: "`NAME` to log in with"},
-		&cli.StringFlag{Name: "profile", Usage: "`NAME` of the profile; default: the server's choice"},
 		&cli.StringFlag{Name: "password-file", Usage: "`FILE` with the password, - for standard input"},
-		&cli.StringFlag{Name: "trust", Usage: "PEM `FILE` with the CA of the server"},
-		&cli.StringFlag{Name: "fingerprint", Usage: "`SHA256` of the CA of the server, accepted without asking"},
-		&cli.StringFlag{Name: "batch-apdus", Usage: "off, or `N` commands to the card in one network round trip, at most 256", Value: strconv.Itoa(wire.DefaultBatch)},
 		&cli.BoolFlag{Name: "resume", Usage: "first finish another operation that was cut on this card"},
-	}, source...)
+	}, source)
 	pin := &cli.StringFlag{Name: "pin-file", Usage: "`FILE` with the PIN, - for standard input"}
 	operation := func(name, usage, example string, op wire.Operation, more ...cli.Flag) *cli.Command {
 		return &cli.Command{
@@ -58,6 +54,22 @@ func (p *program) cardCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+// serverFlags are those of every command that works on cards with a server.
+func serverFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "server", Usage: "`URL` of the server, https://host:port", EnvVars: []string{"INKAN_SERVER"}},
+		&cli.StringFlag{Name: "profile", Usage: "`NAME` of the profile; default: the server's choice"},
+		&cli.StringFlag{Name: "trust", Usage: "PEM `FILE` with the CA of the server"},
+		&cli.StringFlag{Name: "fingerprint", Usage: "`SHA256` of the CA of the server, accepted without asking"},
+		&cli.StringFlag{Name: "batch-apdus", Usage: "off, or `N` commands to the card in one network round trip, at most 256", Value: strconv.Itoa(wire.DefaultBatch)},
+	}
+}
+
+// serverOf is the server that the flags name.
+func (p *program) serverOf(c *cli.Context) station.Server {
+	return station.Server{URL: c.String("server"), Trust: c.String("trust"), Fingerprint: c.String("fingerprint"), Ask: p.askServer}
 }
 
 func (p *program) listCards(c *cli.Context) error {
@@ -236,16 +248,14 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 		return err
 	}
 	defer card.Close()
-	cl, err := station.Server{
-		URL: c.String("server"), Trust: c.String("trust"), Fingerprint: c.String("fingerprint"), Ask: p.askServer,
-	}.Client(c.Context)
+	cl, err := p.serverOf(c).Client(c.Context)
 	if err != nil {
 		return err
 	}
 	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
 	defer person.done()
 	res, err := wire.Run(c.Context, cl, wire.Begin{
-		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: "Inkan " + version(), Resume: c.Bool("resume"), Batch: batch,
+		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), Batch: batch,
 	}, card, person)
 	person.done()
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs, Trips: res.Trips}

@@ -60,6 +60,7 @@ var rooms = map[string][]string{
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/config":                     {"apdu", "tks/hsm", "tps/token"},
 	"cli/server":                     {"apdu", "apdu/gp", "apdu/secret", "cli/config", "fixtures", "tks", "tks/...", "tps", "tps/..."},
+	"cli/kiosk":                      {"apdu", "apdu/secret", "cli/station", "pcsc", "tps/auth", "tps/wire"},
 	"cli/station":                    {"apdu", "apdu/coolkey", "apdu/gp", "apdu/secret", "pcsc", "sim", "tps/ca", "tps/wire"},
 	"cli/manager":                    {"apdu", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "securechannel", "securechannel/..."},
 	"cli/inkan":                      {"cli"},

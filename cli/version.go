@@ -18,3 +18,6 @@ func version() string {
 	}
 	return "devel"
 }
+
+// clientVersion is what the card commands tell a server of themselves.
+func clientVersion() string { return "Inkan " + version() }

@@ -51,3 +51,6 @@ func names(readers []Reader) string {
 	}
 	return strings.Join(quoted, ", ")
 }
+
+// Named reports whether a reader is called name, or begins with it (letter case ignored).
+func Named(reader, name string) bool { return hasPrefixFold(reader, name) }

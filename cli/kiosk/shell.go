@@ -1,0 +1,88 @@
+package kiosk
+
+import (
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// shell joins the desk to a terminal: a tea.Model. Its Update and View run in one
+// goroutine.
+type shell struct {
+	desk   *desk
+	watch  func()                 // follows the readers until the kiosk ends
+	start  func(todo any) tea.Cmd // begins what the desk wants done
+	server string
+
+	width, height int
+	frame         int  // of what turns while something runs
+	turning       bool // a tick is under way
+}
+
+// tick turns what turns.
+type tick struct{}
+
+const tickEvery = 120 * time.Millisecond
+
+// Init implements tea.Model.
+func (s *shell) Init() tea.Cmd {
+	return func() tea.Msg {
+		s.watch()
+		return nil
+	}
+}
+
+// Update implements tea.Model.
+func (s *shell) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		s.width, s.height = msg.Width, msg.Height
+		return s, nil
+	case tick:
+		s.frame++
+		s.turning = false
+		return s, s.turn()
+	case tea.KeyPressMsg:
+		return s, s.do(s.desk.update(keyOf(msg)))
+	case tea.PasteMsg:
+		return s, s.do(s.desk.update(Key{Text: []byte(msg.Content)}))
+	}
+	return s, s.do(s.desk.update(msg))
+}
+
+// keyOf is a key as the desk knows it: text, or a name.
+func keyOf(m tea.KeyPressMsg) Key {
+	k := m.Key()
+	switch {
+	case k.Code == tea.KeyKpEnter:
+		return Key{Name: "enter"}
+	case k.Text != "":
+		return Key{Text: []byte(k.Text)}
+	}
+	return Key{Name: k.Keystroke()}
+}
+
+// do begins what the desk wants done.
+func (s *shell) do(todo []any) tea.Cmd {
+	cmds := []tea.Cmd{s.turn()}
+	for _, e := range todo {
+		cmds = append(cmds, s.start(e))
+	}
+	return tea.Batch(cmds...)
+}
+
+// turn keeps the screen moving while something runs.
+func (s *shell) turn() tea.Cmd {
+	if s.turning || !s.desk.active() {
+		return nil
+	}
+	s.turning = true
+	return tea.Tick(tickEvery, func(time.Time) tea.Msg { return tick{} })
+}
+
+// View implements tea.Model.
+func (s *shell) View() tea.View {
+	v := tea.NewView(s.desk.draw(screen{width: s.width, height: s.height, frame: s.frame, server: s.server}))
+	v.AltScreen, v.WindowTitle = true, "Inkan enrollment station"
+	return v
+}
