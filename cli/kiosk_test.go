@@ -61,6 +61,9 @@ func openDesk(t *testing.T, rows, cols int, env []string, args ...string) *desk 
 		d.cmd.Process.Kill()
 		d.master.Close()
 		<-read
+		if len(d.screen.unknown) > 0 {
+			t.Errorf("the test's terminal does not know %q", d.screen.unknown)
+		}
 		if t.Failed() {
 			t.Logf("the screen at the end:\n%s", d.screen.text())
 		}

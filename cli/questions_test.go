@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +76,14 @@ func TestQuestions(t *testing.T) {
 // serveLab prepares a folder for a trial and runs a node on it until the test ends.
 func serveLab(t *testing.T, folder string) (url string) {
 	t.Helper()
+	url, _ = startLab(t, folder, nil)
+	return url
+}
+
+// startLab is serveLab with a node that can be prepared before it serves, and
+// stopped before the test ends.
+func startLab(t *testing.T, folder string, prepare func(*server.Node)) (url string, stop func()) {
+	t.Helper()
 	ctx := t.Context()
 	cfg := config.Default()
 	cfg.Node.Name, cfg.Node.Lab, cfg.TPS.AllowSimulator = "lab", true, true
@@ -93,23 +102,27 @@ func serveLab(t *testing.T, folder string) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serving, stop := context.WithCancel(context.Background())
+	if prepare != nil {
+		prepare(n)
+	}
+	serving, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- n.Serve(serving, func(server.Listener) { close(ready) }) }()
-	t.Cleanup(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("the node ended with %v", err)
 		}
 		n.Close()
 	})
+	t.Cleanup(stop)
 	select {
 	case <-ready:
 	case err := <-ended:
 		ended <- nil
 		t.Fatal(err)
 	}
-	return cfg.Listen.URL
+	return cfg.Listen.URL, stop
 }
 
 // terminal is a terminal that the test sits at.

@@ -16,8 +16,12 @@ type vt struct {
 	cells   [][]rune
 	row     int
 	col     int
-	alt     bool   // the alternate screen is shown
-	pending []byte // an escape sequence or a character that is not complete
+	top     int      // of the lines that scroll
+	bottom  int      // the line after them
+	alt     bool     // the alternate screen is shown
+	printed rune     // last
+	unknown []string // sequences that this terminal does not have
+	pending []byte   // an escape sequence or a character that is not complete
 	changed chan struct{}
 }
 
@@ -34,7 +38,7 @@ func (s *vt) resize(rows, cols int) {
 	for i := range s.cells {
 		s.cells[i] = blankLine(cols)
 	}
-	s.row, s.col = 0, 0
+	s.row, s.col, s.top, s.bottom = 0, 0, 0, rows
 }
 
 func blankLine(cols int) []rune { return []rune(strings.Repeat(" ", cols)) }
@@ -105,17 +109,37 @@ func (s *vt) put(r rune) {
 		s.col = 0
 		s.down()
 	}
-	s.cells[s.row][s.col] = r
+	s.cells[s.row][s.col], s.printed = r, r
 	s.col++
 }
 
 func (s *vt) down() {
-	if s.row++; s.row < len(s.cells) {
+	if s.row+1 == s.bottom {
+		s.scroll(s.top, 1)
 		return
 	}
-	s.row--
-	copy(s.cells, s.cells[1:])
-	s.cells[s.row] = blankLine(len(s.cells[0]))
+	s.row = min(s.row+1, len(s.cells)-1)
+}
+
+func (s *vt) up() {
+	if s.row == s.top {
+		s.scroll(s.top, -1)
+		return
+	}
+	s.row = max(0, s.row-1)
+}
+
+// scroll moves the lines from one to the end of the region up (n > 0) or down.
+func (s *vt) scroll(from, n int) {
+	lines, cols := s.cells[from:s.bottom], len(s.cells[0])
+	for ; n > 0; n-- {
+		copy(lines, lines[1:])
+		lines[len(lines)-1] = blankLine(cols)
+	}
+	for ; n < 0; n++ {
+		copy(lines[1:], lines)
+		lines[0] = blankLine(cols)
+	}
 }
 
 func (s *vt) escape(b []byte) int {
@@ -142,7 +166,9 @@ func (s *vt) escape(b []byte) int {
 		}
 		return 0
 	case 'M':
-		s.row = max(0, s.row-1)
+		s.up()
+	case 'D':
+		s.down()
 	case '(', ')', '#':
 		if len(b) < 3 {
 			return 0
@@ -213,15 +239,23 @@ func (s *vt) control(params string, final byte) {
 		copy(l[s.col:], l[s.col+k:])
 		s.erase(s.row, cols-k, s.row, cols)
 	case 'L':
-		for range n(0, 1) {
-			copy(s.cells[s.row+1:], s.cells[s.row:])
-			s.cells[s.row] = blankLine(cols)
-		}
+		s.scroll(s.row, -n(0, 1))
 	case 'M':
+		s.scroll(s.row, n(0, 1))
+	case 'S':
+		s.scroll(s.top, n(0, 1))
+	case 'T':
+		s.scroll(s.top, -n(0, 1))
+	case 'r':
+		s.top, s.bottom = n(0, 1)-1, min(rows, n(1, rows))
+		s.row, s.col = 0, 0
+	case 'b':
 		for range n(0, 1) {
-			copy(s.cells[s.row:], s.cells[s.row+1:])
-			s.cells[rows-1] = blankLine(cols)
+			s.put(s.printed)
 		}
+	case 'm', 'h', 'l', 'n', 'c', 'q', 'u', 't', 'p':
+	default:
+		s.unknown = append(s.unknown, params+string(final))
 	}
 }
 
