@@ -105,20 +105,21 @@ const (
 	ctrlC    = "\x03"
 )
 
-// await waits until the screen shows all texts at the same time, and returns it.
-func (d *desk) await(t *testing.T, texts ...string) string {
+// await waits until the screen shows all texts at the same time. They may be
+// wrapped, where there is one pane.
+func (d *desk) await(t *testing.T, texts ...string) {
 	t.Helper()
 	end := time.After(kioskBound)
 	for {
 		now := d.screen.text()
 		missing := ""
 		for _, x := range texts {
-			if !strings.Contains(now, x) {
+			if !strings.Contains(now, x) && !strings.Contains(unwrap(now), x) {
 				missing = x
 			}
 		}
 		if missing == "" {
-			return now
+			return
 		}
 		select {
 		case <-d.screen.changed:
@@ -129,6 +130,11 @@ func (d *desk) await(t *testing.T, texts ...string) string {
 			t.Fatalf("the kiosk does not show %q, but\n%s", missing, now)
 		}
 	}
+}
+
+// unwrap makes one line of a screen.
+func unwrap(s string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("┃", " ", "│", " ").Replace(s)), " ")
 }
 
 // end waits for the kiosk's end, by itself.
@@ -155,17 +161,12 @@ func TestKiosk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	url := serveLab(t, filepath.Join(dir, "data"))
-	images := []string{filepath.Join(dir, "one.img"), filepath.Join(dir, "two.img")}
-	for _, image := range images {
-		card, err := sim.Create(image, "gp-scp03", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		card.Close()
-	}
+	images := []string{newImage(t, dir, "one.img"), newImage(t, dir, "two.img")}
 	log := filepath.Join(dir, "kiosk.log")
 	d := openDesk(t, 30, 100, nil, "--server", url, "--trust", filepath.Join(dir, "data", "ca", "ca.pem"), "--log", log, "--sim", images[0], "--sim", images[1])
-	d.await(t, "▸ 1  one.img", "2  two.img", "A new card", "What shall be done with it?")
+	d.await(t, "1  one.img", "2  two.img", "A new card", "What shall be done with it?")
+	d.press(t, f1Key)
+	d.await(t, "▸ 1  one.img", "▸ Enroll")
 	d.press(t, enterKey)
 	d.await(t, "Log in", "▸ User name")
 	d.press(t, "demo", enterKey, "wrong-password", enterKey)
@@ -192,7 +193,9 @@ func TestKiosk(t *testing.T) {
 	d.press(t, "demo", enterKey, "demo-password", enterKey)
 	d.await(t, "The card is empty and ready to be enrolled.", "An empty card, nobody's yet")
 	// The first card gets another PIN.
-	d.press(t, f1Key, enterKey)
+	d.press(t, f1Key)
+	d.await(t, "▸ 1  one.img")
+	d.press(t, enterKey)
 	d.await(t, "▸ Set a new PIN")
 	d.press(t, enterKey)
 	d.await(t, "▸ User name")
@@ -208,6 +211,18 @@ func TestKiosk(t *testing.T) {
 	d.end(t)
 	usable(t, images[0], "Desk-0815")
 	d.noSecrets(t, log, "wrong-password", "demo-password", "7391", "7392", "1234", "Term-4711", "Desk-0815")
+}
+
+// newImage makes a software card.
+func newImage(t *testing.T, dir, name string) string {
+	t.Helper()
+	image := filepath.Join(dir, name)
+	card, err := sim.Create(image, "gp-scp03", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.Close()
+	return image
 }
 
 // usable has every key on a card used.
@@ -245,19 +260,33 @@ func (d *desk) noSecrets(t *testing.T, log string, secrets ...string) {
 	}
 }
 
+// TestKioskServerGone stops the server while the kiosk asks for a login: the
+// person is told, and the card can be tried again.
+func TestKioskServerGone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url, stop := startLab(t, filepath.Join(dir, "data"), nil)
+	d := openDesk(t, 30, 100, nil, "--server", url, "--trust", filepath.Join(dir, "data", "ca", "ca.pem"), "--sim", newImage(t, dir, "one.img"))
+	d.await(t, "▸ Enroll")
+	d.press(t, enterKey)
+	d.await(t, "▸ User name")
+	d.press(t, "demo", enterKey)
+	d.await(t, "▸ Password")
+	stop()
+	d.await(t, "The card was not changed.", "(Code ", "▸ Enroll")
+	d.press(t, enterKey)
+	d.await(t, "The server could not be reached.", "The card was not changed.", "(Code 47.)", "▸ Enroll")
+	d.press(t, ctrlC)
+	d.end(t)
+}
+
 // TestKioskTerminated ends a kiosk from outside while it asks; before, its window
 // is too small for a while, and never has colours.
 func TestKioskTerminated(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	url := serveLab(t, filepath.Join(dir, "data"))
-	image := filepath.Join(dir, "one.img")
-	card, err := sim.Create(image, "gp-scp03", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	card.Close()
-	d := openDesk(t, 30, 100, []string{"NO_COLOR=1"}, "--server", url, "--trust", filepath.Join(dir, "data", "ca", "ca.pem"), "--sim", image)
+	d := openDesk(t, 30, 100, []string{"NO_COLOR=1"}, "--server", url, "--trust", filepath.Join(dir, "data", "ca", "ca.pem"), "--sim", newImage(t, dir, "one.img"))
 	d.await(t, "▸ Enroll")
 	d.resize(t, 10, 30)
 	d.await(t, "This window is too small.")

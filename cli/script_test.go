@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,13 +72,9 @@ func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 	folder := one(ts, neg, args)
 	cfg := config.Default()
 	cfg.Node.Name, cfg.Node.Lab, cfg.TPS.AllowSimulator = "lab", true, true
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := pickPort()
 	ts.Check(err)
-	address := free.Addr().String()
-	ts.Check(free.Close())
-	_, port, err := net.SplitHostPort(address)
-	ts.Check(err)
-	cfg.Listen = config.Listen{Address: address, Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + port}
+	cfg.Listen = config.Listen{Address: net.JoinHostPort("127.0.0.1", port), Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + port}
 	ts.Setenv("SERVER", cfg.Listen.URL)
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
@@ -83,6 +82,29 @@ func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 		Config: cfg, KeyParams: &params, AdminPassword: secret.New([]byte("demo-password")),
 		Admin: auth.User{ID: "demo", Name: "Demo Person", Roles: auth.Roles},
 	}))
+}
+
+// ports are those given to the tests of this process.
+var ports sync.Map
+
+// pickPort finds a free port for a node that will listen on it seconds from now.
+// It lies below those that systems give to clients, so that none of the many
+// connections of other tests takes it meanwhile.
+func pickPort() (string, error) {
+	for range 100 {
+		port := strconv.Itoa(20000 + rand.IntN(12000))
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return "", err
+		}
+		if _, given := ports.LoadOrStore(port, true); !given {
+			return port, nil
+		}
+	}
+	return "", errors.New("no port is free")
 }
 
 // exits runs a program that has to end with the status given first.
@@ -153,7 +175,7 @@ func seed(ts *testscript.TestScript, neg bool, args []string) {
 
 func seedCertificate(ts *testscript.TestScript, n *server.Node, kind string, number int) {
 	ctx := context.Background()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	ts.Check(err)
 	c, err := n.Authority.Issue(ctx, ca.Request{ID: token.NewID(), Profile: kind, PublicKey: &key.PublicKey, CUID: card.cuid,
 		Subject: ca.Subject{UserID: "ada", Name: "Ada Lovelace", Mail: "ada@example.org"}})

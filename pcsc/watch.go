@@ -82,6 +82,9 @@ func (w *watch) run(ctx context.Context) {
 	for ctx.Err() == nil && !w.left {
 		began := time.Now()
 		err := w.session(ctx)
+		if errors.Is(err, codeCommunication) { // no card is asked here: it is the service that was lost
+			err = codeServiceStopped
+		}
 		if ctx.Err() != nil || w.left {
 			return
 		}

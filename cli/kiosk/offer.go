@@ -177,7 +177,7 @@ func certificates(cs []station.Certificate) string {
 		text = "1 certificate"
 	}
 	if end := firstEnd(cs); !end.IsZero() {
-		text += ", until " + end.Local().Format(time.DateOnly)
+		text += ", until " + end.Format(time.DateOnly)
 	}
 	return text
 }

@@ -8,18 +8,19 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-// pane is one reader in a frame of width by height cells.
-func (s *slot) pane(i int, focused bool, width, height, frame int) string {
-	box := lipgloss.NewStyle().Border(lipgloss.RoundedBorder()).BorderForeground(lipgloss.Color("8")).Padding(0, 1).Width(width).Height(height)
-	mark, name := "  ", dim
+// frame is one reader in a frame of width by height cells.
+func (s *slot) frame(title string, focused bool, width, height, turn int) string {
+	box, name := lipgloss.NewStyle().Border(lipgloss.RoundedBorder()).BorderForeground(lipgloss.Color("8")), dim
 	if focused {
-		box = box.Border(lipgloss.ThickBorder()).BorderForeground(lipgloss.Color("6"))
-		mark, name = "▸ ", bold
+		box, name = lipgloss.NewStyle().Border(lipgloss.ThickBorder()).BorderForeground(lipgloss.Color("6")), bold
 	}
-	inner := width - box.GetHorizontalFrameSize()
-	title := name.Render(cut(fmt.Sprintf("%s%d  %s", mark, i+1, s.label()), inner))
-	room := height - box.GetVerticalFrameSize() - 2
-	return box.MaxHeight(height).Render(title + "\n\n" + s.content(min(inner, widestText), room, frame))
+	box = box.Padding(0, 1).Width(width).Height(height)
+	inner, room := width-box.GetHorizontalFrameSize(), height-box.GetVerticalFrameSize()
+	if title != "" {
+		title = name.Render(cut(title, inner)) + "\n\n"
+		room -= 2
+	}
+	return box.MaxHeight(height).Render(title + s.content(min(inner, widestText), room, turn))
 }
 
 // label is the reader's name; a software card goes by its file.
@@ -43,13 +44,15 @@ func (s *slot) content(width, height, frame int) string {
 		}
 		last = "\n\n" + wrap.Render(style.Render(mark+s.note.text))
 	}
-	if head != "" {
-		main = "\n" + main
+	if head == "" {
+		return main + last
 	}
-	if full := head + facts + main + last; lipgloss.Height(full) <= height {
-		return full
+	for _, text := range []string{head + facts + "\n" + main + last, head + "\n" + main + last} {
+		if lipgloss.Height(text) <= height {
+			return text
+		}
 	}
-	return head + main + last
+	return main + last
 }
 
 // main is what happens now.

@@ -43,11 +43,20 @@ func (s *shell) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		s.turning = false
 		return s, s.turn()
 	case tea.KeyPressMsg:
-		return s, s.do(s.desk.update(keyOf(msg)))
+		return s, s.typed(keyOf(msg))
 	case tea.PasteMsg:
-		return s, s.do(s.desk.update(Key{Text: []byte(msg.Content)}))
+		return s, s.typed(Key{Text: []byte(msg.Content)})
 	}
 	return s, s.do(s.desk.update(msg))
+}
+
+// typed gives a key to the desk. Where the window is too small to show what it
+// would do, it can only leave.
+func (s *shell) typed(k Key) tea.Cmd {
+	if s.screen().tooSmall() && k.Name != "ctrl+c" {
+		return nil
+	}
+	return s.do(s.desk.update(k))
 }
 
 // keyOf is a key as the desk knows it: text, or a name.
@@ -82,7 +91,11 @@ func (s *shell) turn() tea.Cmd {
 
 // View implements tea.Model.
 func (s *shell) View() tea.View {
-	v := tea.NewView(s.desk.draw(screen{width: s.width, height: s.height, frame: s.frame, server: s.server}))
+	v := tea.NewView(s.desk.draw(s.screen()))
 	v.AltScreen, v.WindowTitle = true, "Inkan enrollment station"
 	return v
+}
+
+func (s *shell) screen() screen {
+	return screen{width: s.width, height: s.height, frame: s.frame, server: s.server}
 }

@@ -209,7 +209,7 @@ func (s *slot) ended(err error) []any {
 		s.desk.cut[s.cuid] = s.op
 	}
 	s.note, s.stage, s.card = s.ending(err), vacant, portrait{}
-	if s.present { // it may be another card, or show something else now
+	if s.present && s.desk.leaving == staying { // it may be another card, or show something else now
 		return s.look()
 	}
 	return nil
@@ -218,6 +218,8 @@ func (s *slot) ended(err error) []any {
 func (s *slot) succeeded() []any {
 	s.stage, s.note = done, note{}
 	switch {
+	case s.desk.leaving != staying:
+		return nil
 	case s.pulled && s.present: // the next card is in the reader already
 		s.note = note{text: finished(s.op)}
 		return s.look()

@@ -14,14 +14,17 @@ type screen struct {
 	server        string
 }
 
+func (sc screen) tooSmall() bool { return sc.width < leastWidth || sc.height < leastHeight }
+
 // Sizes of the screen, in cells.
 const (
-	leastWidth  = 44
-	leastHeight = 18
+	leastWidth  = 60
+	leastHeight = 20
 	leastColumn = 38 // of readers side by side
 	widestText  = 72
 	widestPane  = 90
 	highestPane = 20
+	shortText   = 24 // of a reader's state
 )
 
 // Styles. Nothing is told by colour alone: NO_COLOR and monochrome terminals show
@@ -36,7 +39,10 @@ var (
 
 // draw is the whole screen. It is pure: the same desk gives the same text.
 func (d *desk) draw(sc screen) string {
-	if sc.width < leastWidth || sc.height < leastHeight {
+	if sc.width == 0 { // not known yet
+		return ""
+	}
+	if sc.tooSmall() {
 		return fmt.Sprintf("This window is too small.\nMake it at least %d by %d.\nNothing is lost meanwhile.", leastWidth, leastHeight)
 	}
 	head := spread(sc.width, accent.Render(" Inkan")+"  enrollment station", dim.Render(sc.server+" "))
@@ -66,7 +72,11 @@ func (d *desk) columns(sc screen, room int) string {
 	width, height := min(sc.width/len(d.slots), widestPane), min(room, highestPane)
 	var panes []string
 	for i, s := range d.slots {
-		panes = append(panes, s.pane(i, i == d.focus, width, height, sc.frame))
+		title := fmt.Sprintf("  %d  %s", i+1, s.label())
+		if i == d.focus {
+			title = fmt.Sprintf("▸ %d  %s", i+1, s.label())
+		}
+		panes = append(panes, s.frame(title, i == d.focus, width, height, sc.frame))
 	}
 	return lipgloss.JoinHorizontal(lipgloss.Top, panes...)
 }
@@ -82,10 +92,10 @@ func (d *desk) list(sc screen, height int) string {
 		}
 		name := fmt.Sprintf("%s%d  %s", mark, first+i+1, s.label())
 		room := sc.width - 2
-		lines = append(lines, " "+spread(room, style.Render(cut(name, room/2-1)), s.short(room/2-1)))
+		lines = append(lines, " "+spread(room, style.Render(cut(name, room-shortText-1)), s.short(shortText)))
 	}
-	s := d.focused()
-	return strings.Join(lines, "\n") + "\n" + s.pane(d.focus, true, min(sc.width, widestPane), min(height-len(lines), highestPane), sc.frame)
+	pane := d.focused().frame("", true, min(sc.width, widestPane), min(height-len(lines), highestPane), sc.frame)
+	return strings.Join(lines, "\n") + "\n" + pane
 }
 
 // farewell is the screen of a kiosk that is about to end.

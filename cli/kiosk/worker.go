@@ -2,14 +2,12 @@ package kiosk
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 
-	"inkan/apdu"
 	"inkan/apdu/secret"
 	"inkan/cli/station"
 	"inkan/pcsc"
@@ -76,13 +74,21 @@ func (w *worker) look(ctx context.Context, e look) described {
 		out.err = err
 	} else {
 		out.info, out.err = station.Describe(ctx, card)
+		if out.err != nil && answers(ctx, card, out.info.CUID) {
+			w.cfg.Log.WarnContext(ctx, "card unreadable", "reader", e.reader, "cuid", out.info.CUID, "err", out.err)
+			out.damaged, out.err = true, nil
+		}
 		w.close(ctx, card)
-	}
-	if out.err != nil && out.info.CUID != "" && !errors.Is(out.err, apdu.ErrCardRemoved) {
-		out.damaged, out.err = true, nil
 	}
 	w.cfg.Log.InfoContext(ctx, "card read", "reader", e.reader, "cuid", out.info.CUID, "damaged", out.damaged, "err", out.err)
 	return out
+}
+
+// answers reports a card that is there and says who it is: then it is its content
+// that cannot be read, and not the card.
+func answers(ctx context.Context, card station.Card, cuid string) bool {
+	now, err := station.CUID(ctx, card)
+	return err == nil && now == cuid
 }
 
 func (w *worker) close(ctx context.Context, card station.Card) {
