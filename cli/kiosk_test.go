@@ -101,7 +101,7 @@ const (
 	enterKey = "\r"
 	downKey  = "\x1b[B"
 	rightKey = "\x1b[C"
-	f1Key    = "\x1bOP"
+	f1Key    = "\x1b[[A" // as TERM=linux has it
 	ctrlC    = "\x03"
 )
 

@@ -1,5 +1,7 @@
 package kiosk
 
+import "strings"
+
 // key takes a key that was pressed while the slot has the focus.
 func (s *slot) key(k Key) []any {
 	switch s.stage {
@@ -68,9 +70,9 @@ func decide(yes *bool, k Key) decision {
 	switch {
 	case k.Name == "left", k.Name == "right", k.Name == "up", k.Name == "down":
 		*yes = !*yes
-	case k.Name == "esc", string(k.Text) == "n", k.Name == "enter" && !*yes:
+	case k.Name == "esc", strings.EqualFold(string(k.Text), "n"), k.Name == "enter" && !*yes:
 		return declined
-	case string(k.Text) == "y", k.Name == "enter":
+	case strings.EqualFold(string(k.Text), "y"), k.Name == "enter":
 		return accepted
 	}
 	return undecided

@@ -1,9 +1,11 @@
 package kiosk
 
 import (
+	"fmt"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	uv "github.com/charmbracelet/ultraviolet"
 )
 
 // shell joins the desk to a terminal: a tea.Model. Its Update and View run in one
@@ -17,7 +19,12 @@ type shell struct {
 	width, height int
 	frame         int  // of what turns while something runs
 	turning       bool // a tick is under way
+	console       bool // the next letter is a function key of the Linux console
 }
+
+// consoleKey begins F1 to F5 of the Linux console: a letter from A to E follows,
+// which the library takes for one that was typed.
+const consoleKey = uv.UnknownCsiEvent("\x1b[[")
 
 // tick turns what turns.
 type tick struct{}
@@ -42,8 +49,16 @@ func (s *shell) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		s.frame++
 		s.turning = false
 		return s, s.turn()
+	case uv.UnknownCsiEvent:
+		s.console = msg == consoleKey
+		return s, nil
 	case tea.KeyPressMsg:
-		return s, s.typed(keyOf(msg))
+		k := keyOf(msg)
+		if s.console && len(k.Text) == 1 && k.Text[0] >= 'A' && k.Text[0] <= 'E' {
+			k = Key{Name: fmt.Sprintf("f%d", 1+k.Text[0]-'A')}
+		}
+		s.console = false
+		return s, s.typed(k)
 	case tea.PasteMsg:
 		return s, s.typed(Key{Text: []byte(msg.Content)})
 	}
@@ -53,6 +68,7 @@ func (s *shell) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 // typed gives a key to the desk. Where the window is too small to show what it
 // would do, it can only leave.
 func (s *shell) typed(k Key) tea.Cmd {
+	defer clear(k.Text)
 	if s.screen().tooSmall() && k.Name != "ctrl+c" {
 		return nil
 	}
