@@ -362,8 +362,8 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 	if err != nil {
 		return err
 	}
-	if valid := x.ca.(*watchedCA).of(cuid); !slices.Equal(valid, recorded) {
-		return fmt.Errorf("the authority has %v valid, the records %v active", valid, recorded)
+	if err := x.checkAuthority(cuid, recorded); err != nil {
+		return err
 	}
 	if x.op == tps.OpFormat {
 		if rec.State != token.Formatted || rec.UserID != "" || len(recorded) != 0 {
@@ -402,9 +402,14 @@ func (x *cutter) checkKeys(ctx context.Context, d apdu.Doer, rec token.Token) er
 	if _, err := gp.Select(ctx, d, apdu.AID{}); err != nil {
 		return err
 	}
-	iu, err := securechannel.Initialize(ctx, d, securechannel.Request{
+	req := securechannel.Request{
 		KeyVersion: gp.KeyVersion(rec.KeyInfo[0]), HostChallenge: secret.Random(8).Bytes(), HintProtocol: securechannel.SCP02, HintOption: 0x15,
-	})
+	}
+	iu, err := securechannel.Initialize(ctx, d, req)
+	if errors.Is(err, apdu.SWWrongLength) { // S16 mode
+		req.HostChallenge = secret.Random(16).Bytes()
+		iu, err = securechannel.Initialize(ctx, d, req)
+	}
 	if err != nil {
 		return fmt.Errorf("the recorded key version %X: %w", []byte(rec.KeyInfo), err)
 	}
@@ -413,6 +418,14 @@ func (x *cutter) checkKeys(ctx context.Context, d apdu.Doer, rec token.Token) er
 	}
 	if x.op == tps.OpKeyChangeover && rec.KeySet == tks.Factory {
 		return errors.New("the card still has the factory keys")
+	}
+	return nil
+}
+
+// checkAuthority compares what the authority has valid with what is recorded.
+func (x *cutter) checkAuthority(cuid apdu.CUID, recorded []string) error {
+	if valid := x.ca.(*watchedCA).of(cuid); !slices.Equal(valid, recorded) {
+		return fmt.Errorf("the authority has %v valid, the records %v active", valid, recorded)
 	}
 	return nil
 }
@@ -443,7 +456,7 @@ func checkEmpty(ctx context.Context, d apdu.Doer) error {
 	}
 	keys, err := coolkey.ListKeys(ctx, d)
 	if err != nil || len(keys) != 0 {
-		return fmt.Errorf("formatted card has keys %v (%v)", keys, err)
+		return fmt.Errorf("formatted card has keys %v (%w)", keys, err)
 	}
 	return nil
 }
@@ -456,7 +469,7 @@ func checkUsable(ctx context.Context, d apdu.Doer, pin string, recorded []string
 	}
 	life, err := coolkey.ReadLifeCycle(ctx, d)
 	if err != nil || life != coolkey.Personalized {
-		return fmt.Errorf("life cycle %v (%v)", life, err)
+		return fmt.Errorf("life cycle %v (%w)", life, err)
 	}
 	certs, err := onCard(ctx, d)
 	if err != nil {

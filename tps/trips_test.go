@@ -35,18 +35,22 @@ func (atDesk) NewPIN(context.Context, int, int) (secret.PIN, error) {
 
 func (atDesk) Progress(int, string) {}
 
-// serve is the site behind the client protocol, over TLS.
-func (s *site) serve(t *testing.T) *wire.Client {
+// operations are those of the client protocol.
+var operations = map[wire.Operation]tps.Operation{
+	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll, wire.ResetPIN: tps.OpPINReset, wire.KeyChangeover: tps.OpKeyChangeover,
+}
+
+// serve is the site behind the client protocol, over TLS. failed hears of every
+// operation that did not end well.
+func (s *site) serve(t *testing.T, e *tps.Engine, failed func(wire.Operation, error)) *wire.Client {
 	t.Helper()
-	e := s.engine()
-	operations := map[wire.Operation]tps.Operation{wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll}
 	h := wire.NewHandler(func(ctx context.Context, ws *wire.Session) int {
 		var cl tps.Client = ws
 		if b := ws.Batching(); b != nil {
 			cl = b
 		}
 		if err := e.Run(ctx, tps.Request{Operation: operations[ws.Begin().Operation], Client: ws.RemoteAddr()}, cl); err != nil {
-			t.Errorf("%v: %v", ws.Begin().Operation, err)
+			failed(ws.Begin().Operation, err)
 			return int(tps.StatusOf(err))
 		}
 		return 0
@@ -95,7 +99,7 @@ func TestTrips(t *testing.T) {
 				edits[`alg = "p256"`], edits[`"derive", `] = fmt.Sprintf("alg = %q", c.alg), `"decrypt", "encrypt", `
 			}
 			s.put(ecProfile("test", edits))
-			cl := s.serve(t)
+			cl := s.serve(t, s.engine(), func(op wire.Operation, err error) { t.Errorf("%v: %v", op, err) })
 			single, batched := trips(t, cl, c.model, 0), trips(t, cl, c.model, wire.DefaultBatch)
 			ratio := float64(single) / float64(batched)
 			fmt.Printf("trips model=%s alg=%s trips_single=%d trips_batch=%d trips_ratio=%.1f\n", c.model, c.alg, single, batched, ratio)
