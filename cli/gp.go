@@ -21,7 +21,7 @@ func (p *program) gpCommand() *cli.Command {
 		&cli.StringFlag{Name: "sim", Usage: "image `FILE` of a software card"},
 		&cli.StringFlag{Name: "keys", Usage: "the card's keys: factory (the published ones), or a `FILE`; default: asked for"},
 		&cli.StringFlag{Name: "key-version", Usage: "version `N` of the card's keys, two hexadecimal digits; default: the card's choice"},
-		&cli.StringSliceFlag{Name: "compat", Usage: "what an older card wants, as in [compat] of a profile: `NAME` no_le, empty_field"},
+		&cli.StringSliceFlag{Name: "compat", Usage: "what an odd card wants, as in [compat] of a profile: `NAME` no_le, empty_field, data_counter"},
 		&cli.StringFlag{Name: "manager", Usage: "`AID` of the card manager; default: what the card selects by itself"},
 	}
 	with := func(more ...cli.Flag) []cli.Flag { return append(more, card...) }

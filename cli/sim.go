@@ -7,12 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"inkan/cli/station"
 	"inkan/sim"
+	"inkan/sim/gp"
 	"inkan/sim/vpcd"
 )
 
@@ -27,8 +29,9 @@ func (p *program) simCommand() *cli.Command {
 		Name:  "sim",
 		Usage: "software cards",
 		Subcommands: []*cli.Command{
-			{Name: "new", Usage: "make a software card", Description: "   inkan sim new --image card.img --model gp-scp03", Flags: make, Action: p.newSim},
-			{Name: "info", Usage: "show a software card", Description: "   inkan sim info --image card.img", Flags: []cli.Flag{image}, Action: p.simInfo},
+			{Name: "new", Usage: "make a software card",
+				Description: "Models:\n\n" + modelTable() + "\n   inkan sim new --image card.img --model gp-scp03", Flags: make, Action: p.newSim},
+			{Name: "info", Usage: "show a software card", Description: "   inkan sim info --image card.img", Flags: []cli.Flag{image}, Action: p.showSim},
 			{
 				Name: "run", Usage: "put a software card into the machine's PC/SC service, until interrupted",
 				Description: "Needs the reader driver vpcd (Debian: vsmartcard-vpcd) in pcscd. The image is made if it is not there.\n\n" +
@@ -65,7 +68,7 @@ func (p *program) newSim(c *cli.Context) error {
 	return p.describeSim(c, card, path)
 }
 
-func (p *program) simInfo(c *cli.Context) error {
+func (p *program) showSim(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
@@ -82,10 +85,36 @@ func (p *program) describeSim(c *cli.Context, card station.Card, path string) er
 	if err != nil {
 		return err
 	}
-	return p.print(c, info, func(w io.Writer) {
+	out := simInfo{Info: info}
+	if s, ok := card.(*sim.Card); ok {
+		out.Model, out.Oddities = s.Info().Model, s.Info().Oddities
+	}
+	return p.print(c, out, func(w io.Writer) {
 		fmt.Fprintf(w, "Software card %s\n", path)
+		fmt.Fprintf(w, "%-14s %s\n", "Model", out.Model)
+		for _, o := range out.Oddities {
+			fmt.Fprintf(w, "%-14s %s (%s)\n", "Oddity", o.Text, o.Name)
+		}
 		printInfo(w, info)
 	})
+}
+
+// simInfo is what sim new and sim info print: more than a card shows.
+type simInfo struct {
+	station.Info
+	Model    string      `json:"model"`
+	Oddities []gp.Oddity `json:"oddities,omitempty"`
+}
+
+// modelTable lists the models that are built in.
+func modelTable() string {
+	var b strings.Builder
+	for _, name := range sim.Models() {
+		if m, err := sim.LoadModel(name); err == nil {
+			fmt.Fprintf(&b, "   %-18s %s\n", name, m.Title)
+		}
+	}
+	return b.String()
 }
 
 func (p *program) runSim(c *cli.Context) error {

@@ -1,6 +1,7 @@
 package securechannel
 
 import (
+	"crypto/aes"
 	"crypto/subtle"
 	"errors"
 	"io"
@@ -40,6 +41,9 @@ type CardConfig struct {
 	// CounterWithDataOnly makes an SCP03 card advance its encryption counter for
 	// commands with data only, as some do.
 	CounterWithDataOnly bool
+	// LongPadding makes an SCP03 card pad encrypted answers by a block too many, as
+	// some do.
+	LongPadding bool
 }
 
 // CardKeySet is one key set of the card. The keys are read while a session
@@ -115,7 +119,11 @@ func (s *CardSession) MaxResponse() int {
 	if s.state != cardOpen {
 		return apdu.MaxShortNe
 	}
-	return MaxResponseData(s.keys.Protocol, s.keys.Option, s.level)
+	n := MaxResponseData(s.keys.Protocol, s.keys.Option, s.level)
+	if s.cfg.LongPadding && s.keys.Protocol == SCP03 && s.level&RENC != 0 {
+		n -= aes.BlockSize
+	}
+	return n
 }
 
 // Terminate ends the session, whatever its state: commands are then processed

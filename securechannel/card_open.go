@@ -249,7 +249,10 @@ func (s *CardSession) authenticate(cmd apdu.Command) apdu.StatusWord {
 	known := equal(want, cmd.Data[:len(want)])
 	var d Dialect
 	if s.cfg.CounterWithDataOnly {
-		d = CounterWithDataOnly
+		d |= CounterWithDataOnly
+	}
+	if s.cfg.LongPadding {
+		d |= longPadding
 	}
 	sm, err := newMessaging(s.keys.Protocol, s.keys.Option, level, s.sess, d)
 	if err != nil {

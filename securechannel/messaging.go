@@ -157,6 +157,9 @@ func newMessaging(p Protocol, o Option, l Level, k SessionKeys, d Dialect) (mess
 		if d&CounterWithDataOnly != 0 {
 			ch.Counting = scp03.CountWithData
 		}
+		if d&longPadding != 0 {
+			ch.Padding = scp03.PadLong
+		}
 		return messaging03{ch}, nil
 	}
 	return nil, fmt.Errorf("%v: %w", p, apdu.ErrUnsupported)

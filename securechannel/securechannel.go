@@ -143,6 +143,8 @@ const (
 	// NoLe: an SCP01 card takes no Le after a C-MAC. Its answers have data all the
 	// same.
 	NoLe
+
+	longPadding Dialect = 1 << 7 // of cards alone: the host takes any padding
 )
 
 // ErrCryptogram means that the card did not prove knowledge of its keys: the

@@ -14,6 +14,7 @@ type Info struct {
 	KDD      agp.KDD
 	ISD      apdu.AID           // of the card manager
 	Channels []gp.ChannelOption // the preferred one first
+	Oddities []gp.Oddity        // deviations from the norm
 	Path     string             // image file, empty in memory
 }
 
@@ -22,7 +23,7 @@ func (c *Card) Info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.m.Profile()
-	i := Info{Model: c.model, ATR: c.atr, KDD: p.KDD, ISD: p.ISD, Channels: p.Channels, Path: c.cfg.Path}
+	i := Info{Model: c.model, ATR: c.atr, KDD: p.KDD, ISD: p.ISD, Channels: p.Channels, Oddities: p.Quirks.Oddities(), Path: c.cfg.Path}
 	if cplc, err := agp.ParseCPLC(p.CPLC[:]); err == nil {
 		i.CUID = cplc.CUID()
 	}

@@ -34,6 +34,7 @@ const maxModel = 64 << 10
 // form of a TOML document (see the folder models).
 type Model struct {
 	Name    string
+	Title   string // what it is, in a few words
 	ATR     apdu.ATR
 	Coolkey string // behaviour a loaded CoolKey gets: 1.3, 1.4, 1.5 or extended
 	profile gp.Profile
@@ -51,6 +52,9 @@ func Models() []string {
 	slices.Sort(files)
 	return files
 }
+
+// Oddities lists how cards of the model deviate from the norm.
+func (m Model) Oddities() []gp.Oddity { return m.profile.Quirks.Oddities() }
 
 // LoadModel finds a model by name, or reads a TOML file: a name that ends in
 // ".toml" or has a path separator is a file. The empty name is [DefaultModel].
@@ -95,6 +99,7 @@ func (h *hexBytes) UnmarshalText(t []byte) error {
 
 // document is a model as it is written.
 type document struct {
+	Title     string       `toml:"title"`
 	ATR       apdu.ATR     `toml:"atr"`
 	ISD       apdu.AID     `toml:"isd_aid"`
 	SCP       []scpEntry   `toml:"scp"`
@@ -127,15 +132,8 @@ type applyEntry struct {
 	Params   hexBytes `toml:"params"`
 }
 
-type quirkEntry struct {
-	MACError    hexBytes `toml:"mac_error"`
-	T0          bool     `toml:"t0"`
-	DataCounter bool     `toml:"scp03_counter_with_data_only"`
-	Response61  bool     `toml:"response_61"`
-}
-
 // ParseModel decodes a model document strictly: an unknown key is an error, and
-// everything but coolkey, applet and quirk is required.
+// everything but title, coolkey, applet and quirk is required.
 func ParseModel(name string, doc []byte) (Model, error) {
 	m, err := parseModel(doc)
 	if err != nil {
@@ -182,7 +180,7 @@ func parseModel(doc []byte) (Model, error) {
 	if err != nil {
 		return Model{}, err
 	}
-	return Model{ATR: d.ATR, Coolkey: coolkey, profile: p}, nil
+	return Model{Title: d.Title, ATR: d.ATR, Coolkey: coolkey, profile: p}, nil
 }
 
 // softwareCPLC reports fabricator and type of a software card, "INKA".
@@ -232,19 +230,6 @@ func (d *document) applets(p *gp.Profile) error {
 		}
 		p.Applets = append(p.Applets, gp.PresetApplet{LoadFile: e.LoadFile, Module: e.Module, Instance: e.Instance, Params: e.Params})
 	}
-	return nil
-}
-
-func (d *document) quirks(p *gp.Profile) error {
-	q := gp.Quirks{T0: d.Quirk.T0, DataCounter: d.Quirk.DataCounter, Response61: d.Quirk.Response61}
-	switch len(d.Quirk.MACError) {
-	case 0:
-	case 2:
-		q.MACError = apdu.StatusWord(binary.BigEndian.Uint16(d.Quirk.MACError))
-	default:
-		return errors.New("quirk mac_error is not two bytes")
-	}
-	p.Quirks = q
 	return nil
 }
 

@@ -171,8 +171,16 @@ func (r *run) dropLeft(ctx context.Context) error {
 // keeps it: kept is its refusal, which is no failure.
 func (r *run) dropOld(ctx context.Context, s *securechannel.Session, c changeover) (kept, err error) {
 	versions, err := readVersions(ctx, s)
-	if err != nil || len(versions) == 0 {
-		return nil, err // a card that does not say: nothing to delete that we know of
+	if err != nil {
+		return nil, err
+	}
+	if len(versions) == 0 && len(r.card.Versions) > 0 {
+		// The channel's MAC was right. With another counter than ours the card's
+		// encryption makes nonsense of its answer.
+		return nil, errors.New("the card's key information cannot be read inside the channel, but could before it: if this model of card counts commands with data alone, its profile needs [compat] data_counter = true")
+	}
+	if len(versions) == 0 {
+		return nil, nil // a card that does not say: nothing to delete that we know of
 	}
 	r.card.Versions = versions
 	if v := c.from; v != c.to && slices.ContainsFunc(versions, func(k KeySetInfo) bool { return k.Version == v }) {

@@ -76,10 +76,11 @@ func chosenSeeds(t *testing.T) (seeds []uint64) {
 	return seeds
 }
 
-// chaosLine is a kind of card with the key sets that its life goes through.
-type chaosLine struct {
-	model string
-	sets  []keySetOf
+// line is a kind of card with the key sets that its life goes through.
+type line struct {
+	model  string
+	compat string // table [compat] of the profile that it needs
+	sets   []keySetOf
 }
 
 // keySetOf is a key set and its version.
@@ -88,32 +89,36 @@ type keySetOf struct {
 	version int
 }
 
-// chaosLines are those of cutSites, and a card of every way to answer.
-var chaosLines = []chaosLine{
-	{"gp-scp01", []keySetOf{{"des", 2}, {"later", 5}}},
-	{"gp-scp02", []keySetOf{{"des", 2}, {"later", 5}}},
-	{"gp-scp02-rmac", []keySetOf{{"des", 2}, {"later", 5}}},
-	{"gp-t0", []keySetOf{{"des", 2}, {"later", 5}}},
-	{"gp-scp03", []keySetOf{{"site", 2}, {"wide", 3}}},
-	{"gp-scp03-s16", []keySetOf{{"site", 2}, {"wide", 3}}},
-	{"gp-scp03-plain", []keySetOf{{"wide", 3}, {"site", 2}}},
+// desSets and aesSets are those for 3DES and for AES keys.
+var (
+	desSets = []keySetOf{{"des", 2}, {"later", 5}}
+	aesSets = []keySetOf{{"site", 2}, {"wide", 3}}
+)
+
+// lines are the models with published keys that can be told from another.
+var lines = []line{
+	{model: "gp-scp01", sets: desSets}, {model: "gp-scp02", sets: desSets}, {model: "gp-scp02-rmac", sets: desSets},
+	{model: "gp-scp03", sets: aesSets}, {model: "gp-scp03-s16", sets: aesSets}, {model: "gp-scp03-plain", sets: aesSets},
+	{model: "gp-t0", sets: desSets}, {model: "gp-legacy", sets: desSets}, {model: "gp-bare", sets: desSets},
+	{model: "gp-error-rmac", sets: desSets}, {model: "gp-steps", sets: aesSets}, {model: "gp-keeps-factory", sets: aesSets},
+	{model: "gp-counter", compat: "[compat]\ndata_counter = true\n", sets: aesSets},
 }
 
-// chaos is the life of one card in unsteady hands.
-type chaos struct {
+// life is that of one card, through the client protocol.
+type life struct {
 	*cutter
-	line  chaosLine
-	trait sim.Chaos
-	batch int // commands per round trip, 0 = one
-	card  *sim.Card
-	cl    *wire.Client
-	rnd   *rand.Rand
+	line
+	chaos  *sim.Chaos
+	batch  int // commands per round trip, 0 = one
+	card   *sim.Card
+	cl     *wire.Client
+	rnd    *rand.Rand
+	engine *tps.Engine
 
 	mu     sync.Mutex
 	failed []error // what the server said in this try, and of the one before it
 
-	engine     *tps.Engine
-	set        int  // of line.sets that the profile names
+	set        int  // of the line's, that the profile names
 	changed    bool // the card has the keys of that set
 	enrolled   bool
 	pin        string
@@ -122,80 +127,84 @@ type chaos struct {
 	removals   int
 }
 
-func newChaos(t *testing.T, seed uint64) *chaos {
+func newChaos(t *testing.T, seed uint64) *life {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 0x6368616F73))
-	c := &chaos{
-		rnd: rnd, line: chaosLines[rnd.IntN(len(chaosLines))],
-		trait: sim.Chaos{Seed: seed, MaxDelay: 50 * time.Microsecond, Remove: []float64{0.01, 0.03, 0.06}[rnd.IntN(3)]},
+	l := &life{
+		rnd: rnd, line: lines[rnd.IntN(len(lines))],
+		chaos: &sim.Chaos{Seed: seed, MaxDelay: 50 * time.Microsecond, Remove: []float64{0.01, 0.03, 0.06}[rnd.IntN(3)]},
 	}
 	if rnd.IntN(2) == 0 {
-		c.batch = 1 + rnd.IntN(wire.DefaultBatch)
+		l.batch = 1 + rnd.IntN(wire.DefaultBatch)
 	}
+	l.begin(t)
+	return l
+}
+
+// begin makes the site and the card.
+func (l *life) begin(t *testing.T) {
+	t.Helper()
 	s := newSite(t)
-	if _, err := s.local.CreateKeySet(t.Context(), "later", apduVersion(5), hsm.DES3); err != nil {
-		t.Fatal(err)
-	}
-	s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
-	c.cutter = &cutter{site: s, model: c.line.model}
-	c.putProfile()
-	var err error
-	c.card, err = sim.New(sim.Config{Model: c.model, Chaos: &c.trait})
+	_, err := s.local.CreateKeySet(t.Context(), "later", apduVersion(5), hsm.DES3)
 	must(t, err)
-	t.Cleanup(func() { c.card.Close() })
-	c.engine = s.engine()
-	c.cl = s.serve(t, c.engine, func(_ wire.Operation, err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.failed = append(c.failed, err)
+	s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
+	l.cutter = &cutter{site: s, model: l.line.model}
+	l.putProfile()
+	l.card, err = sim.New(sim.Config{Model: l.line.model, Chaos: l.chaos})
+	must(t, err)
+	t.Cleanup(func() { l.card.Close() })
+	l.engine = s.engine()
+	l.cl = s.serve(t, l.engine, func(_ wire.Operation, err error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.failed = append(l.failed, err)
 	})
-	return c
 }
 
 // String describes the life so far.
-func (c *chaos) String() string {
-	return fmt.Sprintf("model %s, batches of %d, pulled in %g of exchanges, %v", c.model, c.batch, c.trait.Remove, c.done)
+func (l *life) String() string {
+	return fmt.Sprintf("model %s, batches of %d, pulled in %g of exchanges, %v", l.line.model, l.batch, l.chaos.Remove, l.done)
 }
 
 // putProfile stores the profile with the key set that is due.
-func (c *chaos) putProfile() {
-	k := c.line.sets[c.set]
-	c.put(ecProfile("test", map[string]string{
+func (l *life) putProfile() {
+	k := l.sets[l.set]
+	l.put(ecProfile("test", map[string]string{
 		`set = "site"`: fmt.Sprintf("set = %q", k.name), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", k.version),
-		"[applet]": "[enroll]\nseveral_active = true\n[applet]",
+		"[applet]": l.compat + "[enroll]\nseveral_active = true\n[applet]",
 	}))
 }
 
 // lifeLength is how many operations a card goes through.
 const lifeLength = 6
 
-func (c *chaos) live(t *testing.T) {
+func (l *life) live(t *testing.T) {
 	for range lifeLength {
-		op := c.next()
-		c.operations++
-		if op = c.carryOut(t, op); t.Failed() {
+		op := l.next()
+		l.operations++
+		if op = l.carryOut(t, op); t.Failed() {
 			return
 		}
-		c.done = append(c.done, string(operations[op]))
-		if err := c.agreed(t.Context()); err != nil {
+		l.done = append(l.done, string(operations[op]))
+		if err := l.agreed(t.Context()); err != nil {
 			t.Fatalf("after %v: %v", op, err)
 		}
 	}
 }
 
 // next chooses an operation that the card's state allows.
-func (c *chaos) next() wire.Operation {
+func (l *life) next() wire.Operation {
 	free := []wire.Operation{wire.Format, wire.Enroll}
-	if len(c.done) > 0 {
+	if len(l.done) > 0 {
 		free = append(free, wire.KeyChangeover)
 	}
-	if c.enrolled {
+	if l.enrolled {
 		free = append(free, wire.ResetPIN)
 	}
-	op := free[c.rnd.IntN(len(free))]
-	if op == wire.KeyChangeover && c.changed { // from published keys only to those of the first try
-		c.set, c.changed = (c.set+1)%len(c.line.sets), false
-		c.putProfile()
+	op := free[l.rnd.IntN(len(free))]
+	if op == wire.KeyChangeover && l.changed { // from published keys only to those of the first try
+		l.set, l.changed = (l.set+1)%len(l.sets), false
+		l.putProfile()
 	}
 	return op
 }
@@ -208,60 +217,60 @@ const patience = time.Minute
 
 // carryOut has the person come back until an operation is done; now and then they
 // want another one instead. It returns the one that was done.
-func (c *chaos) carryOut(t *testing.T, op wire.Operation) wire.Operation {
+func (l *life) carryOut(t *testing.T, op wire.Operation) wire.Operation {
 	t.Helper()
-	pin := pins[c.rnd.IntN(len(pins))]
+	pin := pins[l.rnd.IntN(len(pins))]
 	for end := time.Now().Add(patience); ; {
-		err := c.try(t.Context(), op, pin)
+		err := l.try(t.Context(), op, pin)
 		switch {
 		case err == nil:
-			c.note(op, pin)
+			l.note(op, pin)
 			return op
 		case time.Now().After(end):
 			t.Fatalf("%v is not done after %v: %v", op, patience, err)
-		case c.card.Inserted() && c.busy():
+		case l.card.Inserted() && l.busy():
 			continue
-		case c.card.Inserted():
-			t.Fatalf("%v failed, the card in the reader: %v; the server: %v", op, err, c.failed)
+		case l.card.Inserted():
+			t.Fatalf("%v failed, the card in the reader: %v; the server: %v", op, err, l.failed)
 		}
-		c.removals++
-		c.card.Insert()
-		if c.rnd.IntN(8) == 0 {
-			op = []wire.Operation{wire.Format, wire.Enroll}[c.rnd.IntN(2)]
+		l.removals++
+		l.card.Insert()
+		if l.rnd.IntN(8) == 0 {
+			op = []wire.Operation{wire.Format, wire.Enroll}[l.rnd.IntN(2)]
 		}
-		if c.rnd.IntN(4) == 0 {
-			must(t, c.engine.Sweep(t.Context()))
+		if l.rnd.IntN(4) == 0 {
+			must(t, l.engine.Sweep(t.Context()))
 		}
 	}
 }
 
-func (c *chaos) try(ctx context.Context, op wire.Operation, pin string) error {
-	c.mu.Lock()
-	c.failed = nil
-	c.mu.Unlock()
-	_, err := wire.Run(ctx, c.cl, wire.Begin{Operation: op, Batch: c.batch}, c.card, holder{pin})
+func (l *life) try(ctx context.Context, op wire.Operation, pin string) error {
+	l.mu.Lock()
+	l.failed = nil
+	l.mu.Unlock()
+	_, err := wire.Run(ctx, l.cl, wire.Begin{Operation: op, Batch: l.batch}, l.card, holder{pin})
 	return err
 }
 
 // note keeps what an operation that is done did.
-func (c *chaos) note(op wire.Operation, pin string) {
+func (l *life) note(op wire.Operation, pin string) {
 	switch op {
 	case wire.Enroll:
-		c.enrolled, c.pin = true, pin
+		l.enrolled, l.pin = true, pin
 	case wire.ResetPIN:
-		c.pin = pin
+		l.pin = pin
 	case wire.Format:
-		c.enrolled = false
+		l.enrolled = false
 	case wire.KeyChangeover:
-		c.changed = true
+		l.changed = true
 	}
 }
 
 // busy reports that the session in which the card was pulled is still ending.
-func (c *chaos) busy() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.failed, func(err error) bool { return errors.Is(err, token.ErrLocked) })
+func (l *life) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.failed, func(err error) bool { return errors.Is(err, token.ErrLocked) })
 }
 
 // holder is the person with the card.
@@ -279,40 +288,40 @@ func (holder) Progress(int, string) {}
 
 // agreed compares card, records, authority and key service, and uses the card. A
 // card that is pulled meanwhile is put back.
-func (c *chaos) agreed(ctx context.Context) error {
+func (l *life) agreed(ctx context.Context) error {
 	for {
-		err := c.compare(ctx)
+		err := l.compare(ctx)
 		if !errors.Is(err, apdu.ErrCardRemoved) {
 			return err
 		}
-		c.card.Insert()
+		l.card.Insert()
 	}
 }
 
-func (c *chaos) compare(ctx context.Context) error {
-	conn := apdu.NewConn(c.card)
+func (l *life) compare(ctx context.Context) error {
+	conn := apdu.NewConn(l.card)
 	if err := conn.Reset(ctx); err != nil {
 		return err
 	}
-	cuid := c.card.Info().CUID
-	rec, err := c.db.Token(ctx, cuid)
+	cuid := l.card.Info().CUID
+	rec, err := l.db.Token(ctx, cuid)
 	if err != nil {
 		return err
 	}
-	if _, err := c.db.OpenJournal(ctx, cuid); !errors.Is(err, token.ErrNotFound) {
+	if _, err := l.db.OpenJournal(ctx, cuid); !errors.Is(err, token.ErrNotFound) {
 		return fmt.Errorf("the journal is still open: %v", err)
 	}
-	if err := c.checkKeys(ctx, conn, rec); err != nil {
+	if err := l.checkKeys(ctx, conn, rec); err != nil {
 		return err
 	}
-	recorded, err := c.recordedCerts(ctx, cuid)
+	recorded, err := l.recordedCerts(ctx, cuid)
 	if err != nil {
 		return err
 	}
-	if err := c.checkAuthority(cuid, recorded); err != nil {
+	if err := l.checkAuthority(cuid, recorded); err != nil {
 		return err
 	}
-	if !c.enrolled {
+	if !l.enrolled {
 		if rec.State != token.Formatted || rec.UserID != "" || len(recorded) != 0 {
 			return fmt.Errorf("formatted card: record %+v with certificates %v", rec, recorded)
 		}
@@ -321,5 +330,5 @@ func (c *chaos) compare(ctx context.Context) error {
 	if rec.State != token.Active || rec.UserID != "ada" || len(recorded) != 2 {
 		return fmt.Errorf("enrolled card: record %+v with certificates %v", rec, recorded)
 	}
-	return checkUsable(ctx, conn, c.pin, recorded)
+	return checkUsable(ctx, conn, l.pin, recorded)
 }

@@ -399,7 +399,7 @@ func (x *cutter) checkApplet(ctx context.Context, d apdu.Doer, rec token.Token) 
 
 // checkKeys has the card prove the keys that its record names.
 func (x *cutter) checkKeys(ctx context.Context, d apdu.Doer, rec token.Token) error {
-	if _, err := gp.Select(ctx, d, apdu.AID{}); err != nil {
+	if _, err := gp.SelectDefault(ctx, d); err != nil {
 		return err
 	}
 	req := securechannel.Request{

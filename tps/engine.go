@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"inkan/apdu"
+	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tps/audit"
@@ -117,10 +118,7 @@ func (e *Engine) defaults() {
 }
 
 // defaultManagers are the card manager AIDs that Dogtag ships, and GlobalPlatform's.
-var defaultManagers = []apdu.AID{
-	apdu.MustAID("A000000003000000"), apdu.MustAID("A000000151000000"),
-	apdu.MustAID("A0000000030000"), apdu.MustAID("A0000001510000"),
-}
+var defaultManagers = []apdu.AID{gp.AIDCardManager, gp.AIDIssuerDomain, gp.AIDCardManagerShort, gp.AIDIssuerDomainGP21}
 
 // Run runs one operation for a client. The error is an *Error whose status the
 // client is to be told; nil is success. What happened is recorded before Run

@@ -27,6 +27,9 @@ func (r *run) identify(ctx context.Context) error {
 		return err
 	}
 	cplc, err := gp.ReadCPLC(ctx, d)
+	if isStatus(err) {
+		return refuse(StatusSecureChannel, "the card has no CPLC, so nothing tells it from another: %w", err)
+	}
 	if err != nil {
 		return within(StatusSecureChannel, StepIdentify, fmt.Errorf("reading the card's CPLC: %w", err))
 	}

@@ -176,6 +176,9 @@ func (r *run) channelRequest(ctx context.Context, v gp.KeyVersion) (securechanne
 	if r.profile.Compat.NoLe {
 		d |= securechannel.NoLe
 	}
+	if r.profile.Compat.DataCounter {
+		d |= securechannel.CounterWithDataOnly
+	}
 	req := securechannel.Request{
 		KeyVersion: v, HostChallenge: c, Dialect: d, Together: r.conn.Together() > 1, HintProtocol: r.card.Protocol, HintOption: r.card.Option,
 	}

@@ -54,6 +54,30 @@ func Select(ctx context.Context, d apdu.Doer, aid apdu.AID) (FCI, error) {
 	return fci, nil
 }
 
+// managers are the card managers that SelectDefault asks for, in this order.
+var managers = []apdu.AID{AIDIssuerDomain, AIDCardManager, AIDIssuerDomainGP21, AIDCardManagerShort}
+
+// SelectDefault selects what the card selects by itself. A card that wants an AID
+// is asked for its manager under the usual ones; the FCI then has the one that it
+// answered to. What no card has is the refusal of the first SELECT.
+func SelectDefault(ctx context.Context, d apdu.Doer) (FCI, error) {
+	fci, refusal := Select(ctx, d, apdu.AID{})
+	var sw apdu.StatusWord
+	if refusal == nil || !errors.As(refusal, &sw) {
+		return fci, refusal
+	}
+	for _, aid := range managers {
+		fci, err := Select(ctx, d, aid)
+		if err == nil && fci.AID.Len() == 0 {
+			fci.AID = aid
+		}
+		if err == nil || !errors.As(err, &sw) {
+			return fci, err
+		}
+	}
+	return FCI{}, refusal
+}
+
 // ParseFCI reads a file control information template. Raw is a copy of b.
 func ParseFCI(b []byte) (FCI, error) {
 	tmpl, ok := tlv.Find(b, 0x6F)

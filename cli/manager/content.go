@@ -141,7 +141,11 @@ func (m *Manager) Delete(ctx context.Context, aid apdu.AID, related ...apdu.AID)
 }
 
 func (m *Manager) remove(ctx context.Context, aid apdu.AID, x gp.Extent) error {
-	if _, err := apdu.Run(ctx, m.inner, gp.DeleteCommand(m.dialect(), aid, x)); err != nil {
+	_, err := apdu.Run(ctx, m.inner, gp.DeleteCommand(m.dialect(), aid, x))
+	if errors.Is(err, apdu.SWConditionsOfUse) && x == gp.ObjectOnly {
+		return fmt.Errorf("deleting %v: something on the card still needs it, and goes first: %w", aid, err)
+	}
+	if err != nil {
 		return fmt.Errorf("deleting %v: %w", aid, err)
 	}
 	return nil

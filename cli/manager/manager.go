@@ -29,13 +29,15 @@ type Config struct {
 }
 
 // ParseDialect reads names of deviations as [compat] of a profile has them: no_le,
-// empty_field.
+// empty_field, data_counter.
 func ParseDialect(names []string) (d securechannel.Dialect, err error) {
-	known := map[string]securechannel.Dialect{"no_le": securechannel.NoLe, "empty_field": securechannel.EmptyField}
+	known := map[string]securechannel.Dialect{
+		"no_le": securechannel.NoLe, "empty_field": securechannel.EmptyField, "data_counter": securechannel.CounterWithDataOnly,
+	}
 	for _, n := range names {
 		bit, ok := known[n]
 		if !ok {
-			return 0, fmt.Errorf("no deviation %q: want no_le or empty_field", n)
+			return 0, fmt.Errorf("no deviation %q: want no_le, empty_field or data_counter", n)
 		}
 		d |= bit
 	}
@@ -69,7 +71,7 @@ func Open(ctx context.Context, card apdu.Card, cfg Config) (*Manager, error) {
 
 // identify reads what the card manager shows to anybody.
 func (m *Manager) identify(ctx context.Context) error {
-	fci, err := gp.Select(ctx, m.conn, m.cfg.AID)
+	fci, err := m.selectIt(ctx)
 	if err != nil {
 		return fmt.Errorf("selecting the card manager: %w", err)
 	}
@@ -96,6 +98,14 @@ func (m *Manager) identify(ctx context.Context) error {
 	}
 	m.hint = gp.SCP{Protocol: uint8(securechannel.SCP01), Option: 0x05}
 	return nil
+}
+
+// selectIt selects the configured card manager, or what the card selects by itself.
+func (m *Manager) selectIt(ctx context.Context) (gp.FCI, error) {
+	if m.cfg.AID.Len() == 0 {
+		return gp.SelectDefault(ctx, m.conn)
+	}
+	return gp.Select(ctx, m.conn, m.cfg.AID)
 }
 
 // lost tells a card that is gone from one that does not show something.

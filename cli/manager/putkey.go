@@ -72,7 +72,30 @@ func (m *Manager) Apply(ctx context.Context, c KeyChange) error {
 	if err != nil {
 		return fmt.Errorf("the card took the keys, but answered wrongly; keep the old and the new ones: %w", err)
 	}
-	return m.reopen(ctx, c)
+	if err := m.reopen(ctx, c); err != nil || c.Replace == 0 || c.Replace == c.Version {
+		return err
+	}
+	return m.drop(ctx, c.Replace)
+}
+
+// drop deletes a key set that the card has kept although another replaced it, as
+// some do with their factory keys: whoever knows those still opened it.
+func (m *Manager) drop(ctx context.Context, v gp.KeyVersion) error {
+	info, err := gp.ReadKeyInfo(ctx, m.inner)
+	if lost(err) {
+		return fmt.Errorf("the card took the keys; whether those of version %v are gone is not known: %w", v, err)
+	}
+	if !slices.Contains(gp.KeyVersions(info), v) {
+		return nil
+	}
+	cmd, err := gp.DeleteKeySetCommand(m.dialect(), v)
+	if err == nil {
+		_, err = apdu.Run(ctx, m.inner, cmd)
+	}
+	if err != nil {
+		return fmt.Errorf("the card took the keys, but keeps those of version %v too and is open to whoever knows them: %w", v, err)
+	}
+	return nil
 }
 
 // putKey is the command. Its data are encrypted under the DEK of the open channel.

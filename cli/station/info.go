@@ -89,7 +89,7 @@ func (i *Info) problem(err error) error {
 }
 
 func (i *Info) manager(ctx context.Context, d apdu.Doer) error {
-	fci, err := gp.Select(ctx, d, apdu.AID{})
+	fci, err := gp.SelectDefault(ctx, d)
 	if err != nil {
 		return i.problem(fmt.Errorf("selecting the card manager: %w", err))
 	}

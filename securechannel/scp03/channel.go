@@ -34,6 +34,15 @@ const (
 	CountWithData                 // only those with data, as some cards do
 )
 
+// Padding says how a card pads the answers that it encrypts.
+type Padding uint8
+
+// Ways to pad.
+const (
+	PadBlock Padding = iota // to the next block (§6.2.7)
+	PadLong                 // and a block of zeros, as some cards do
+)
+
 // Channel is the secure messaging of one session. RMAC is needed for levels
 // with R-MAC only. The keys are neither copied nor changed.
 type Channel struct {
@@ -41,6 +50,7 @@ type Channel struct {
 	Option         Option // for the length of MACs
 	Level          Level
 	Counting       Counting
+	Padding        Padding // of WrapResponse
 }
 
 // Chain is what one command hands to the next. The zero value stands before
@@ -184,6 +194,9 @@ func (c Channel) encrypt(counter uint64, direction byte, data []byte) ([]byte, e
 		return nil, err
 	}
 	ct := primitive.Pad80(data, aes.BlockSize)
+	if direction == fromCard && c.Padding == PadLong {
+		ct = append(ct, make([]byte, aes.BlockSize)...)
+	}
 	cipher.NewCBCEncrypter(b, icv).CryptBlocks(ct, ct)
 	return ct, nil
 }

@@ -18,6 +18,8 @@ func (m *Manager) newSession() *securechannel.CardSession {
 		Rand:                m.cfg.Rand,
 		MACError:            p.Quirks.MACError,
 		CounterWithDataOnly: p.Quirks.DataCounter,
+		ErrorMAC:            p.Quirks.ErrorRMAC,
+		LongPadding:         p.Quirks.LongPadding,
 	})
 }
 

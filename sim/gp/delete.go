@@ -48,7 +48,7 @@ func (m *Manager) deleteContent(aid apdu.AID, related bool) apdu.Response {
 		}
 		m.removeApps(func(x *app) bool { return x == a })
 		m.touch()
-		return receipt()
+		return m.receipt()
 	}
 	if m.s.loadFile(aid) == nil {
 		return sw(apdu.SWReferencedNotFound)
@@ -60,7 +60,7 @@ func (m *Manager) deleteContent(aid apdu.AID, related bool) apdu.Response {
 	m.removeApps(uses)
 	m.s.LoadFiles = slices.DeleteFunc(m.s.LoadFiles, func(f *loadFile) bool { return f.AID == aid })
 	m.touch()
-	return receipt()
+	return m.receipt()
 }
 
 // owns reports whether a security domain has content.
@@ -104,5 +104,5 @@ func (m *Manager) deleteKeys(version, id *byte) apdu.Response {
 	}
 	m.s.Sets = sets
 	m.touch()
-	return receipt()
+	return m.receipt()
 }

@@ -33,8 +33,13 @@ const freeRAM = 2048
 // getData answers GET DATA, authenticated or not. An Le shorter than the object
 // is answered with 6Cxx and no data, as TPS counts on (gp-card.md §2).
 func (m *Manager) getData(cmd apdu.Command) apdu.Response {
-	data, found := m.object(uint16(cmd.P1)<<8 | uint16(cmd.P2))
-	if !found {
+	q := m.s.Profile.Quirks
+	if q.DataClass00 && cmd.CLA&0x80 != 0 {
+		return sw(apdu.SWClaNotSupported)
+	}
+	tag := uint16(cmd.P1)<<8 | uint16(cmd.P2)
+	data, found := m.object(tag)
+	if !found || q.lacks(tag) {
 		return sw(apdu.SWReferencedNotFound)
 	}
 	if cmd.Ne > 0 && cmd.Ne < len(data) && cmd.Ne < apdu.MaxShortNe {
@@ -138,26 +143,34 @@ func (m *Manager) counter() ([]byte, bool) {
 	return tlv.Encode(tlv.Tag(tagCounter), number(int(set.Counter))[1:]), true
 }
 
+// shown is a key's type as the key information has it.
+func (q Quirks) shown(t KeyType) byte {
+	if t == DES3 && q.DESType != 0 {
+		return q.DESType
+	}
+	return byte(t)
+}
+
 // keyInfo is the key information template, the default set first (§11.3.3.1).
 func (m *Manager) keyInfo() []byte {
 	var body []byte
 	def := m.s.set(0)
 	if def != nil {
-		body = def.appendInfo(body)
+		body = def.appendInfo(body, m.s.Profile.Quirks)
 	}
 	for i := range m.s.Sets {
 		if s := &m.s.Sets[i]; s != def {
-			body = s.appendInfo(body)
+			body = s.appendInfo(body, m.s.Profile.Quirks)
 		}
 	}
 	return tlv.Encode(tlv.Tag(tagKeyInfo), body)
 }
 
-func (k *keySet) appendInfo(b []byte) []byte {
+func (k *keySet) appendInfo(b []byte, q Quirks) []byte {
 	for _, x := range k.Keys {
 		e := []byte{x.ID, byte(k.Version)}
 		if len(x.Parts) == 0 {
-			e = append(e, byte(x.Type), byte(len(x.Value)))
+			e = append(e, q.shown(x.Type), byte(len(x.Value)))
 		}
 		for _, p := range x.Parts {
 			e = append(e, p.Type, byte(p.Length)) // 256 becomes 00

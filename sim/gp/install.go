@@ -62,8 +62,14 @@ func (m *Manager) install(req request) apdu.Response {
 	return sw(apdu.SWIncorrectP1P2)
 }
 
-// receipt is the answer to a finished content management command: no receipt.
-func receipt() apdu.Response { return ok(0x00) }
+// receipt is the answer to a finished content management command: no receipt,
+// which is 00, or nothing at all.
+func (m *Manager) receipt() apdu.Response {
+	if m.s.Profile.Quirks.NoReceipt {
+		return ok()
+	}
+	return ok(0x00)
+}
 
 // installForLoad opens a load: nothing changes before the last LOAD block.
 func (m *Manager) installForLoad(r *reader) apdu.Response {
@@ -84,7 +90,7 @@ func (m *Manager) installForLoad(r *reader) apdu.Response {
 		return sw(apdu.SWNoMemory)
 	}
 	m.v.load = l
-	return receipt()
+	return m.receipt()
 }
 
 // domainNamed resolves the AID of a security domain, zero where there is none.
@@ -176,7 +182,7 @@ func (m *Manager) add(a *app, params []byte) apdu.Response {
 	m.grant(a, a.Privileges)
 	m.s.Apps = append(m.s.Apps, a)
 	m.touch()
-	return receipt()
+	return m.receipt()
 }
 
 func isDomainModule(a apdu.AID) bool { return a == domainModules[0] || a == domainModules[1] }
@@ -272,7 +278,7 @@ func (m *Manager) regrant(a *app, privileges []byte) apdu.Response {
 	p[0] = p[0]&^privSecurityDomain | a.Privileges[0]&privSecurityDomain
 	m.grant(a, p)
 	m.touch()
-	return receipt()
+	return m.receipt()
 }
 
 func (m *Manager) extradite(r *reader) apdu.Response {
@@ -288,7 +294,7 @@ func (m *Manager) extradite(r *reader) apdu.Response {
 	}
 	a.Domain = to
 	m.touch()
-	return receipt()
+	return m.receipt()
 }
 
 // personalize makes the STORE DATA commands that follow go to an application.
@@ -298,5 +304,5 @@ func (m *Manager) personalize(r *reader) apdu.Response {
 		return sw(status)
 	}
 	m.v.target = a
-	return receipt()
+	return m.receipt()
 }

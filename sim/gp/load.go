@@ -67,7 +67,7 @@ func (m *Manager) finishLoad(l *loading) apdu.Response {
 	m.s.LoadFiles = append(m.s.LoadFiles, &loadFile{AID: f.Package, Domain: l.domain,
 		Major: f.Version.Major, Minor: f.Version.Minor, Modules: f.Applets, Code: bytes.Clone(code)})
 	m.touch()
-	return receipt()
+	return m.receipt()
 }
 
 // codeOf takes the code out of a load stream: [E2 …]* C4 length code.

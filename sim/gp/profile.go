@@ -46,14 +46,6 @@ type PresetApplet struct {
 	Params                     []byte // value of tag C9
 }
 
-// Quirks are deviations that real cards show.
-type Quirks struct {
-	MACError    apdu.StatusWord // instead of 6982 after a wrong or missing MAC
-	T0          bool            // answers as over T=0: 61xx for case 4, 6Cxx for a wrong Le
-	Response61  bool            // long answers by 61xx in steps, whatever the protocol
-	DataCounter bool            // SCP03: the encryption counter moves only for commands with data
-}
-
 // KeyType is a GlobalPlatform key type code (Card Specification 2.3.1 table 11-16).
 type KeyType byte
 
@@ -92,6 +84,9 @@ func (p *Profile) Check() error {
 	}
 	if p.Memory < 1024 || p.Memory > 1<<24 {
 		return fmt.Errorf("memory of %d bytes, want 1024 to %d", p.Memory, 1<<24)
+	}
+	if err := p.Quirks.check(); err != nil {
+		return err
 	}
 	return p.checkKeys()
 }

@@ -37,7 +37,14 @@ func (m *Manager) putKey(req request) apdu.Response {
 	}
 	m.s.Sets = sets
 	m.touch()
-	return ok(p.Answer()...)
+	switch answer := p.Answer(); m.s.Profile.Quirks.PutKey {
+	case AnswerVersion:
+		return ok(answer[0])
+	case AnswerNothing:
+		return ok()
+	default:
+		return ok(answer...)
+	}
 }
 
 // storedKey is a key as the card keeps it; false for a length it does not have.
@@ -85,7 +92,7 @@ func (m *Manager) onlyFactory() bool {
 
 func (m *Manager) addSet(set keySet) []keySet {
 	sets := slices.Clone(m.s.Sets)
-	if set.channelType() != 0 {
+	if set.channelType() != 0 && !m.s.Profile.Quirks.KeepFactory {
 		sets = slices.DeleteFunc(sets, func(s keySet) bool { return s.Version == factoryVersion })
 	}
 	return append(sets, set)

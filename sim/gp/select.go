@@ -15,6 +15,9 @@ func (m *Manager) selectByName(cmd apdu.Command) apdu.Response {
 	if err != nil {
 		return sw(apdu.SWWrongData)
 	}
+	if no := m.s.Profile.Quirks.EmptySelect; no != 0 && aid.Len() == 0 {
+		return sw(no)
+	}
 	target, found := m.lookup(aid, cmd.P2&0x02 != 0)
 	if !found {
 		return sw(apdu.SWFileNotFound)

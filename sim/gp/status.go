@@ -28,7 +28,7 @@ func (m *Manager) getStatus(req request) apdu.Response {
 	if r.err != nil || tag != tagDomainAID || len(filter) > 16 {
 		return sw(apdu.SWWrongData)
 	}
-	if req.P2&^0x03 != 0 {
+	if req.P2&^0x03 != 0 || m.s.Profile.Quirks.Untagged && (req.P2&2 != 0 || req.P1 == scopeModules) {
 		return sw(apdu.SWIncorrectP1P2)
 	}
 	prefix, _ := apdu.NewAID(filter)

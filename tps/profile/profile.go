@@ -142,6 +142,9 @@ type Compat struct {
 	// EmptyField: SCP01 and SCP02, the empty data field is encrypted too at level
 	// enc; the soft token crashes on a bare C-MAC there.
 	EmptyField bool `toml:"empty_field"`
+	// DataCounter: the encryption counter of an SCP03 card moves for commands with data
+	// alone, against the specification.
+	DataCounter bool `toml:"data_counter"`
 	// ListKeys asks the applet for its keys (LIST KEYS), so that keys of another
 	// size are noticed and confirmed ones of a cut enrollment are used; default
 	// true. The soft token leaves at a command that it does not know.
