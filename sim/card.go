@@ -132,12 +132,11 @@ func create(cfg Config, img *image) (*Card, error) {
 			return nil, err
 		}
 	}
-	p := model.born(cfg.Serial)
-	m, err := gp.New(p, cfg.manager(model.Coolkey))
+	c := &Card{cfg: cfg, model: model.Name, coolkey: model.Coolkey, atr: model.ATR, img: img, mischief: newMischief(cfg.Chaos)}
+	m, err := gp.New(model.born(cfg.Serial), c.manager(model.Coolkey))
 	if err != nil {
 		return nil, err
 	}
-	c := &Card{cfg: cfg, model: model.Name, coolkey: model.Coolkey, atr: model.ATR, img: img, mischief: newMischief(cfg.Chaos)}
 	c.plug(m)
 	if err := c.save(); err != nil {
 		return nil, err
@@ -166,8 +165,8 @@ func drawSerial(r io.Reader) (uint64, error) {
 }
 
 // manager is what the card manager needs to know of this configuration.
-func (cfg Config) manager(coolkey string) gp.Config {
-	return gp.Config{Applets: applets(coolkey), Rand: cfg.Rand, Keys: cfg.Keys, UnknownTags: cfg.Chaos != nil}
+func (c *Card) manager(coolkey string) gp.Config {
+	return gp.Config{Applets: applets(coolkey), Rand: c.cfg.Rand, Keys: c.cfg.Keys, Commit: c.save, UnknownTags: c.cfg.Chaos != nil}
 }
 
 // plug puts a card manager into the card, freshly powered.
@@ -182,7 +181,7 @@ func (c *Card) load() error {
 	if err != nil {
 		return err
 	}
-	m, err := gp.Restore(p.Card, c.cfg.manager(p.Coolkey))
+	m, err := gp.Restore(p.Card, c.manager(p.Coolkey))
 	if err != nil {
 		return fmt.Errorf("reading card image %s: %w: %v", c.img.path, ErrImage, err)
 	}

@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"inkan/apdu"
+	ck "inkan/apdu/coolkey"
 	"inkan/apdu/gp"
+	"inkan/apdu/secret"
 	"inkan/securechannel/keyset"
 	"inkan/sim"
 )
@@ -273,4 +275,71 @@ func TestDiskFull(t *testing.T) {
 	if _, err := format(t.Context(), t, card); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestTryIsDurable copies the image as it is when the try of a PIN has been written,
+// which is before the card has compared it: a program that is killed then has not
+// given the try back.
+func TestTryIsDurable(t *testing.T) {
+	const pin, tries = "1234", 3
+	dir := t.TempDir()
+	card, err := sim.Create(filepath.Join(dir, "card.img"), "gp-scp03", 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer card.Close()
+	conn := withPIN(t, card, pin, tries)
+	for i, guess := range []string{pin, "9999"} {
+		died := filepath.Join(dir, guess+".img")
+		card.OnStep(func(step string) error {
+			if _, err := os.Stat(died); err == nil || step != "sync folder" {
+				return nil
+			}
+			b, err := os.ReadFile(filepath.Join(dir, "card.img"))
+			return errors.Join(err, os.WriteFile(died, b, 0o600))
+		})
+		p, err := secret.NewPIN([]byte(guess))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ck.VerifyPIN(t.Context(), conn, 0, p); (err == nil) != (i == 0) {
+			t.Fatalf("PIN %s: %v", guess, err)
+		}
+		again, err := sim.Open(died)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		d := apdu.NewConn(again)
+		if err := ck.Select(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := ck.PINTries(t.Context(), d, 0); err != nil || n != tries-1 {
+			t.Errorf("PIN %s: %d tries left (%v), want %d", guess, n, err, tries-1)
+		}
+	}
+}
+
+// withPIN gives a blank card its applet and a PIN, and selects the applet.
+func withPIN(t *testing.T, card *sim.Card, pin string, tries int) *apdu.Conn {
+	t.Helper()
+	if _, err := format(t.Context(), t, card); err != nil {
+		t.Fatal(err)
+	}
+	conn := apdu.NewConn(card)
+	if _, err := gp.Select(t.Context(), conn, ckApplet); err != nil {
+		t.Fatal(err)
+	}
+	h := mustOpen(t, conn, nextKeys(t), request(0x02, 0x03))
+	p, err := secret.NewPIN([]byte(pin))
+	if err == nil {
+		err = ck.CreatePIN(t.Context(), h, ck.Channel(), 0, tries, p)
+	}
+	if err == nil {
+		err = ck.Select(t.Context(), conn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }

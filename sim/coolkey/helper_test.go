@@ -147,6 +147,9 @@ type fakeCard struct {
 	life    byte
 	touched bool
 	log     []string
+
+	committed []byte // what the last Commit saved
+	commitErr error  // of Commit
 }
 
 func (f *fakeCard) Level() int {
@@ -196,6 +199,10 @@ func (f *fakeCard) Keys() gp.KeyMaker { return &f.keys }
 func (f *fakeCard) AID() apdu.AID     { return ck.InstanceAID() }
 func (f *fakeCard) LifeCycle() byte   { return f.life }
 func (f *fakeCard) Touch()            { f.touched = true }
+func (f *fakeCard) Commit() error {
+	f.committed = f.save()
+	return f.commitErr
+}
 func (f *fakeCard) SetLifeCycle(b byte) bool {
 	f.life = b
 	return true

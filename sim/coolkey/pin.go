@@ -62,8 +62,8 @@ func (a *Applet) verifyPIN(c call) ([]byte, apdu.StatusWord) {
 	case !pinLength(len(c.data)):
 		return nil, ck.SWAuthFailed
 	}
-	if !a.present(c, n, c.data) {
-		return nil, ck.SWAuthFailed
+	if sw := a.present(c, n, c.data); sw != done {
+		return nil, sw
 	}
 	for a.v.nonce == [8]byte{} {
 		if _, err := io.ReadFull(c.env.Rand(), a.v.nonce[:]); err != nil {
@@ -75,24 +75,27 @@ func (a *Applet) verifyPIN(c call) ([]byte, apdu.StatusWord) {
 	return append([]byte(nil), a.v.nonce[:]...), done
 }
 
-// present compares a PIN and keeps the try counter. A wrong one ends all logins
-// of the PIN and costs time, on this card only.
-func (a *Applet) present(c call, n int, guess []byte) bool {
+// present compares a PIN and keeps the try counter: the try is spent, and durable,
+// before anything tells whether it was right, so that a card which dies meanwhile
+// has not given it away. A wrong PIN ends all its logins and costs time, on this
+// card only.
+func (a *Applet) present(c call, n int, guess []byte) apdu.StatusWord {
 	p := a.p.PINs[n]
-	if p.matches(guess) {
-		if p.Tries != p.Max {
-			p.Tries = p.Max
-			c.env.Touch()
-		}
-		return true
-	}
 	p.Tries--
 	c.env.Touch()
+	if err := c.env.Commit(); err != nil {
+		return apdu.SWMemoryFailure
+	}
+	if p.matches(guess) {
+		p.Tries = p.Max
+		c.env.Touch()
+		return done
+	}
 	a.endLogins(n)
 	if a.delay > 0 {
 		time.Sleep(a.delay)
 	}
-	return false
+	return ck.SWAuthFailed
 }
 
 func (a *Applet) changePIN(c call) ([]byte, apdu.StatusWord) {
@@ -111,8 +114,8 @@ func (a *Applet) changePIN(c call) ([]byte, apdu.StatusWord) {
 	if p.Tries == 0 {
 		return nil, ck.SWIdentityBlocked
 	}
-	if !a.present(c, n, old) {
-		return nil, ck.SWAuthFailed
+	if sw := a.present(c, n, old); sw != done {
+		return nil, sw
 	}
 	a.replacePIN(c, n, fresh)
 	return nil, done

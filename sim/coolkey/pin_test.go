@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
 	"inkan/sim/coolkey"
 )
@@ -188,5 +189,30 @@ func TestWrongPINDelaysItsCardOnly(t *testing.T) {
 	}
 	if d := <-ended; d < 300*time.Millisecond {
 		t.Errorf("the wrong PIN took %v", d)
+	}
+}
+
+// TestTrySpentFirst: the try is durable before the card knows whether the PIN was
+// right, and a card that cannot make it so tells neither.
+func TestTrySpentFirst(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, guess := range []string{"1234", "9999"} {
+		f := newCard(t, coolkey.Config{}, "")
+		check(t, ck.CreatePIN(ctx, f, ck.Channel(), 0, 3, pinOf(t, "1234")))
+		f.committed = nil
+		_, err := ck.VerifyPIN(ctx, f, 0, pinOf(t, guess))
+		if (err == nil) != (guess == "1234") {
+			t.Errorf("PIN %s: %v", guess, err)
+		}
+		died := newCard(t, coolkey.Config{}, "")
+		check(t, died.applet.Load(f.committed))
+		if n := must(ck.PINTries(ctx, died, 0))(t); n != 2 {
+			t.Errorf("PIN %s: a card that died has %d tries left, want 2", guess, n)
+		}
+		f.commitErr = errors.New("disk is full")
+		if _, err := ck.VerifyPIN(ctx, f, 0, pinOf(t, guess)); !errors.Is(err, apdu.SWMemoryFailure) {
+			t.Errorf("PIN %s, which cannot be counted: %v", guess, err)
+		}
 	}
 }

@@ -52,6 +52,9 @@ type Env interface {
 	SetLifeCycle(b byte) bool
 	// Touch marks persistent state as changed.
 	Touch()
+	// Commit makes what has changed durable at once, in the middle of a command.
+	// After an error nothing may depend on the change.
+	Commit() error
 }
 
 // Factory makes an applet when INSTALL [for install] runs, and again when an

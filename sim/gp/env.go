@@ -21,6 +21,7 @@ func (e *env) Keys() KeyMaker                  { return e.m.cfg.Keys }
 func (e *env) AID() apdu.AID                   { return e.app.AID }
 func (e *env) LifeCycle() byte                 { return e.app.State &^ stateLocked }
 func (e *env) Touch()                          { e.m.touch() }
+func (e *env) Commit() error                   { return e.m.commit() }
 
 // SetLifeCycle accepts the application specific states: 07 to 7F with the three
 // low bits set (Card Specification 2.3.1 table 11-4).

@@ -21,6 +21,9 @@ type Config struct {
 	Applets map[apdu.AID]Factory
 	Rand    io.Reader // nil = crypto/rand
 	Keys    KeyMaker  // nil = FreshKeys
+	// Commit makes the state durable in the middle of a command; nil = the card is
+	// in memory only.
+	Commit func() error
 	// UnknownTags puts data objects of no meaning into the FCI.
 	UnknownTags bool
 }
@@ -186,6 +189,17 @@ func (m *Manager) Changed() bool {
 	d := m.dirty
 	m.dirty = false
 	return d
+}
+
+func (m *Manager) commit() error {
+	if !m.dirty || m.cfg.Commit == nil {
+		return nil
+	}
+	if err := m.cfg.Commit(); err != nil {
+		return err
+	}
+	m.dirty = false
+	return nil
 }
 
 // Fault returns what made the last command end in 6F00 by a programming error in
