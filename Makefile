@@ -46,7 +46,7 @@ unit:
 # a missing part is a failure.
 real:
 	INKAN_REAL=1 $(GO) test ./...
-	@$(GO) test -count=1 -v -run '^TestCuts$$' ./tps | grep -E '^(cuts|ok|FAIL)' # the numbers, to be seen
+	@$(GO) test -count=1 -v -run '^Test(Cuts|Chaos)$$' ./tps | grep -E '^(cuts|chaos|ok|FAIL)' # the numbers, to be seen
 
 # nocgo tests what is another code without cgo.
 nocgo:

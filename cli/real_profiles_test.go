@@ -27,17 +27,19 @@ func (st story) profiles() []profile.Record {
 		{st.rsa2048(), "rsa-2048", st.first}, {st.next(), "rsa-2048", st.second},
 		{st.rsa3072(), "rsa-3072", st.second}, {st.p256(), "p256", st.second},
 	} {
-		decrypt := `"decrypt", "unwrap"`
-		if v.alg == "p256" {
-			decrypt = `"derive"`
-		}
-		all = append(all, profile.Record{
-			Name: token.ProfileName(v.name), State: profile.Enabled,
-			Document: strings.NewReplacer("NAME", v.name, "SET", st.set, "KEYVERSION", fmt.Sprint(v.version), "ALG", v.alg,
-				"APPLET", fixtures.DefaultApplet, "DECRYPT", decrypt).Replace(profileDocument),
-		})
+		all = append(all, profile.Record{Name: token.ProfileName(v.name), State: profile.Enabled, Document: st.document(v.name, v.alg, v.version)})
 	}
 	return all
+}
+
+// document is a profile of the story with keys of one algorithm.
+func (st story) document(name, alg string, version int) string {
+	decrypt := `"decrypt", "unwrap"`
+	if alg == "p256" {
+		decrypt = `"derive"`
+	}
+	return strings.NewReplacer("NAME", name, "SET", st.set, "KEYVERSION", fmt.Sprint(version), "ALG", alg,
+		"APPLET", fixtures.DefaultApplet, "DECRYPT", decrypt).Replace(profileDocument)
 }
 
 const profileDocument = `name = "NAME"

@@ -54,7 +54,7 @@ func TestRealStack(t *testing.T) {
 		t.Run(st.name, func(t *testing.T) { s.tell(t, st, slot) })
 	}
 	s.stop(t)
-	s.checkIssued(t)
+	s.checkIssued(t, 8*len(stories))
 	s.checkSecrets(t)
 }
 
