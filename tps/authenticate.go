@@ -3,13 +3,11 @@ package tps
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strconv"
 	"strings"
 
 	"inkan/tps/audit"
 	"inkan/tps/auth"
-	"inkan/tps/token"
 )
 
 // authenticate asks the person to log in, as often as the profile allows. Until
@@ -65,26 +63,4 @@ const longestClaim = 64
 func claimed(answers auth.Answers) string {
 	b := answers[auth.FieldUser].Bytes()
 	return strings.Trim(strconv.QuoteToASCII(string(b[:min(len(b), longestClaim)])), `"`)
-}
-
-// acquire locks the card for this session.
-func (r *run) acquire(ctx context.Context) error {
-	l := token.Lock{CUID: r.card.CUID, Node: r.e.Node, Boot: r.e.Boot, Session: r.id, Since: r.e.Now()}
-	if err := r.e.Stores.Locks.Lock(ctx, l); err != nil {
-		if errors.Is(err, token.ErrLocked) {
-			return refuse(StatusInternal, "the card is busy: another session works on it: %w", err)
-		}
-		return within(StatusDatabase, "lock-card", err)
-	}
-	r.lock = &l
-	return nil
-}
-
-func (r *run) release(ctx context.Context) {
-	if r.lock == nil {
-		return
-	}
-	if err := r.e.Stores.Locks.Unlock(ctx, *r.lock); err != nil {
-		r.e.Log.WarnContext(ctx, "freeing the card's lock", slog.String("cuid", r.card.CUID.String()), slog.Any("err", err))
-	}
 }

@@ -70,6 +70,7 @@ type Engine struct {
 	Config
 	families map[FamilyName]Family
 	guesses  auth.Throttle // wrong logins, per card
+	owed     owed
 }
 
 // New checks cfg and fills in its defaults. It connects to nothing.

@@ -97,11 +97,11 @@ func (s stateChange) change(ctx context.Context, t token.Token, certs []token.Ce
 	if reason, lost := stateReasons[s.State]; lost {
 		return s.lose(ctx, t, certs, reason)
 	}
-	l := token.Lock{CUID: s.CUID, Node: s.e.Node, Boot: s.e.Boot, Session: token.NewID(), Since: s.e.Now()}
-	if err := s.e.Stores.Locks.Lock(ctx, l); err != nil {
+	l, err := s.e.lock(ctx, s.CUID, token.NewID())
+	if err != nil {
 		return t, nil, fmt.Errorf("locking the card: %w", err)
 	}
-	defer s.e.Stores.Locks.Unlock(ctx, l)
+	defer s.e.unlock(ctx, l)
 	return s.regain(ctx, t, certs)
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"inkan/tps/ca"
-	"inkan/tps/token"
 )
 
 // Sweep does what unfinished business needs no card: it settles operations whose
@@ -62,19 +61,6 @@ func (e *Engine) sweepCertificates(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// unlocked runs do while no session works on the card; a busy card is left.
-func (e *Engine) unlocked(ctx context.Context, cuid [10]byte, do func() error) error {
-	l := token.Lock{CUID: cuid, Node: e.Node, Boot: e.Boot, Session: "sweeper", Since: e.Now()}
-	if err := e.Stores.Locks.Lock(ctx, l); err != nil {
-		if errors.Is(err, token.ErrLocked) {
-			return nil
-		}
-		return err
-	}
-	defer e.Stores.Locks.Unlock(context.WithoutCancel(ctx), l)
-	return do()
-}
-
 // heartbeat is how often a node says that it is there; its locks are void after
 // 30 s without (design.md §3).
 const heartbeat = 5 * time.Second
@@ -85,6 +71,7 @@ func (e *Engine) Tend(ctx context.Context, every time.Duration) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		repeat(ctx, heartbeat, func() {
+			e.freeOwed(ctx)
 			if err := e.Stores.Locks.Heartbeat(ctx, e.Node, e.Boot, e.Now()); err != nil {
 				e.Log.WarnContext(ctx, "heartbeat", slog.Any("err", err))
 			}
