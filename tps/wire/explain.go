@@ -33,7 +33,7 @@ var explanations = [...]Explanation{
 	17: {Name: "ERROR_SECURE_CHANNEL", What: "card and server could not prove themselves to each other, or the card is not the one it claims to be", Card: CardResumable, Do: "do not try it again and again, cards lock themselves after that; " + doAgent},
 	18: {Name: "ERROR_MISCONFIGURATION", What: "the server's configuration is missing something or invalid", Card: CardUnchanged, Do: doAdmin},
 	19: {Name: "ERROR_UPGRADE_APPLET", What: "the card's applet could not be loaded or installed", Card: CardResumable, Do: doAgain},
-	20: {Name: "ERROR_KEY_CHANGE_OVER", What: "the card refused its new keys and keeps the ones it had", Card: CardResumable, Do: doAgent},
+	20: {Name: "ERROR_KEY_CHANGE_OVER", What: "the card's keys were not changed, or the card did not confirm it", Card: CardResumable, Do: doAgent},
 	21: {Name: "ERROR_EXTERNAL_AUTH", What: "the card did not accept the server", Card: CardUnchanged, Do: "do not try it again and again, cards lock themselves after that; " + doAgent},
 	22: {Name: "ERROR_MAPPING_RESOLVER_FAILED", What: "no profile is meant for this card", Card: CardUnchanged, Do: "choose another profile, or " + doAgent},
 	23: {Name: "ERROR_MAPPING_RESOLVER_PARAMS_NOT_FOUND", What: "the server lacks what it needs to choose a profile for this card", Card: CardUnchanged, Do: doAdmin},
