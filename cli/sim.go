@@ -14,7 +14,6 @@ import (
 
 	"inkan/cli/station"
 	"inkan/sim"
-	"inkan/sim/gp"
 	"inkan/sim/vpcd"
 )
 
@@ -102,8 +101,8 @@ func (p *program) describeSim(c *cli.Context, card station.Card, path string) er
 // simInfo is what sim new and sim info print: more than a card shows.
 type simInfo struct {
 	station.Info
-	Model    string      `json:"model"`
-	Oddities []gp.Oddity `json:"oddities,omitempty"`
+	Model    string       `json:"model"`
+	Oddities []sim.Oddity `json:"oddities,omitempty"`
 }
 
 // modelTable lists the models that are built in.

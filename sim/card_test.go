@@ -14,7 +14,6 @@ import (
 	"inkan/securechannel"
 	"inkan/securechannel/keyset"
 	"inkan/sim"
-	sgp "inkan/sim/gp"
 )
 
 var models = []struct {
@@ -51,7 +50,7 @@ func challenge(model string, version gp.KeyVersion, level securechannel.Level) s
 
 func TestConformance(t *testing.T) {
 	for _, name := range sim.Models() {
-		if slices.ContainsFunc(oddities(t, name), func(o sgp.Oddity) bool { return beyond[o.Name] }) {
+		if slices.ContainsFunc(oddities(t, name), func(o sim.Oddity) bool { return beyond[o.Name] }) {
 			continue
 		}
 		t.Run("model="+name, func(t *testing.T) {
@@ -64,7 +63,7 @@ func TestConformance(t *testing.T) {
 // default application, and what it shows of itself.
 var beyond = map[string]bool{"empty_select": true, "absent": true, "get_data_class_00": true}
 
-func oddities(t *testing.T, model string) []sgp.Oddity {
+func oddities(t *testing.T, model string) []sim.Oddity {
 	t.Helper()
 	m, err := sim.LoadModel(model)
 	if err != nil {

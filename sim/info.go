@@ -6,6 +6,9 @@ import (
 	"inkan/sim/gp"
 )
 
+// Oddity is a deviation from the norm, in words.
+type Oddity = gp.Oddity
+
 // Info says what a card is.
 type Info struct {
 	Model    string
@@ -14,7 +17,7 @@ type Info struct {
 	KDD      agp.KDD
 	ISD      apdu.AID           // of the card manager
 	Channels []gp.ChannelOption // the preferred one first
-	Oddities []gp.Oddity        // deviations from the norm
+	Oddities []Oddity           // deviations from the norm
 	Path     string             // image file, empty in memory
 }
 

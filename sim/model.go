@@ -54,7 +54,7 @@ func Models() []string {
 }
 
 // Oddities lists how cards of the model deviate from the norm.
-func (m Model) Oddities() []gp.Oddity { return m.profile.Quirks.Oddities() }
+func (m Model) Oddities() []Oddity { return m.profile.Quirks.Oddities() }
 
 // LoadModel finds a model by name, or reads a TOML file: a name that ends in
 // ".toml" or has a path separator is a file. The empty name is [DefaultModel].
