@@ -43,10 +43,13 @@ unit:
 	$(GO) test ./...
 
 # real runs every test, also those that drive pcscd, SoftHSM, OpenSC and openssl:
-# a missing part is a failure.
+# a missing part is a failure. It shows the results and the numbers that tests count,
+# and after a failure what the failing packages printed.
+real: SHELL := /bin/bash
 real:
-	INKAN_REAL=1 $(GO) test ./...
-	@$(GO) test -count=1 -v -run '^Test(Cuts|Chaos)$$' ./tps | grep -E '^(cuts|chaos|ok|FAIL)' # the numbers, to be seen
+	@echo "INKAN_REAL=1 $(GO) test ./..."; log=$$(mktemp); set -o pipefail; \
+	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep --line-buffered -E '^(cuts|chaos|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
+	[ $$rc = 0 ] || grep -vE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
 
 # nocgo tests what is another code without cgo.
 nocgo:

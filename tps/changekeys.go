@@ -186,7 +186,7 @@ func (r *run) dropOld(ctx context.Context, s *securechannel.Session, c changeove
 	if v := c.from; v != c.to && slices.ContainsFunc(versions, func(k KeySetInfo) bool { return k.Version == v }) {
 		cmd, err := gp.DeleteKeySetCommand(gp.DialectOf(uint8(r.card.Protocol)), v)
 		if err != nil {
-			return nil, nil // a factory version FF cannot be named; the card drops it itself
+			return nil, nil // version 00 names no set
 		}
 		if _, kept = apdu.Run(ctx, s, cmd); kept != nil && !isStatus(kept) {
 			return nil, fmt.Errorf("deleting key version %s: %w", v, kept)

@@ -69,7 +69,7 @@ func chosenSeeds(t *testing.T) (seeds []uint64) {
 		return []uint64{n}
 	}
 	n := fewSeeds
-	if everything {
+	if everything() {
 		n = allSeeds
 	}
 	for i := range n {

@@ -219,7 +219,7 @@ type sizes struct{ exchanges, writes, keys, authority int }
 // case already every sixth, on cards of each protocol other ones.
 func (x *cutter) at(n int) (at []int) {
 	for i := 1; i <= n; i++ {
-		if everything || x.had == "" || i%6 == x.turn {
+		if everything() || x.had == "" || i%6 == x.turn {
 			at = append(at, i)
 		}
 	}
@@ -238,7 +238,7 @@ func (x *cutter) all(t *testing.T) {
 				card.Cut(i, when)
 			})
 		}
-		if x.batch && !everything {
+		if x.batch && !everything() {
 			continue // the store and the services behind are no different
 		}
 		for _, i := range x.at(n.writes) {

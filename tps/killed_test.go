@@ -82,7 +82,7 @@ func (k *killer) open(t *testing.T, dir string) (*cutter, *sim.Card) {
 // such write.
 func (k *killer) at(t *testing.T, n int) bool {
 	for side, at := range []int{-n, n} {
-		if !everything && side != n%2 {
+		if !everything() && side != n%2 {
 			continue
 		}
 		dir := t.TempDir()

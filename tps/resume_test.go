@@ -43,7 +43,7 @@ func combinedOn(t *testing.T, card *sim.Card) coolkey.Combined {
 // places are the exchanges at which a test cuts: all, or every third.
 func places(n int) (at []int) {
 	for i := 1; i <= n; i++ {
-		if everything || i%3 == 0 || i == n {
+		if everything() || i%3 == 0 || i == n {
 			at = append(at, i)
 		}
 	}
@@ -189,7 +189,7 @@ func TestLostMeanwhile(t *testing.T) {
 	for _, state := range []token.State{token.PermLost, token.Suspended, token.Terminated, token.Damaged} {
 		for _, i := range places(n) {
 			next := []tps.Operation{tps.OpEnroll, tps.OpFormat, tps.OpPINReset}[turn%3]
-			if turn++; !everything && turn%2 == 0 {
+			if turn++; !everything() && turn%2 == 0 {
 				continue
 			}
 			card := x.cutCard(t, i, sim.After)
