@@ -23,7 +23,7 @@ func (db *DB) AddActivity(ctx context.Context, a token.Activity) error {
 	if a.Success {
 		success = 1
 	}
-	_, err := exec(ctx, db.write, "INSERT INTO activities ("+activityColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := db.exec(ctx, "INSERT INTO activities ("+activityColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		a.ID, stamp(a.Time), a.CUID.String(), string(a.UserID), a.IP, a.Operation, success, a.Message,
 		string(a.Profile), a.Reference)
 	if err != nil {

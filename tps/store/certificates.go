@@ -57,7 +57,7 @@ func (db *DB) CreateCertificate(ctx context.Context, c token.Certificate) (token
 		c.Created = c.Modified
 	}
 	c.Revision = 1
-	_, err := exec(ctx, db.write, "INSERT INTO certificates ("+certificateColumns+
+	_, err := db.exec(ctx, "INSERT INTO certificates ("+certificateColumns+
 		") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		c.ID, c.CUID.String(), string(c.UserID), c.KeyType, c.Number, string(c.Profile), string(c.State), c.Serial,
 		c.Subject, blob(c.Issuer), blob(c.AKI), blob(c.DER), c.CA, c.Origin.String(), c.Operation,
@@ -71,7 +71,7 @@ func (db *DB) CreateCertificate(ctx context.Context, c token.Certificate) (token
 // ReplaceCertificate implements token.Certificates. Created never changes.
 func (db *DB) ReplaceCertificate(ctx context.Context, c token.Certificate) (token.Certificate, error) {
 	c.Modified = normal(db.now())
-	err := replaced(exec(ctx, db.write, `UPDATE certificates SET cuid = ?, user_id = ?, key_type = ?, number = ?,
+	err := replaced(db.exec(ctx, `UPDATE certificates SET cuid = ?, user_id = ?, key_type = ?, number = ?,
 		profile = ?, state = ?, serial = ?, subject = ?, issuer = ?, aki = ?, der = ?, ca = ?, origin = ?, operation = ?,
 		not_before = ?, not_after = ?, reason = ?, pending = ?, modified = ?, revision = revision + 1
 		WHERE id = ? AND revision = ?`,

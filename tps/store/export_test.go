@@ -9,13 +9,13 @@ import (
 
 // LimitSize keeps the file from growing beyond that many pages, as a full disk does.
 func (db *DB) LimitSize(ctx context.Context, pages int) error {
-	_, err := db.write.ExecContext(ctx, fmt.Sprint("PRAGMA max_page_count = ", pages))
-	return err
+	return db.Exec(ctx, fmt.Sprint("PRAGMA max_page_count = ", pages))
 }
 
 // Pragma returns what both kinds of connections are set to.
 func (db *DB) Pragma(ctx context.Context, name string) (write, read string, err error) {
-	if err := db.write.QueryRowContext(ctx, "PRAGMA "+name).Scan(&write); err != nil {
+	err = db.tx(ctx, func(q querier) error { return q.QueryRowContext(ctx, "PRAGMA "+name).Scan(&write) })
+	if err != nil {
 		return "", "", err
 	}
 	err = db.read.QueryRowContext(ctx, "PRAGMA "+name).Scan(&read)
@@ -24,7 +24,7 @@ func (db *DB) Pragma(ctx context.Context, name string) (write, read string, err 
 
 // Exec runs any statement on the writing connection.
 func (db *DB) Exec(ctx context.Context, statement string) error {
-	_, err := db.write.ExecContext(ctx, statement)
+	_, err := db.exec(ctx, statement)
 	return err
 }
 
@@ -33,3 +33,16 @@ func (db *DB) SetNow(now func() time.Time) { db.now = now }
 
 // Migrations are the embedded files.
 var Migrations fs.FS = migrations
+
+// Broken runs a statement in a transaction that then panics.
+func (db *DB) Broken(ctx context.Context, statement string) {
+	db.tx(ctx, func(q querier) error {
+		exec(ctx, q, statement)
+		panic("broken")
+	})
+}
+
+// Count is the number of rows of a table.
+func (db *DB) Count(ctx context.Context, table string) (int64, error) {
+	return queryOne(ctx, db.read, scanInt, "SELECT COUNT(*) FROM "+table)
+}

@@ -25,7 +25,7 @@ func (db *DB) BeginJournal(ctx context.Context, j token.Journal) (token.Journal,
 	if err != nil {
 		return token.Journal{}, fmt.Errorf("encoding journal %s: %w", j.ID, err)
 	}
-	_, err = exec(ctx, db.write, "INSERT INTO journals ("+journalColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err = db.exec(ctx, "INSERT INTO journals ("+journalColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		j.ID, j.CUID.String(), j.Operation, string(j.Profile), j.ProfileRevision, string(j.UserID), j.Client,
 		stamp(j.Started), stamp(j.Ended), j.Result, j.Status, j.Error, string(entries), j.Revision)
 	if err != nil {
@@ -40,7 +40,7 @@ func (db *DB) ReplaceJournal(ctx context.Context, j token.Journal) (token.Journa
 	if err != nil {
 		return token.Journal{}, fmt.Errorf("encoding journal %s: %w", j.ID, err)
 	}
-	err = replaced(exec(ctx, db.write, `UPDATE journals SET operation = ?, profile = ?, profile_revision = ?, user_id = ?,
+	err = replaced(db.exec(ctx, `UPDATE journals SET operation = ?, profile = ?, profile_revision = ?, user_id = ?,
 		client = ?, ended = ?, result = ?, status = ?, error = ?, entries = ?, revision = revision + 1
 		WHERE id = ? AND revision = ?`,
 		j.Operation, string(j.Profile), j.ProfileRevision, string(j.UserID),

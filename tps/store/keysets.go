@@ -18,7 +18,7 @@ type RetiredVersion struct {
 
 // Retire marks a key set version as retired. Doing it again changes nothing.
 func (db *DB) Retire(ctx context.Context, set tks.KeySetName, version gp.KeyVersion) error {
-	_, err := exec(ctx, db.write, `INSERT INTO retired_key_sets (key_set, version, since) VALUES (?, ?, ?)
+	_, err := db.exec(ctx, `INSERT INTO retired_key_sets (key_set, version, since) VALUES (?, ?, ?)
 		ON CONFLICT (key_set, version) DO NOTHING`, string(set), int64(version), stamp(db.now()))
 	return err
 }

@@ -54,7 +54,7 @@ func mayTake(ctx context.Context, q querier, l, held token.Lock) error {
 
 // Unlock implements token.Locks. The lock of another session stays.
 func (db *DB) Unlock(ctx context.Context, l token.Lock) error {
-	_, err := exec(ctx, db.write, "DELETE FROM locks WHERE cuid = ? AND node = ? AND boot = ? AND session = ?",
+	_, err := db.exec(ctx, "DELETE FROM locks WHERE cuid = ? AND node = ? AND boot = ? AND session = ?",
 		l.CUID.String(), l.Node, l.Boot, l.Session)
 	return err
 }
@@ -62,7 +62,7 @@ func (db *DB) Unlock(ctx context.Context, l token.Lock) error {
 // Heartbeat implements token.Locks. Locks of another boot of the node are void
 // from now on.
 func (db *DB) Heartbeat(ctx context.Context, name, boot string, now time.Time) error {
-	return heartbeat(ctx, db.write, node{name, boot, normal(now)})
+	return db.tx(ctx, func(q querier) error { return heartbeat(ctx, q, node{name, boot, normal(now)}) })
 }
 
 type node struct {

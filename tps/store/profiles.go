@@ -33,6 +33,7 @@ func (db *DB) Profiles(ctx context.Context) ([]profile.Record, error) {
 
 // PutProfile implements profile.Store. Created is that of the first revision.
 func (db *DB) PutProfile(ctx context.Context, r profile.Record) (profile.Record, error) {
+	var put profile.Record
 	err := db.tx(ctx, func(q querier) error {
 		newest, err := queryOne(ctx, q, scanProfile, newestProfile, string(r.Name))
 		if err != nil && !errors.Is(err, token.ErrNotFound) {
@@ -41,19 +42,20 @@ func (db *DB) PutProfile(ctx context.Context, r profile.Record) (profile.Record,
 		if newest.Revision != r.Revision {
 			return token.ErrConflict
 		}
-		r.Modified = normal(db.now())
-		if r.Created = newest.Created; r.Created.IsZero() {
-			r.Created = r.Modified
+		put = r
+		put.Modified = normal(db.now())
+		if put.Created = newest.Created; put.Created.IsZero() {
+			put.Created = put.Modified
 		}
-		r.Revision++
+		put.Revision++
 		_, err = exec(ctx, q, "INSERT INTO profiles ("+profileColumns+") VALUES (?, ?, ?, ?, ?, ?)",
-			string(r.Name), r.Revision, string(r.State), r.Document, stamp(r.Created), stamp(r.Modified))
+			string(put.Name), put.Revision, string(put.State), put.Document, stamp(put.Created), stamp(put.Modified))
 		return err
 	})
 	if err != nil {
 		return profile.Record{}, fmt.Errorf("storing profile %s: %w", r.Name, err)
 	}
-	return r, nil
+	return put, nil
 }
 
 func scanProfile(r row) (profile.Record, error) {

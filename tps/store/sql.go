@@ -69,26 +69,25 @@ func exec(ctx context.Context, q querier, query string, args ...any) (int64, err
 	return n, wrap("writing", err)
 }
 
-// tx runs f in one transaction, of which nothing remains if f fails.
+// exec writes by one statement.
+func (db *DB) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = db.write.do(ctx, &write{single: true, f: func(q querier) error {
+		var err error
+		n, err = exec(ctx, q, query, args...)
+		return err
+	}})
+	return n, err
+}
+
+// tx runs f in one transaction, of which nothing remains if f fails. f may be run
+// again after all it did was undone, so it changes nothing else but what it sets.
 func (db *DB) tx(ctx context.Context, f func(querier) error) error {
-	return inTx(ctx, db.write, nil, f)
+	return db.write.do(ctx, &write{f: f})
 }
 
 // snapshot runs f, which only reads, on one moment of the database.
 func (db *DB) snapshot(ctx context.Context, f func(querier) error) error {
-	return inTx(ctx, db.read, &sql.TxOptions{ReadOnly: true}, f)
-}
-
-func inTx(ctx context.Context, pool *sql.DB, o *sql.TxOptions, f func(querier) error) error {
-	t, err := pool.BeginTx(ctx, o)
-	if err != nil {
-		return wrap("beginning a transaction", err)
-	}
-	defer t.Rollback() // no effect after the commit
-	if err := f(t); err != nil {
-		return err
-	}
-	return wrap("committing", t.Commit())
+	return db.read.snapshot(ctx, f)
 }
 
 // replaced judges a compare-and-swap: none of the rows had the revision.

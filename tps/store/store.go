@@ -31,10 +31,11 @@ import (
 )
 
 // DB is an open database. It is safe for concurrent use. Writes go one after
-// the other through one connection, reads run beside them.
+// the other through one connection, those that wait for the same flush to disk
+// together; reads run beside them.
 type DB struct {
-	write *sql.DB // one connection
-	read  *sql.DB
+	write *writer
+	read  *reader
 	now   func() time.Time
 }
 
@@ -75,17 +76,19 @@ func open(ctx context.Context, path string) (*DB, error) {
 	}
 	f.Close()
 	db := &DB{now: time.Now}
-	if db.write, err = sql.Open("sqlite", dsn(abs, "_txlock=immediate")); err != nil {
+	pool, err := sql.Open("sqlite", dsn(abs, "_txlock=immediate"))
+	if err != nil {
 		return nil, err
 	}
-	db.write.SetMaxOpenConns(1)
-	if err := migrate(ctx, db.write); err != nil {
+	pool.SetMaxOpenConns(1)
+	db.write = &writer{pool: pool}
+	if err := migrate(ctx, pool); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if db.read, err = sql.Open("sqlite", dsn(abs, "_pragma=query_only(1)")); err != nil {
+	if pool, err = sql.Open("sqlite", dsn(abs, "_pragma=query_only(1)")); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	db.read.SetMaxOpenConns(4)
+	db.read = newReader(pool)
 	if err := db.Ready(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -107,12 +110,10 @@ func dsn(abs, more string) string {
 // Close waits for running statements and closes the file.
 func (db *DB) Close() error {
 	var errs []error
-	for _, p := range []*sql.DB{db.read, db.write} { // the last one out empties the log
-		if p != nil {
-			errs = append(errs, p.Close())
-		}
+	if db.read != nil {
+		errs = append(errs, db.read.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, db.write.close())...) // the last one out empties the log
 }
 
 // Ready says whether the database answers.

@@ -58,7 +58,7 @@ func (db *DB) CreateToken(ctx context.Context, t token.Token) (token.Token, erro
 		t.Created = t.Modified
 	}
 	t.Revision = 1
-	_, err := exec(ctx, db.write, "INSERT INTO tokens ("+tokenColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := db.exec(ctx, "INSERT INTO tokens ("+tokenColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		t.CUID.String(), kddText(t.KDD), string(t.UserID), string(t.Profile), string(t.State), string(t.Reason),
 		t.AppletID, string(t.KeySet), keyInfoText(t.KeyInfo), t.Policy, stamp(t.Created), stamp(t.Modified), t.Revision)
 	if err != nil {
@@ -70,7 +70,7 @@ func (db *DB) CreateToken(ctx context.Context, t token.Token) (token.Token, erro
 // ReplaceToken implements token.Tokens. Created never changes.
 func (db *DB) ReplaceToken(ctx context.Context, t token.Token) (token.Token, error) {
 	t.Modified = normal(db.now())
-	err := replaced(exec(ctx, db.write, `UPDATE tokens SET kdd = ?, user_id = ?, profile = ?, state = ?, reason = ?,
+	err := replaced(db.exec(ctx, `UPDATE tokens SET kdd = ?, user_id = ?, profile = ?, state = ?, reason = ?,
 		applet_id = ?, key_set = ?, key_info = ?, policy = ?, modified = ?, revision = revision + 1
 		WHERE cuid = ? AND revision = ?`,
 		kddText(t.KDD), string(t.UserID), string(t.Profile), string(t.State), string(t.Reason),
