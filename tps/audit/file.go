@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"inkan/tps/internal/group"
 )
 
 // FileName is the name of the log in its folder.
@@ -28,7 +30,8 @@ const Repaired = "AUDIT_LOG_REPAIRED"
 // the line before (without its line feed) in hexadecimal. It is safe
 // for concurrent use by one process; two processes would break the chain.
 type File struct {
-	path string
+	path  string
+	group group.Group[*recording]
 
 	mu     sync.Mutex
 	f      *os.File
@@ -99,55 +102,98 @@ func (l *File) repair(torn []byte) error {
 		return fmt.Errorf("removing an incomplete line: %w", err)
 	}
 	sum := sha256.Sum256(torn)
-	return l.append(Event{Name: Repaired, Outcome: Success,
-		Fields: map[string]string{"bytes": strconv.Itoa(len(torn)), "sha256": hex.EncodeToString(sum[:])}})
+	line, err := encode(Event{Name: Repaired, Outcome: Success,
+		Fields: map[string]string{"bytes": strconv.Itoa(len(torn)), "sha256": hex.EncodeToString(sum[:])}}, l.head)
+	if err != nil {
+		return err
+	}
+	return l.write(append(line, '\n'), head{l.head.seq + 1, hashOf(line)})
 }
 
-// Record implements Log. After an error the event is not in the log, or, if the
+// Record implements Log. Events that come while the file is flushed are written and
+// flushed together. After an error the event is not in the log, or, if the
 // disk did not say, the next Record finds out; either way the chain stays whole.
 func (l *File) Record(ctx context.Context, e Event) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("recording audit event %s: %w", e.Name, err)
+	r := &recording{event: e}
+	err := l.group.Do(ctx, r, l.recordAll)
+	if err == nil {
+		err = r.err
 	}
-	if err := l.record(e); err != nil {
+	if err != nil {
 		return fmt.Errorf("recording audit event %s: %w", e.Name, err)
 	}
 	return nil
 }
 
-func (l *File) record(e Event) error {
+// recording is an event on its way into the file.
+type recording struct {
+	event Event
+	err   error
+}
+
+// recordAll writes events by one flush. One that is refused does not touch the others.
+func (l *File) recordAll(all []*recording) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.usable()
+	var lines []byte
+	end, written := l.head, all[:0:0]
+	for _, r := range all {
+		if r.err = err; err != nil {
+			continue
+		}
+		var line []byte
+		if line, r.err = encode(r.event, end); r.err != nil {
+			continue
+		}
+		lines = append(append(lines, line...), '\n')
+		end = head{end.seq + 1, hashOf(line)}
+		written = append(written, r)
+	}
+	if len(written) == 0 {
+		return
+	}
+	err = l.write(lines, end)
+	for _, r := range written {
+		r.err = err
+	}
+}
+
+// usable reads the file again where what is in it is not known.
+func (l *File) usable() error {
 	if l.closed {
 		return errClosed
 	}
 	if l.broken {
 		l.f.Close() // reading it anew
-		if err := l.open(); err != nil {
-			return err
-		}
+		return l.open()
 	}
-	return l.append(e)
+	return nil
 }
 
-// append writes the event as the next of the chain, durably.
-func (l *File) append(e Event) error {
+// encode makes the line of the event that comes behind end, without line feed.
+func encode(e Event, end head) ([]byte, error) {
 	if e.Name == "" {
-		return errors.New("event without a name")
+		return nil, errors.New("event without a name")
 	}
-	e.Seq, e.Prev = l.head.seq+1, l.head.hash
+	e.Seq, e.Prev = end.seq+1, end.hash
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	e.Time = e.Time.UTC().Round(0)
 	line, err := json.Marshal(e)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(line) > MaxLine {
-		return fmt.Errorf("event of %d bytes, at most %d", len(line), MaxLine)
+		return nil, fmt.Errorf("event of %d bytes, at most %d", len(line), MaxLine)
 	}
-	if _, err := l.f.Write(append(line, '\n')); err != nil { // full disk: a part may be there
+	return line, nil
+}
+
+// write appends whole lines that end the chain with end, durably.
+func (l *File) write(lines []byte, end head) error {
+	if _, err := l.f.Write(lines); err != nil { // full disk: a part may be there
 		l.broken = l.f.Truncate(l.size) != nil
 		return err
 	}
@@ -155,8 +201,8 @@ func (l *File) append(e Event) error {
 		l.broken = true
 		return err
 	}
-	l.size += int64(len(line)) + 1
-	l.head = head{e.Seq, hashOf(line)}
+	l.size += int64(len(lines))
+	l.head = end
 	return nil
 }
 
