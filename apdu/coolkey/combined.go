@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"inkan/apdu"
 )
@@ -73,14 +74,12 @@ func (c Combined) Encode(compress bool) ([]byte, error) {
 	}
 	method := uint16(compressionNone)
 	if compress {
-		var z bytes.Buffer
-		w := zlib.NewWriter(&z)
-		w.Write(payload) // a bytes.Buffer does not fail
-		if err := w.Close(); err != nil {
-			return nil, fmt.Errorf("compressing combined object: %w", err)
+		z, err := deflate(payload)
+		if err != nil {
+			return nil, err
 		}
-		if z.Len() < len(payload) {
-			method, payload = compressionZlib, z.Bytes()
+		if len(z) < len(payload) {
+			method, payload = compressionZlib, z
 		}
 	}
 	format := c.Format
@@ -178,6 +177,21 @@ func Decode(b []byte) (Combined, error) {
 		return Combined{}, fmt.Errorf("%w: compression %04X", errCombined, method)
 	}
 	return c, c.parsePayload(payload)
+}
+
+// compressors are kept, because each has tables of about a megabyte.
+var compressors = sync.Pool{New: func() any { return zlib.NewWriter(nil) }}
+
+func deflate(b []byte) ([]byte, error) {
+	w := compressors.Get().(*zlib.Writer)
+	defer compressors.Put(w)
+	var z bytes.Buffer
+	w.Reset(&z)
+	w.Write(b) // a bytes.Buffer does not fail
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("compressing combined object: %w", err)
+	}
+	return z.Bytes(), nil
 }
 
 func inflate(b []byte) ([]byte, error) {
