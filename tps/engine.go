@@ -76,6 +76,9 @@ type Engine struct {
 // New checks cfg and fills in its defaults. It connects to nothing.
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{Config: cfg, families: map[FamilyName]Family{}}
+	if cfg.Profiles != nil {
+		e.Profiles = profile.Remember(cfg.Profiles)
+	}
 	for _, f := range cfg.Families {
 		e.families[f.Name()] = f
 	}

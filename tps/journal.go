@@ -11,12 +11,13 @@ import (
 	"inkan/tps/token"
 )
 
-// begin makes the operation durable before its first step that changes anything.
-func (r *run) begin(ctx context.Context) error {
+// begin makes the operation durable before its first step that changes anything,
+// with that step's intent.
+func (r *run) begin(ctx context.Context, intent ...token.Entry) error {
 	j, err := r.e.Stores.Journals.BeginJournal(ctx, token.Journal{
 		ID: r.id, CUID: r.card.CUID, Operation: string(r.req.Operation),
 		Profile: r.profile.Name, ProfileRevision: r.profile.Revision,
-		UserID: r.person.ID, Client: r.req.Client, Started: r.e.Now(), Entries: r.about(),
+		UserID: r.person.ID, Client: r.req.Client, Started: r.e.Now(), Entries: append(r.about(), intent...),
 	})
 	if err != nil {
 		return fmt.Errorf("beginning the journal: %w", err)
@@ -69,10 +70,15 @@ func (r *run) holder(open *token.Journal) auth.Person {
 }
 
 // intend writes that a step is about to act.
-func (r *run) intend(ctx context.Context, step StepName, data map[string]string) error {
-	r.journal.Entries = append(slices.Clone(r.journal.Entries), token.Entry{
-		Step: string(step), At: r.e.Now(), Data: maps.Clone(data),
-	})
+func (r *run) intend(ctx context.Context, s Step) error {
+	e := token.Entry{Step: string(s.Name), At: r.e.Now(), Data: maps.Clone(s.Intent)}
+	if r.journal.ID == "" {
+		return within(StatusDatabase, s.Name, r.begin(ctx, e))
+	}
+	r.journal.Entries = append(slices.Clone(r.journal.Entries), e)
+	if s.Late {
+		return nil
+	}
 	return r.keepJournal(ctx)
 }
 
@@ -85,15 +91,27 @@ func (r *run) note(key, value string) {
 	e.Data[key] = value
 }
 
-// confirm writes that the step has happened.
-func (r *run) confirm(ctx context.Context, step StepName) error {
+// confirm notes that the step has happened. That is stored with the next intent,
+// which comes before anything else that changes the card, or when the operation
+// ends: whoever is cut before finds a step that may have happened, as if cut right
+// behind it.
+func (r *run) confirm(step StepName) error {
 	for i := len(r.journal.Entries) - 1; i >= 0; i-- {
 		if r.journal.Entries[i].Step == string(step) {
 			r.journal.Entries[i].Confirmed = true
-			return r.keepJournal(ctx)
+			r.behind = true
+			return nil
 		}
 	}
 	return fmt.Errorf("confirming %s: no such entry", step)
+}
+
+// flush stores what confirm noted.
+func (r *run) flush(ctx context.Context) error {
+	if !r.behind || !r.journal.Ended.IsZero() {
+		return nil
+	}
+	return r.keepJournal(ctx)
 }
 
 func (r *run) keepJournal(ctx context.Context) error {
@@ -101,7 +119,7 @@ func (r *run) keepJournal(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	r.journal = j
+	r.journal, r.behind = j, false
 	return nil
 }
 

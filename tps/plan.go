@@ -50,6 +50,7 @@ type Step struct {
 	Event  string            // audit event of an irreversible step
 	Fail   Status            // status if it fails without one of its own
 	Intent map[string]string // journaled before the step acts
+	Late   bool              // the step itself stores its intent, with what it finds out first
 	Do     func(ctx context.Context, r *run) error
 }
 

@@ -35,6 +35,7 @@ type run struct {
 	link    *link           // gather
 	plan    Plan            // operate
 	journal token.Journal   // begin; zero until the first irreversible step
+	behind  bool            // confirm, keepJournal: the stored journal lacks a confirmation
 	at      StepName        // execute: the step that runs
 	percent int             // progress
 	window  [2]int          // execute: percent at the start and at the end of the step that runs
@@ -113,7 +114,7 @@ func (r *run) finishOpen(ctx context.Context) error {
 	if err := r.perform(ctx); err != nil {
 		return fmt.Errorf("finishing the unfinished %s: %w", r.facts.Open.Operation, err)
 	}
-	r.journal = token.Journal{}
+	r.journal, r.behind = token.Journal{}, false
 	r.wipe()
 	r.req.Operation = asked
 	return r.steps(ctx, ahead{"resolve-profile", r.resolve}, ahead{StepRead, r.gather})
@@ -138,10 +139,8 @@ func (r *run) execute(ctx context.Context) error {
 			defer cancel()
 			detached = true
 		}
-		if s.Kind != Harmless && r.journal.ID == "" {
-			if err := r.begin(ctx); err != nil {
-				return within(StatusDatabase, s.Name, err)
-			}
+		if err := r.ready(ctx, s); err != nil {
+			return within(StatusDatabase, s.Name, err)
 		}
 		r.window = [2]int{100 * done / max(total, 1), 100 * (done + s.Weight) / max(total, 1)}
 		r.progress(ctx, r.window[0], s.Task)
@@ -149,6 +148,18 @@ func (r *run) execute(ctx context.Context) error {
 			return within(s.Fail, s.Name, err)
 		}
 		done += s.Weight
+	}
+	return within(StatusDatabase, r.at, r.flush(ctx))
+}
+
+// ready has the journal ready for a step: begun where the step itself does not begin
+// it with its intent, and complete where the next one may be long.
+func (r *run) ready(ctx context.Context, s Step) error {
+	switch {
+	case s.Kind == Harmless:
+		return r.flush(ctx)
+	case s.Kind == Settling && r.journal.ID == "":
+		return r.begin(ctx)
 	}
 	return nil
 }
@@ -160,7 +171,7 @@ func (r *run) do(ctx context.Context, s Step) error {
 		if err := r.audit(ctx, s.Event, audit.Attempt, s.Intent); err != nil {
 			return err
 		}
-		if err := r.intend(ctx, s.Name, s.Intent); err != nil {
+		if err := r.intend(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -176,7 +187,7 @@ func (r *run) do(ctx context.Context, s Step) error {
 // conclude confirms a step that succeeded, and audits the outcome of either.
 func (r *run) conclude(ctx context.Context, s Step, err error) error {
 	if err == nil {
-		err = r.confirm(ctx, s.Name)
+		err = r.confirm(s.Name)
 	}
 	if err != nil {
 		return errors.Join(err, r.audit(ctx, s.Event, audit.Failure, s.Intent))

@@ -55,7 +55,7 @@ func settling(name StepName, fail Status, f Facts, facts map[string]string, do f
 		for _, c := range r.certs {
 			data["cert "+c.ID] = c.KeyType // a serial number is one authority's only (DEF-44)
 		}
-		if err := r.intend(ctx, name, data); err != nil {
+		if err := r.intend(ctx, Step{Name: name, Intent: data}); err != nil {
 			return err
 		}
 		return do(ctx, r)

@@ -168,6 +168,7 @@ func issueStep(f Facts, k profile.Key) Step {
 	// counts the generations.
 	return Step{Name: StepIssue.of(k.Type), Kind: Irreversible, Weight: 5, Task: "PROGRESS_ENROLL_CERT", Event: "TOKEN_CERT_ENROLLMENT",
 		Fail: StatusEnroll, Intent: map[string]string{"ca": k.CA, "ca_profile": k.CAProfile, "key": k.Type, "number": fmt.Sprint(k.Cert)},
+		Late: true, // with the request's identity
 		Do: func(ctx context.Context, r *run) error {
 			res, err := r.keyOf(k.Type)
 			if err != nil {

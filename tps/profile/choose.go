@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"inkan/tps/token"
 )
@@ -201,7 +202,7 @@ func serving(ctx context.Context, s Store, name token.ProfileName, operation str
 	case rec.State != Enabled:
 		return Profile{}, fmt.Errorf("%w: %s is %s", ErrDisabled, name, rec.State)
 	}
-	p, err := rec.Decode()
+	p, err := decode(s, rec)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -209,6 +210,43 @@ func serving(ctx context.Context, s Store, name token.ProfileName, operation str
 		return Profile{}, fmt.Errorf("%w: %s, %s", ErrNotServed, name, operation)
 	}
 	return p, nil
+}
+
+// decode decodes the record, or finds it decoded.
+func decode(s Store, r Record) (Profile, error) {
+	if m, ok := s.(*remembering); ok {
+		return m.decode(r)
+	}
+	return r.Decode()
+}
+
+// remembering is a store that keeps the newest revision of each profile decoded.
+type remembering struct {
+	Store
+	mu      sync.Mutex
+	decoded map[token.ProfileName]decoded
+}
+
+type decoded struct {
+	record  Record
+	profile Profile
+}
+
+// Remember returns s with profiles kept decoded, for whom chooses one often. What
+// Choose then returns is shared: it is not to be changed.
+func Remember(s Store) Store { return &remembering{Store: s, decoded: map[token.ProfileName]decoded{}} }
+
+func (m *remembering) decode(r Record) (Profile, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d, ok := m.decoded[r.Name]; ok && d.record == r {
+		return d.profile, nil
+	}
+	p, err := r.Decode()
+	if err == nil { // as many as there are profiles
+		m.decoded[r.Name] = decoded{r, p}
+	}
+	return p, err
 }
 
 // Decode returns the record's document, which must bear the record's name, as a
