@@ -66,6 +66,19 @@ type Work interface {
 	io.Closer
 }
 
+// Together runs f, which makes several calls of w: where they cost more to begin
+// than to make, f has them all at the price of one. After an error that is
+// ErrUnavailable a call may hang, and f with it: f leaves what it finds where the
+// caller then does not look.
+func Together(ctx context.Context, w Work, f func() error) error {
+	if t, ok := w.(interface {
+		Together(ctx context.Context, f func() error) error
+	}); ok {
+		return t.Together(ctx, f)
+	}
+	return f()
+}
+
 // KeyMaker brings keys into a Work.
 type KeyMaker interface {
 	// Derive makes a key from another one: a [Master], or a key of this Work.

@@ -70,11 +70,6 @@ func (s *Service) open(ctx context.Context, p tks.CardProof) (*card, error) {
 	return c, nil
 }
 
-func (c *card) close() error {
-	c.session.wipe()
-	return c.work.Close()
-}
-
 // verify compares the card's cryptogram in constant time.
 func (c *card) verify(ctx context.Context) error {
 	want, err := c.session.proof(ctx)
@@ -88,42 +83,58 @@ func (c *card) verify(ctx context.Context) error {
 }
 
 // serve runs f for a card that has proved itself, and records the request.
-func (s *Service) serve(ctx context.Context, op Operation, p tks.CardProof, f func(context.Context, *card) error) error {
-	err := s.run(ctx, p, f)
-	e := newEvent(op, p, err)
-	return s.record(ctx, e, err)
+func serve[T any](ctx context.Context, s *Service, op Operation, p tks.CardProof, f func(context.Context, *card) (T, error)) (T, error) {
+	v, err := run(ctx, s, p, f)
+	return v, s.record(ctx, newEvent(op, p, err), err)
 }
 
 // run asks once more where the HSM lost its session in the middle: every request
 // is the same when repeated.
-func (s *Service) run(ctx context.Context, p tks.CardProof, f func(context.Context, *card) error) error {
+func run[T any](ctx context.Context, s *Service, p tks.CardProof, f func(context.Context, *card) (T, error)) (T, error) {
+	var none T
 	if err := ctx.Err(); err != nil {
-		return err
+		return none, err
 	}
 	if err := s.limits.allow(s.cfg.Peer(ctx), p.CUID); err != nil {
-		return err
+		return none, err
 	}
-	err := s.once(ctx, p, f)
+	v, err := once(ctx, s, p, f)
 	if errors.Is(err, hsm.ErrUnavailable) && ctx.Err() == nil {
-		err = s.once(ctx, p, f)
+		v, err = once(ctx, s, p, f)
 	}
-	return err
+	return v, err
 }
 
-func (s *Service) once(ctx context.Context, p tks.CardProof, f func(context.Context, *card) error) (err error) {
+func once[T any](ctx context.Context, s *Service, p tks.CardProof, f func(context.Context, *card) (T, error)) (v T, err error) {
 	c, err := s.open(ctx, p)
 	if err != nil {
-		return err
+		return v, err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	defer func() { err = errors.Join(err, c.work.Close()) }()
+	found := new(T) // read only when all is well: see hsm.Together
+	err = hsm.Together(ctx, c.work, func() error {
+		defer c.session.wipe()
+		if err := s.proved(ctx, c); err != nil {
+			return err
+		}
+		got, err := f(ctx, c)
+		*found = got
+		return err
+	})
+	if err != nil {
+		return v, err
+	}
+	return *found, nil
+}
+
+// proved has the card's cryptogram verified, and notes which card that proves it to be.
+func (s *Service) proved(ctx context.Context, c *card) error {
 	if err := c.verify(ctx); err != nil {
 		return err
 	}
 	if c.keys.identifies() {
 		// The card has the keys that a grant was for: that grant is used up.
-		if err := s.cfg.Ledger.Complete(ctx, p.KDD, Target{p.KeySet, p.KeyVersion}); err != nil {
-			return err
-		}
+		return s.cfg.Ledger.Complete(ctx, c.KDD, Target{c.KeySet, c.KeyVersion})
 	}
-	return f(ctx, c)
+	return nil
 }

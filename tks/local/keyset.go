@@ -37,8 +37,33 @@ func cipherOf(p securechannel.Protocol) kdf.Cipher {
 	return kdf.DES
 }
 
+// setKey is what a keySet is found by.
+type setKey struct {
+	name     tks.KeySetName
+	version  gp.KeyVersion
+	protocol securechannel.Protocol
+}
+
 // keySet finds a version of a key set for cards of a protocol.
 func (s *Service) keySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, p securechannel.Protocol) (keySet, error) {
+	key := setKey{name, v, p}
+	s.mu.RLock()
+	sets := s.sets // another one after a refresh
+	k, ok := sets[key]
+	s.mu.RUnlock()
+	if ok {
+		return k, nil
+	}
+	k, err := s.newKeySet(ctx, name, v, p)
+	if err == nil {
+		s.mu.Lock()
+		sets[key] = k
+		s.mu.Unlock()
+	}
+	return k, err
+}
+
+func (s *Service) newKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVersion, p securechannel.Protocol) (keySet, error) {
 	k := keySet{name: name, version: v}
 	if name == tks.Factory {
 		k.kind, k.code = hsm.AES128, kdf.None
@@ -91,7 +116,7 @@ func (s *Service) refresh(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.masters = masters
+	s.masters, s.sets = masters, map[setKey]keySet{}
 	return nil
 }
 

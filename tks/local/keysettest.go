@@ -30,8 +30,11 @@ func (s *Service) testKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyV
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	return c.round(ctx)
+	defer func() { err = errors.Join(err, c.work.Close()) }()
+	return hsm.Together(ctx, c.work, func() error {
+		defer c.session.wipe()
+		return c.round(ctx)
+	})
 }
 
 // ciphers are what a master key and the card keys out of it need, the latter last.

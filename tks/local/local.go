@@ -65,7 +65,8 @@ type Service struct {
 	limits *limiter
 
 	mu      sync.RWMutex
-	masters []hsm.Master // as last seen; read again where a version is missing
+	masters []hsm.Master      // as last seen; read again where a version is missing
+	sets    map[setKey]keySet // what was found in masters
 }
 
 var _ tks.Service = (*Service)(nil)
@@ -176,19 +177,24 @@ func (s *Service) CardSecret(context.Context, tks.SecretRequest) (tks.SecretRepl
 
 // DeriveSession implements tks.Service.
 func (s *Service) DeriveSession(ctx context.Context, req tks.SessionRequest) (tks.SessionReply, error) {
-	var reply tks.SessionReply
-	err := s.serve(ctx, opSession, req.CardProof, func(ctx context.Context, c *card) error {
+	reply, err := serve(ctx, s, opSession, req.CardProof, func(ctx context.Context, c *card) (tks.SessionReply, error) {
 		keys, err := c.session.all(ctx)
-		reply = keys
-		return err
+		if err != nil {
+			wipe(keys)
+		}
+		return keys, err
 	})
 	if err != nil {
-		reply.ENC.Wipe()
-		reply.MAC.Wipe()
-		reply.RMAC.Wipe()
+		wipe(reply)
 		return tks.SessionReply{}, fmt.Errorf("deriving session keys: %w", err)
 	}
 	return reply, nil
+}
+
+func wipe(r tks.SessionReply) {
+	r.ENC.Wipe()
+	r.MAC.Wipe()
+	r.RMAC.Wipe()
 }
 
 // Encrypt implements tks.Service.
@@ -196,10 +202,9 @@ func (s *Service) Encrypt(ctx context.Context, req tks.EncryptRequest) (tks.Encr
 	if n := req.Data.Len(); n != 16 && n != 32 {
 		return tks.EncryptReply{}, fmt.Errorf("encrypting for the card: %d bytes, want 16 or 32", n)
 	}
-	var reply tks.EncryptReply
-	err := s.serve(ctx, opEncrypt, req.CardProof, func(ctx context.Context, c *card) (err error) {
+	reply, err := serve(ctx, s, opEncrypt, req.CardProof, func(ctx context.Context, c *card) (reply tks.EncryptReply, err error) {
 		reply.Data, err = c.session.encrypt(ctx, req.Data.Bytes())
-		return err
+		return reply, err
 	})
 	if err != nil {
 		return tks.EncryptReply{}, fmt.Errorf("encrypting for the card: %w", err)

@@ -15,16 +15,15 @@ import (
 
 // WrapKeySet implements tks.Service.
 func (s *Service) WrapKeySet(ctx context.Context, req tks.KeySetRequest) (tks.KeySetReply, error) {
-	var reply tks.KeySetReply
-	err := s.run(ctx, req.CardProof, func(ctx context.Context, c *card) error {
+	reply, err := run(ctx, s, req.CardProof, func(ctx context.Context, c *card) (reply tks.KeySetReply, err error) {
 		to, err := s.target(ctx, c, req)
 		if err != nil {
-			return err
+			return reply, err
 		}
 		if reply, err = c.payload(ctx, to); err != nil {
-			return err
+			return reply, err
 		}
-		return s.grant(ctx, c, to)
+		return reply, s.grant(ctx, c, to)
 	})
 	e := newEvent(opWrap, req.CardProof, err)
 	e.NewKeySet, e.NewKeyVersion = req.NewKeySet, req.NewKeyVersion

@@ -18,7 +18,7 @@ const sessionFlags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION // some tokens 
 func (t *Token) connect(ctx context.Context) (*conn, error) {
 	gen := t.mod.generation()
 	return call(ctx, t.mod, gen, 6*t.cfg.OpTimeout, func(m *p11.Ctx) (*conn, error) {
-		c := &conn{gen: gen, masters: map[string]*masterHandle{}, private: map[hsm.SignerLabel]p11.ObjectHandle{}}
+		c := &conn{gen: gen, masters: map[hsm.MasterID]*masterHandle{}, private: map[hsm.SignerLabel]p11.ObjectHandle{}}
 		if err := t.findToken(m, c); err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ const maxObjects = 10_000
 // master finds the handle of a master key, and its CMAC term, once per connection.
 func (s *session) master(ctx context.Context, m hsm.Master) (*masterHandle, error) {
 	s.c.mu.Lock()
-	h := s.c.masters[m.Label()]
+	h := s.c.masters[m.MasterID]
 	s.c.mu.Unlock()
 	if h != nil {
 		return h, nil
@@ -52,7 +52,7 @@ func (s *session) master(ctx context.Context, m hsm.Master) (*masterHandle, erro
 	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.c.masters[m.Label()] = h
+	s.c.masters[m.MasterID] = h
 	return h, nil
 }
 

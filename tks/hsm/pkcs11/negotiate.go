@@ -5,7 +5,7 @@ package pkcs11
 import (
 	"bytes"
 	"errors"
-	"fmt"
+	"strings"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -27,7 +27,9 @@ const (
 	opSession   operation = "derive SCP02 session keys"
 )
 
-func (o operation) with(c kdf.Cipher) operation { return operation(fmt.Sprintf(string(o), c)) }
+func (o operation) with(c kdf.Cipher) operation {
+	return operation(strings.Replace(string(o), "%v", c.String(), 1))
+}
 
 // way is how a token does an operation. Zero: not at all.
 type way uint8

@@ -343,6 +343,23 @@ func TestHangingCall(t *testing.T) {
 	}
 }
 
+// TestHangingTogether: so does one among several; the work is left to it, and the
+// goroutine in it makes no further call.
+func TestHangingTogether(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	later, called := pkcs11.HangTogether(end)
+	if !errors.Is(called, hsm.ErrUnavailable) {
+		t.Error(called)
+	}
+	close(end)
+	for range 2 {
+		if err := <-later; !errors.Is(err, hsm.ErrUnavailable) {
+			t.Errorf("the goroutine was told %v", err)
+		}
+	}
+}
+
 // TestSessionsBounded: with one session, a second work waits for the first, and
 // gives up with its context.
 func TestSessionsBounded(t *testing.T) {

@@ -19,21 +19,16 @@ type session struct {
 	t      *Token
 	c      *conn
 	h      p11.SessionHandle
-	spoilt bool // an operation may be unfinished: never use it again
-	hangs  bool // a call is still in it: not even closing it is safe
+	spoilt bool   // an operation may be unfinished: never use it again
+	hangs  bool   // a call is still in it: not even closing it is safe
+	watch  *watch // calls are made in this goroutine; nil: each in its own
 }
 
 // borrow takes a session, waiting for one where all are in use, but no longer than
 // a call may take.
 func (t *Token) borrow(ctx context.Context) (*session, error) {
-	wait := time.NewTimer(t.cfg.OpTimeout)
-	defer wait.Stop()
-	select {
-	case t.workers <- struct{}{}:
-	case <-wait.C:
-		return nil, fmt.Errorf("all %d sessions of the HSM are busy: %w", cap(t.workers), hsm.ErrUnavailable)
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := t.enter(ctx); err != nil {
+		return nil, err
 	}
 	s, err := t.open(ctx)
 	if err != nil {
@@ -41,6 +36,25 @@ func (t *Token) borrow(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// enter waits for its turn to use a session.
+func (t *Token) enter(ctx context.Context) error {
+	select {
+	case t.workers <- struct{}{}:
+		return nil
+	default: // so that a timer is made only for who has to wait
+	}
+	wait := time.NewTimer(t.cfg.OpTimeout)
+	defer wait.Stop()
+	select {
+	case t.workers <- struct{}{}:
+		return nil
+	case <-wait.C:
+		return fmt.Errorf("all %d sessions of the HSM are busy: %w", cap(t.workers), hsm.ErrUnavailable)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // open takes an idle session that is alive, or opens one. What died while idle
@@ -67,13 +81,27 @@ func (t *Token) open(ctx context.Context) (*session, error) {
 	return nil, fmt.Errorf("opening a session: %s: %w", rv(err), hsm.ErrUnavailable)
 }
 
+// fresh is how long a session that worked is taken to be alive. One that died since
+// fails at its first call, as it would a moment later.
+const fresh = time.Second
+
+// idleSession is one that nobody has.
+type idleSession struct {
+	h    p11.SessionHandle
+	used time.Time
+}
+
 func (t *Token) sessionOf(ctx context.Context, c *conn) (p11.SessionHandle, error) {
 	c.mu.Lock()
 	var h p11.SessionHandle
 	idle := len(c.idle) > 0
 	if idle {
-		h = c.idle[len(c.idle)-1]
+		last := c.idle[len(c.idle)-1]
 		c.idle = c.idle[:len(c.idle)-1]
+		if h = last.h; time.Since(last.used) < fresh {
+			c.mu.Unlock()
+			return h, ctx.Err()
+		}
 	}
 	c.mu.Unlock()
 	return call(ctx, t.mod, c.gen, t.cfg.OpTimeout, func(m *p11.Ctx) (p11.SessionHandle, error) {
@@ -122,7 +150,7 @@ func (s *session) giveBack() {
 	defer func() { <-s.t.workers }()
 	if !s.spoilt && !s.c.dead.Load() {
 		s.c.mu.Lock()
-		s.c.idle = append(s.c.idle, s.h)
+		s.c.idle = append(s.c.idle, idleSession{s.h, time.Now()})
 		s.c.mu.Unlock()
 		return
 	}
@@ -138,7 +166,14 @@ func (s *session) giveBack() {
 // do runs f in the session and turns its error into one of ours; doing says what
 // was being done.
 func do[T any](ctx context.Context, s *session, doing string, f func(raw) (T, error)) (T, error) {
-	v, err := call(ctx, s.t.mod, s.c.gen, s.t.cfg.OpTimeout, func(m *p11.Ctx) (T, error) { return f(raw{m, s.h, s.c.in}) })
+	in := func(m *p11.Ctx) (T, error) { return f(raw{m, s.h, s.c.in}) }
+	var v T
+	var err error
+	if s.watch != nil {
+		v, err = here(ctx, s.watch, s.t.mod, s.c.gen, in)
+	} else {
+		v, err = call(ctx, s.t.mod, s.c.gen, s.t.cfg.OpTimeout, in)
+	}
 	if err == nil {
 		return v, nil
 	}

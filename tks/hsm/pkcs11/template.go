@@ -39,9 +39,25 @@ func cardKey(t hsm.KeyType, e exposure) []*p11.Attribute {
 	}
 }
 
+// hiddenKeys are the templates of nearly all derived keys, made once.
+var hiddenKeys = func() map[hsm.KeyType][]*p11.Attribute {
+	all := map[hsm.KeyType][]*p11.Attribute{}
+	for _, t := range []hsm.KeyType{hsm.AES128, hsm.AES192, hsm.AES256, hsm.DES2, hsm.DES3} {
+		all[t] = newDerived(t, hidden)
+	}
+	return all
+}()
+
 // derived is cardKey for C_DeriveKey and C_GenerateKey, which want a length where
-// the type leaves it open, and must not have it elsewhere.
+// the type leaves it open, and must not have it elsewhere. It is not to be changed.
 func derived(t hsm.KeyType, e exposure) []*p11.Attribute {
+	if made := hiddenKeys[t]; e == hidden && made != nil {
+		return made
+	}
+	return newDerived(t, e)
+}
+
+func newDerived(t hsm.KeyType, e exposure) []*p11.Attribute {
 	out := cardKey(t, e)
 	if t.Cipher() == kdf.AES {
 		out = append(out, attr(p11.CKA_VALUE_LEN, t.Size()))

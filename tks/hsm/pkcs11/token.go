@@ -59,8 +59,8 @@ type conn struct {
 	created atomic.Int64 // session objects
 
 	mu      sync.Mutex
-	idle    []p11.SessionHandle
-	masters map[string]*masterHandle // by label
+	idle    []idleSession
+	masters map[hsm.MasterID]*masterHandle
 	private map[hsm.SignerLabel]p11.ObjectHandle
 }
 
@@ -219,8 +219,8 @@ func (t *Token) Close() error {
 func closeAll(m *p11.Ctx, c *conn) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, h := range c.idle {
-		err = errors.Join(err, m.CloseSession(h))
+	for _, s := range c.idle {
+		err = errors.Join(err, m.CloseSession(s.h))
 	}
 	c.idle = nil
 	return err

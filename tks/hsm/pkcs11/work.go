@@ -19,6 +19,7 @@ type work struct {
 	s       *session
 	objects []p11.ObjectHandle
 	closed  bool
+	left    bool // to a call that hangs: nothing of it is touched any more
 }
 
 // key is a key that a work may use: an object of its session, or a master key.
@@ -54,6 +55,17 @@ func (w *work) Close() error {
 		return nil
 	}
 	w.closed = true
+	if w.left {
+		<-w.s.t.workers
+		return nil
+	}
+	w.destroy()
+	w.s.giveBack()
+	return nil
+}
+
+// destroy destroys the objects.
+func (w *work) destroy() {
 	if len(w.objects) > 0 && !w.s.spoilt && !w.s.c.dead.Load() {
 		_, err := do(context.Background(), w.s, "destroying card keys", func(r raw) (struct{}, error) {
 			var err error
@@ -64,8 +76,25 @@ func (w *work) Close() error {
 		})
 		w.s.spoilt = w.s.spoilt || err != nil // the objects end with the session
 	}
-	w.s.giveBack()
-	return nil
+	w.objects = nil
+}
+
+// Together implements the ability that hsm.Together asks for: f, and the destruction
+// of what it made, in one goroutine whose calls are watched, instead of a goroutine
+// for every call. The objects made so far are gone behind it.
+func (w *work) Together(ctx context.Context, f func() error) error {
+	if w.closed {
+		return errClosedWork
+	}
+	left, err := w.s.watched(func() error {
+		defer w.destroy()
+		return f()
+	})
+	if left {
+		w.left = true
+		w.s.t.lost(ctx, w.s.c, err)
+	}
+	return err
 }
 
 // make runs f, which makes an object, and keeps it for Close.
