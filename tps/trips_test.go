@@ -1,9 +1,7 @@
 package tps_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net/http/httptest"
 	"testing"
@@ -11,8 +9,8 @@ import (
 	"time"
 
 	"inkan/apdu"
+	"inkan/apdu/apdutest"
 	"inkan/apdu/coolkey"
-	"inkan/apdu/gp/loadfile"
 	"inkan/apdu/secret"
 	"inkan/fixtures"
 	"inkan/sim"
@@ -138,25 +136,9 @@ func bigApplet(t *testing.T) []byte {
 	t.Helper()
 	b, err := fixtures.Applet(fixtures.DefaultApplet)
 	must(t, err)
-	f, err := loadfile.Parse(b)
+	b, err = apdutest.PadApplet(b, realSize)
 	must(t, err)
-	sizes := map[loadfile.Tag]int{}
-	for _, c := range f.Components {
-		sizes[c.Tag] = len(c.Body)
-	}
-	small, big := sizes[loadfile.Method], sizes[loadfile.Method]+realSize-len(b)
-	var out []byte
-	for _, c := range f.Components {
-		body := c.Body
-		switch c.Tag {
-		case loadfile.Method:
-			body = append(bytes.Clone(body), bytes.Repeat([]byte{0x7A}, big-small)...)
-		case loadfile.Directory:
-			body = bytes.Replace(body, []byte{byte(small >> 8), byte(small)}, []byte{byte(big >> 8), byte(big)}, 1)
-		}
-		out = append(binary.BigEndian.AppendUint16(append(out, byte(c.Tag)), uint16(len(body))), body...)
-	}
-	return out
+	return b
 }
 
 // coolkeyFamily has one load file.
