@@ -46,3 +46,11 @@ func (db *DB) Broken(ctx context.Context, statement string) {
 func (db *DB) Count(ctx context.Context, table string) (int64, error) {
 	return queryOne(ctx, db.read, scanInt, "SELECT COUNT(*) FROM "+table)
 }
+
+// PlanByKDD is how the database looks for a card by its KDD.
+func (db *DB) PlanByKDD(ctx context.Context) (string, error) {
+	var id, parent, unused int64
+	var plan string
+	err := db.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+tokenByKDD, "00").Scan(&id, &parent, &unused, &plan)
+	return plan, err
+}

@@ -281,3 +281,14 @@ func Example() {
 	// <nil>
 	// true
 }
+
+// TestFindsByIndex: every operation looks for its card's KDD, however many cards
+// there are.
+func TestFindsByIndex(t *testing.T) {
+	t.Parallel()
+	db := openDB(t, filepath.Join(t.TempDir(), "inkan.db"))
+	plan, err := db.PlanByKDD(t.Context())
+	if err != nil || !strings.Contains(plan, "USING INDEX tokens_kdd") {
+		t.Errorf("%q (%v)", plan, err)
+	}
+}

@@ -18,12 +18,15 @@ func (db *DB) Token(ctx context.Context, cuid apdu.CUID) (token.Token, error) {
 	return queryOne(ctx, db.read, scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE cuid = ?", cuid.String())
 }
 
+// tokenByKDD repeats the condition of the index on kdd, without which that is not used.
+const tokenByKDD = "SELECT " + tokenColumns + " FROM tokens WHERE kdd = ? AND kdd <> '' AND kdd <> '00000000000000000000'"
+
 // TokenByKDD implements token.Tokens. All zero names no card: token.ErrNotFound.
 func (db *DB) TokenByKDD(ctx context.Context, kdd gp.KDD) (token.Token, error) {
 	if kdd.IsZero() {
 		return token.Token{}, token.ErrNotFound
 	}
-	return queryOne(ctx, db.read, scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE kdd = ?", kdd.String())
+	return queryOne(ctx, db.read, scanToken, tokenByKDD, kdd.String())
 }
 
 // Tokens implements token.Tokens. Text is looked for in CUID and user.
