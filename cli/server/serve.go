@@ -37,6 +37,7 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 	if err := n.mayServe(ctx); err != nil {
 		return err
 	}
+	defer roomForGarbage()()
 	cert, err := n.certificate(ctx)
 	if err != nil {
 		return err
