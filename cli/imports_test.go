@@ -57,6 +57,7 @@ var rooms = map[string][]string{
 	"tps/ca/catest":                  {"apdu", "tps/ca", "tps/token"},
 	"tps/audit":                      {"tps/internal/group"},
 	"tps/internal/group":             {},
+	"tps/seal":                       {"apdu/secret"},
 	"tps/api":                        {"apdu", "apdu/gp", "apdu/secret", "tks", "tps", "tps/audit", "tps/auth", "tps/ca", "tps/profile", "tps/token"},
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/bench":                      {}, // tests only
@@ -74,6 +75,7 @@ var rooms = map[string][]string{
 var bans = []struct{ from, to, why string }{
 	{"tps", "tks/local", "the operations know the key service's contract only: it may be another node"},
 	{"tps", "tks/hsm", "what tps needs of an HSM is handed in"},
+	{"tps/seal", "tks/hsm", "the wrapping key is handed in"},
 	{"tps", "pcsc", "a card may be on another continent"},
 	{"tps", "sim", "the software card is for tests and for commands that run one"},
 	{"tps", "tps/coolkey", "families are handed in"},

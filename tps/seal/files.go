@@ -1,0 +1,161 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// LockFile is held in a folder while one of its files is opened or written.
+const LockFile = ".seal.lock"
+
+// lockWait is how long a call waits for another process (config-sealing.md §11).
+const lockWait = 30 * time.Second
+
+// holdFolder takes the folder's lock. It ends with the process, whatever happens
+// to it. A copy of the file in a child that is just being started may hold the lock
+// a moment longer, so release unlocks before it closes.
+func holdFolder(ctx context.Context, dir string, exclusive bool) (release func() error, err error) {
+	path := filepath.Join(dir, LockFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, ofFile("", "locking the folder", err)
+	}
+	for end := time.Now().Add(lockWait); ; {
+		held, err := tryLock(f, exclusive)
+		if err != nil {
+			return nil, errors.Join(ofFile("", "locking the folder", err), f.Close())
+		}
+		if held {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(refuse(Locked, "", "%s is held by another process (%s)", path, holder(f)), f.Close())
+		}
+	}
+	if exclusive { // for the message of whoever waits too long
+		_ = f.Truncate(0)
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	return func() error { return errors.Join(unlock(f), f.Close()) }, nil
+}
+
+func holder(f *os.File) string {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0)
+	if n == 0 {
+		return "unknown"
+	}
+	return "process " + string(b[:n])
+}
+
+// readPrivate reads a regular file that only its owner may read.
+func readPrivate(r Role, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, ofFile(r, "opening the sealed file", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, ofFile(r, "opening the sealed file", err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, refuse(Permission, r, "%s is not a regular file", path)
+	}
+	if runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
+		return nil, refuse(Permission, r, "%s has mode %04o, want 0600", path, st.Mode().Perm())
+	}
+	const most = fixedSize + maxHeader + MaxPlaintext
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, ofFile(r, "reading the sealed file", err)
+	}
+	if len(b) > most {
+		return nil, invalid(r, "%s has more than %d bytes", path, most)
+	}
+	return b, nil
+}
+
+// writeNew writes a temporary file beside path and flushes it; whoever called
+// renames or removes it.
+func writeNew(path string, b []byte) (name string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix(path)+"*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+func tempPrefix(path string) string { return "." + filepath.Base(path) + ".new-" }
+
+// removeTemps removes what cut writes of path have left.
+func removeTemps(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix(path)) {
+			err = errors.Join(err, Remove(filepath.Join(filepath.Dir(path), e.Name())))
+		}
+	}
+	return err
+}
+
+// WriteFile replaces a file so that a cut leaves the old one or the new one, mode
+// 0600: temporary file, fsync, rename, fsync of the folder.
+func WriteFile(path string, b []byte) error {
+	name, err := writeNew(path, b)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(name, path); err != nil {
+		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(name))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Remove removes a file durably; that it is not there is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes what happened to names in a folder durable. Windows has no such
+// call and needs none.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
