@@ -189,6 +189,8 @@ var (
 	ErrPIN = errors.New("wrong PIN or passphrase")
 	// ErrUnavailable: the HSM does not answer now. It is a tks.ErrUnavailable.
 	ErrUnavailable = fmt.Errorf("HSM not available: %w", tks.ErrUnavailable)
+	// ErrModule: the library of the HSM cannot be loaded, or not be initialized.
+	ErrModule = errors.New("PKCS #11 module not usable")
 )
 
 // Candidate is a mechanism that was tried for an operation, and why it did not do.

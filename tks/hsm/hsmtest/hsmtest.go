@@ -1,6 +1,6 @@
-// Package hsmtest is the conformance suite of hsm.Vault and hsm.Signers. [TestVault]
-// runs on the key file and on a real PKCS#11 module; [SoftHSM] makes a token of
-// SoftHSM for it and for others' tests.
+// Package hsmtest is the conformance suite of hsm.Vault, hsm.Signers, hsm.Wrappers
+// and hsm.Counters. [TestVault] runs on the key file and on a real PKCS#11 module;
+// [SoftHSM] makes a token of SoftHSM for it and for others' tests.
 package hsmtest
 
 import (
@@ -23,6 +23,8 @@ import (
 type Token interface {
 	hsm.Vault
 	hsm.Signers
+	hsm.Wrappers
+	hsm.Counters
 	Close() error
 }
 
@@ -66,6 +68,8 @@ func TestVault(t *testing.T, open Opener) {
 		{"SignerErrors", testSignerErrors},
 		{"Import", testImport},
 		{"ImportErrors", testImportErrors},
+		{"Wrappers", testWrappers},
+		{"Counters", testCounters},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, v) })
 	}
@@ -454,6 +458,10 @@ func testReopen(t *testing.T, v Token, open Opener) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wrapper, err := v.Wrapper(t.Context(), suiteWrapper)
+	if _, may := v.(stranger); err != nil && !may {
+		t.Fatal(err)
+	}
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -479,6 +487,7 @@ func testReopen(t *testing.T, v Token, open Opener) {
 	if err != nil || !samePublic(found, signer) {
 		t.Errorf("other signer after reopening, %v", err)
 	}
+	reopenWrapper(t, v, wrapper)
 }
 
 func sameMaster(a, b hsm.Master) bool {

@@ -39,8 +39,17 @@ var modules = struct {
 	loaded map[string]*module
 }{loaded: map[string]*module{}}
 
-// loadModule loads and initialises a library, or takes a share in it.
+// loadModule loads and initialises a library, or takes a share in it. Its errors
+// are hsm.ErrModule.
 func loadModule(path, reserved string) (*module, error) {
+	m, err := load(path, reserved)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", hsm.ErrModule, err)
+	}
+	return m, nil
+}
+
+func load(path, reserved string) (*module, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("loading PKCS #11 module %s: %w", path, err)

@@ -59,7 +59,7 @@ func (c *conn) generate(r raw, id hsm.MasterID, kt hsm.KeyType) (hsm.Master, err
 	return m, nil
 }
 
-// orWithout makes a master key, if need be without the attributes that some tokens
+// orWithout makes a master or wrapping key, if need be without the attributes that some tokens
 // refuse to hear of: openCryptoki by name, NSS with a general error. They bar
 // detours: a copy of the key, or another derivation from it, is as sensitive as the
 // key itself anyway.

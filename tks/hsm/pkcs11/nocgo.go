@@ -14,11 +14,13 @@ import (
 type Token struct {
 	hsm.Vault
 	hsm.Signers
+	hsm.Wrappers
+	hsm.Counters
 }
 
 // Open fails: this build has no PKCS #11.
 func Open(context.Context, Config) (*Token, error) {
-	return nil, fmt.Errorf("opening HSM: this build of inkan cannot load PKCS #11 modules; the Linux build made with cgo (CGO_ENABLED=1) can: %w", apdu.ErrUnsupported)
+	return nil, fmt.Errorf("opening HSM: this build of inkan cannot load PKCS #11 modules; the Linux build made with cgo (CGO_ENABLED=1) can: %w: %w", apdu.ErrUnsupported, hsm.ErrModule)
 }
 
 // Close does nothing.

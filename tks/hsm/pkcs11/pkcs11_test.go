@@ -79,6 +79,45 @@ func TestConformanceReduced(t *testing.T) {
 	}
 }
 
+// TestWrapperMechanisms: without AES-GCM a token wraps by RFC 5649, without that by
+// RFC 3394, and what one mechanism wrapped says so.
+func TestWrapperMechanisms(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		disabled  []string
+		mechanism uint32
+	}{
+		{"nothing", nil, hsm.WrapGCM},
+		{"GCM", []string{"CKM_AES_GCM"}, hsm.WrapKWP},
+		{"GCM and KWP", []string{"CKM_AES_GCM", "CKM_AES_KEY_WRAP_PAD"}, hsm.WrapKW},
+	} {
+		t.Run("without="+c.name, func(t *testing.T) {
+			tok := open(t, hsmtest.SoftHSM(t, c.disabled...))
+			w, err := tok.GenerateWrapper(t.Context(), hsm.WrapperID{Version: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := secret.Random(hsm.WrapperKeySize)
+			got, err := w.Wrap(t.Context(), key, []byte("x"))
+			if err != nil || got.Mechanism != c.mechanism {
+				t.Fatalf("mechanism %X, %v", got.Mechanism, err)
+			}
+			if back, err := w.Unwrap(t.Context(), got, []byte("x")); err != nil || !back.Equal(key) {
+				t.Error(err)
+			}
+			if (w.Info().KCV != nil) != (c.mechanism == hsm.WrapGCM) {
+				t.Errorf("check value %X", w.Info().KCV)
+			}
+		})
+	}
+	tok := open(t, hsmtest.SoftHSM(t, "CKM_AES_GCM", "CKM_AES_KEY_WRAP_PAD", "CKM_AES_KEY_WRAP"))
+	_, err := tok.GenerateWrapper(t.Context(), hsm.WrapperID{Version: 1})
+	var missing *hsm.MechanismError
+	if !errors.As(err, &missing) || !strings.Contains(err.Error(), "CKM_AES_GCM(0x1087)") || !strings.Contains(err.Error(), "CKM_AES_KEY_WRAP_KWP(0x210B)") {
+		t.Errorf("%v does not name the mechanisms", err)
+	}
+}
+
 // TestNamedEngine runs the suite on the token that INKAN_PKCS11_URI names: an HSM that
 // nobody has here. It leaves keys of the set "suite" on it.
 func TestNamedEngine(t *testing.T) {

@@ -34,8 +34,10 @@ type Token struct {
 }
 
 var (
-	_ hsm.Vault   = (*Token)(nil)
-	_ hsm.Signers = (*Token)(nil)
+	_ hsm.Vault    = (*Token)(nil)
+	_ hsm.Signers  = (*Token)(nil)
+	_ hsm.Wrappers = (*Token)(nil)
+	_ hsm.Counters = (*Token)(nil)
 )
 
 // outage is why there is no connection, and when the next attempt may be.

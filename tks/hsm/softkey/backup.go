@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
@@ -36,7 +37,7 @@ func (s *Store) Backup(path string, passphrase secret.Secret) error {
 	}
 	defer kek.Wipe()
 	h.Gen = s.file.Gen
-	b, err := encode(h, kek, s.records)
+	b, err := encode(h, kek, keysOf(s.records))
 	if err != nil {
 		return fmt.Errorf("backing up keys: %w", err)
 	}
@@ -111,14 +112,15 @@ func (s *Store) sameKeys(c content) error {
 	if s.closed {
 		return errClosed
 	}
-	if len(s.records) == 0 {
+	keys := keysOf(s.records)
+	if len(keys) == 0 {
 		return errors.New("there is no key yet")
 	}
 	held := map[string]record{}
 	for _, r := range c.records {
 		held[r.Label] = r
 	}
-	for _, r := range s.records {
+	for _, r := range keys {
 		b, ok := held[r.Label]
 		if !ok {
 			return fmt.Errorf("the backup has no key %s: make a new one", r.Label)
@@ -165,8 +167,11 @@ func reopenAndUse(path string, pass secret.Secret, want record) error {
 		return err
 	}
 	defer s.Close()
-	if want.Usage == usageSign {
+	switch want.Usage {
+	case usageSign:
 		return s.trySign(want)
+	case usageWrap:
+		return s.tryWrap(want)
 	}
 	was, err := want.master()
 	if err != nil {
@@ -179,6 +184,36 @@ func reopenAndUse(path string, pass secret.Secret, want record) error {
 	}
 	if is.KCV != was.KCV {
 		return fmt.Errorf("key %s came out of the backup with check value %v instead of %v", want.Label, is.KCV, was.KCV)
+	}
+	return nil
+}
+
+// keysOf are the records that are keys.
+func keysOf(records []record) []record {
+	return slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Usage == usageCounter })
+}
+
+func (s *Store) tryWrap(want record) error {
+	id, err := hsm.ParseWrapperID(want.Label, want.ID)
+	if err != nil {
+		return err
+	}
+	w, err := s.Wrapper(context.Background(), id)
+	if err != nil {
+		return err
+	}
+	key := secret.Random(hsm.WrapperKeySize)
+	defer key.Wipe()
+	wrapped, err := w.Wrap(context.Background(), key, nil)
+	if err != nil {
+		return err
+	}
+	aead, err := newGCM(want.value)
+	if err != nil {
+		return err
+	}
+	if b, err := aead.Open(nil, wrapped.Nonce, wrapped.Data, nil); err != nil || !secret.New(b).Equal(key) {
+		return fmt.Errorf("key %s came out of the backup as another key", want.Label)
 	}
 	return nil
 }

@@ -31,8 +31,10 @@ const (
 
 // Usages of records.
 const (
-	usageMaster = "master"
-	usageSign   = "sign"
+	usageMaster  = "master"
+	usageSign    = "sign"
+	usageWrap    = "wrap"
+	usageCounter = "counter" // no key: 8 bytes, and no part of a backup
 )
 
 // record is one key. value is the bytes of a symmetric key or a PKCS #8 DER.

@@ -45,8 +45,10 @@ type Store struct {
 
 // Compile-time proof of the roles.
 var (
-	_ hsm.Vault   = (*Store)(nil)
-	_ hsm.Signers = (*Store)(nil)
+	_ hsm.Vault    = (*Store)(nil)
+	_ hsm.Signers  = (*Store)(nil)
+	_ hsm.Wrappers = (*Store)(nil)
+	_ hsm.Counters = (*Store)(nil)
 )
 
 var errClosed = fmt.Errorf("key file is closed: %w", hsm.ErrUnavailable)
