@@ -99,7 +99,7 @@ func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
 		p.demoCommand(), p.initCommand(), p.serveCommand(), p.kioskCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
 		p.keysetCommand(), p.profileCommand(), p.mappingCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
-		p.caCommand(),
+		p.caCommand(), p.configCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)
@@ -162,8 +162,10 @@ func (p *program) logger(c *cli.Context, level slog.Level) *slog.Logger {
 // defaultData is the data folder: that of the service for root where it is there.
 func defaultData() string {
 	const service = "/var/lib/inkan"
-	if _, err := os.Stat(service + "/inkan.toml"); err == nil {
-		return service
+	for _, name := range []string{"/inkan.toml", "/seal.toml"} {
+		if _, err := os.Stat(service + name); err == nil {
+			return service
+		}
 	}
 	return "inkan-data"
 }

@@ -75,7 +75,7 @@ func (p *program) rollOver(c *cli.Context) error {
 			return usageError{err}
 		}
 	}
-	gs, err := server.RollOver(c.Context, c.String("data"), server.Options{Log: p.logger(c, slog.LevelWarn), Passphrase: p.askPassphrase}, algorithm)
+	gs, err := server.RollOver(c.Context, c.String("data"), p.options(c, slog.LevelWarn), algorithm)
 	if errors.Is(err, server.ErrInUse) {
 		return fmt.Errorf("%w: stop the node (inkan serve), roll over, and start it again", err)
 	}

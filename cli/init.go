@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -44,6 +45,9 @@ type initAnswers struct {
 		To         string `toml:"to"`         // file elsewhere
 		Passphrase string `toml:"passphrase"` // file
 	} `toml:"backup"`
+	Seal *sealAnswers `toml:"seal"` // left out: the configuration stays plain
+
+	sealing *sealing // what was answered at a terminal
 }
 
 func (p *program) initCommand() *cli.Command {
@@ -68,7 +72,7 @@ func (p *program) initCommand() *cli.Command {
 			}
 			a, err := p.collect(c)
 			if err != nil {
-				return err
+				return p.explained(c, err)
 			}
 			return p.initSite(c, a)
 		},
@@ -113,7 +117,7 @@ func (p *program) initLab(c *cli.Context) error {
 func (p *program) collect(c *cli.Context) (initAnswers, error) {
 	file := c.String("answers")
 	if file == "" {
-		return p.dialogue()
+		return p.dialogue(c)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -142,7 +146,7 @@ type question struct {
 }
 
 // dialogue asks; each question has a default.
-func (p *program) dialogue() (initAnswers, error) {
+func (p *program) dialogue(c *cli.Context) (initAnswers, error) {
 	var a initAnswers
 	d := config.Default()
 	_, port, err := net.SplitHostPort(d.Listen.Address)
@@ -170,9 +174,13 @@ func (p *program) dialogue() (initAnswers, error) {
 	a.Names = strings.Fields(names)
 	if a.HSM == "" {
 		a.Backup.To, err = p.ask("File for the encrypted copy of the key file, on another medium", "")
+	} else {
+		a.Protection, err = p.ask("Lowest protection of the cards' keys: A or B inside the HSM, C in memory for a request", "B")
+	}
+	if err != nil {
 		return a, err
 	}
-	a.Protection, err = p.ask("Lowest protection of the cards' keys: A or B inside the HSM, C in memory for a request", "B")
+	a.sealing, err = p.askSealing(c.Context, c.String("data"), a.HSM)
 	return a, err
 }
 
@@ -182,10 +190,27 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 	if err != nil {
 		return err
 	}
+	if a.sealing == nil {
+		if a.sealing, err = p.sealPlan(a.Seal, c.String("data"), a.HSM); err != nil {
+			return p.explained(c, err)
+		}
+	}
 	if err := server.Create(c.Context, c.String("data"), out); err != nil {
 		return err
 	}
 	result := map[string]string{"folder": absolute(c.String("data")), "url": out.Config.Listen.URL, "administrator": string(out.Admin.ID)}
+	if a.sealing != nil {
+		report, err := server.Seal(c.Context, c.String("data"), a.sealing.plan, a.sealing.options(p.options(c, slog.LevelWarn)))
+		if err != nil {
+			return p.explained(c, fmt.Errorf("the folder is ready and not sealed; once this is mended: inkan config seal: %w", err))
+		}
+		result["sealing_key"] = report.Key
+		defer func() {
+			if !isSet(c, "json") && !isSet(c, "quiet") {
+				printReport(p.out, report)
+			}
+		}()
+	}
 	return p.print(c, result, func(w io.Writer) {
 		fmt.Fprintf(w, "The folder %s is ready.\n", c.String("data"))
 		if out.Config.HSM.URI == "" {

@@ -28,9 +28,9 @@ type rest struct{ node *server.Access }
 // withNode runs do with the node of the data folder, or with the folder opened in
 // this process where no node runs.
 func (p *program) withNode(c *cli.Context, do func(rest) error) error {
-	a, err := server.Local(c.Context, c.String("data"), server.Options{Log: p.logger(c, slog.LevelWarn), Passphrase: p.askPassphrase})
+	a, err := server.Local(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
 	if err != nil {
-		return err
+		return p.explained(c, err)
 	}
 	return errors.Join(do(rest{a}), a.Close())
 }

@@ -17,16 +17,17 @@ func (p *program) serveCommand() *cli.Command {
 			"fingerprint of its authority are printed at the start: people compare it when a card client asks.\n" +
 			"Card clients that have no TLS (Dogtag's tpsclient) are served on this machine only, where the\n" +
 			"configuration says so: [listen] plain = \"127.0.0.1:8080\".\n\n" +
-			"   inkan --data /var/lib/inkan serve",
+			"   inkan --data /var/lib/inkan serve\n   inkan --data /var/lib/inkan serve --wait-hsm 5m",
+		Flags: []cli.Flag{&cli.DurationFlag{Name: "wait-hsm", Usage: "wait so long for an HSM that does not answer (`5m`)"}},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			n, err := server.Open(c.Context, c.String("data"), server.Options{
-				Log: p.logger(c, slog.LevelInfo), Passphrase: p.askPassphrase,
-			})
+			o := p.options(c, slog.LevelInfo)
+			o.WaitHSM = c.Duration("wait-hsm")
+			n, err := server.Open(c.Context, c.String("data"), o)
 			if err != nil {
-				return err
+				return p.explained(c, err)
 			}
 			defer n.Close()
 			return n.Serve(c.Context, func(l server.Listener) {

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -154,8 +153,8 @@ func storeName(generation int) string {
 // ListGenerations returns the keys of a folder's authority, newest first. A node
 // may have the folder open.
 func ListGenerations(folder string) ([]Generation, error) {
-	if _, err := os.Stat(filepath.Join(folder, ConfigFile)); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", folder, ErrNotPrepared)
+	if _, err := prepared(folder); err != nil {
+		return nil, err
 	}
 	certs, err := readAuthority(within(folder, caFile))
 	if err != nil {

@@ -61,8 +61,8 @@ var ErrPrepared = errors.New("the data folder is prepared already")
 // is not prepared, and Create may be run on it again after a cut.
 func Create(ctx context.Context, folder string, a Answers) error {
 	path := func(name string) string { return within(folder, name) }
-	if _, err := os.Stat(path(ConfigFile)); err == nil {
-		return fmt.Errorf("%s: %w", folder, ErrPrepared)
+	if _, err := prepared(folder); !errors.Is(err, ErrNotPrepared) {
+		return errors.Join(fmt.Errorf("%s: %w", folder, ErrPrepared), err)
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)

@@ -28,6 +28,7 @@ import (
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/coolkey"
+	"inkan/tps/seal"
 	"inkan/tps/store"
 )
 
@@ -52,6 +53,8 @@ const authorityName = "embedded"
 type vault interface {
 	hsm.Vault
 	hsm.Signers
+	hsm.Wrappers
+	hsm.Counters
 	io.Closer
 }
 
@@ -61,6 +64,19 @@ type Options struct {
 	// Passphrase of the key file, asked for when there is no file passphrase in
 	// the folder; nil = that is an error.
 	Passphrase func() (secret.Secret, error)
+	// PIN asks for the PIN or passphrase of the sealing key; nil = that is an error.
+	PIN func(what string) (secret.Secret, error)
+	// Recovery asks for the recovery passphrase where one is a key slot of what is
+	// written; nil = that is an error.
+	Recovery func() (secret.Secret, error)
+	// RecoveryCost of that passphrase; nil = the default. Tests take less.
+	RecoveryCost *seal.Cost
+	// WaitHSM is how long to wait for an HSM that does not answer at the start.
+	WaitHSM time.Duration
+	Program string // version, for sealed files
+	// Step, if not nil, is told of each durable step of a change of sealed files
+	// before it is taken. Tests end the process in it.
+	Step func(r seal.Role, step string)
 }
 
 // Node is an open data folder.
@@ -81,6 +97,7 @@ type Node struct {
 	ledger   *local.FileLedger
 	lock     *folderLock
 	boot     string
+	sealing  *sealing // nil: the folder is plain
 }
 
 // ErrNotPrepared means that the folder is not a data folder yet.
@@ -99,17 +116,22 @@ func Open(ctx context.Context, folder string, o Options) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context, o Options) error {
-	var err error
-	if _, err = os.Stat(n.path(ConfigFile)); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s: %w", n.Folder, ErrNotPrepared)
-	}
-	if n.Config, err = config.Load(n.path(ConfigFile)); err != nil {
+	boot, err := prepared(n.Folder)
+	if err != nil {
 		return err
 	}
 	if n.lock, err = lockFolder(n.path(LockFile)); err != nil {
 		return err
 	}
-	if n.vault, err = openVault(ctx, n.Config.HSM, n.path, o); err != nil {
+	if boot.Phase == seal.Sealed {
+		if n.sealing, err = openSealing(ctx, n.Folder, boot, o); err != nil {
+			return err
+		}
+		err = n.openSealed(ctx, o)
+	} else {
+		err = n.openPlain(ctx, boot, o)
+	}
+	if err != nil {
 		return err
 	}
 	if n.DB, err = store.Open(ctx, n.path(n.Config.Database.File)); err != nil {
@@ -125,6 +147,46 @@ func (n *Node) open(ctx context.Context, o Options) error {
 		return err
 	}
 	return n.openEngine()
+}
+
+// prepared reports a folder that is none yet; else what seal.toml says, if it is
+// there.
+func prepared(folder string) (seal.Bootstrap, error) {
+	boot, err := phaseOf(folder)
+	if err != nil || boot.Phase == seal.Sealed {
+		return boot, err
+	}
+	if _, err := os.Stat(within(folder, ConfigFile)); errors.Is(err, os.ErrNotExist) {
+		return boot, fmt.Errorf("%s: %w", folder, ErrNotPrepared)
+	}
+	return boot, nil
+}
+
+func (n *Node) openPlain(ctx context.Context, boot seal.Bootstrap, o Options) (err error) {
+	if boot.Phase != "" {
+		n.log.WarnContext(ctx, "a change of the sealing was interrupted, the plain files count: run inkan config seal or inkan config disable again")
+	}
+	if n.Config, err = config.Load(n.path(ConfigFile)); err != nil {
+		return err
+	}
+	n.vault, err = openVault(ctx, n.Config.HSM, n.path, o)
+	return err
+}
+
+// openSealed opens the configuration, and the keys with what else is sealed.
+func (n *Node) openSealed(ctx context.Context, o Options) error {
+	if err := n.sealing.finish(ctx); err != nil {
+		return err
+	}
+	c, opened, err := n.sealing.openConfig(ctx)
+	if err != nil {
+		return err
+	}
+	n.Config = c
+	n.log.InfoContext(ctx, "sealed configuration opened", slog.Uint64("generation", opened.Generation()), slog.String("slot", opened.Slot().String()))
+	opened.Wipe()
+	n.vault, err = n.sealing.keysOf(ctx, c.HSM, o)
+	return err
 }
 
 // path resolves a name within the folder; absolute ones stay.
@@ -143,7 +205,14 @@ func openVault(ctx context.Context, c config.HSM, path func(string) string, o Op
 		if err != nil {
 			return nil, fmt.Errorf("[hsm] uri: %w", err)
 		}
-		return pkcs11.Open(ctx, pkcs11.Config{URI: uri, OpTimeout: time.Duration(c.OpTimeout), Log: o.Log})
+		cfg := pkcs11.Config{URI: uri, OpTimeout: time.Duration(c.OpTimeout), Log: o.Log}
+		if uri.PINSource == "" && o.PIN != nil {
+			if cfg.PIN, err = o.PIN("PIN of the HSM token"); err != nil {
+				return nil, err
+			}
+			defer cfg.PIN.Wipe()
+		}
+		return pkcs11.Open(ctx, cfg)
 	}
 	p, err := passphrase(path(PassphraseFile), o)
 	if err != nil {
@@ -288,6 +357,7 @@ func (n *Node) Close() error {
 	if n.vault != nil {
 		errs = append(errs, n.vault.Close())
 	}
+	errs = append(errs, n.sealing.Close()) // closing a vault again does nothing
 	if n.lock != nil {
 		errs = append(errs, n.lock.release())
 	}

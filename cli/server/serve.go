@@ -197,6 +197,9 @@ func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusServiceUnavailable
 		}
 	}
+	if n.sealing != nil {
+		body["sealing"] = n.sealing.health(ctx)
+	}
 	answer(w, status, body)
 }
 

@@ -14,6 +14,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"inkan/tps/seal"
 )
 
 // renewBefore is how long before its end the node's own certificate is replaced.
@@ -31,9 +33,12 @@ func (n *Node) certificate(ctx context.Context) (tls.Certificate, error) {
 		}
 		return c, nil
 	}
-	c, err := tls.LoadX509KeyPair(n.path(serverCertFile), n.path(serverKeyFile))
+	c, err := n.ownPair(ctx)
 	if err == nil && n.serves(c.Leaf) {
 		return c, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) && seal.CodeOf(err) != "" {
+		return c, err // a key that somebody put there is not replaced in silence
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		n.log.WarnContext(ctx, "the server certificate is unreadable and is made anew", "err", err)
@@ -41,7 +46,48 @@ func (n *Node) certificate(ctx context.Context) (tls.Certificate, error) {
 	if err := n.makeCertificate(ctx); err != nil {
 		return tls.Certificate{}, fmt.Errorf("making the server certificate: %w", err)
 	}
-	return tls.LoadX509KeyPair(n.path(serverCertFile), n.path(serverKeyFile))
+	return n.ownPair(ctx)
+}
+
+// ownPair reads the node's own certificate and key.
+func (n *Node) ownPair(ctx context.Context) (tls.Certificate, error) {
+	chain, err := os.ReadFile(n.path(serverCertFile))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, _, err := n.readServerKey(ctx)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	defer clear(key)
+	return tls.X509KeyPair(chain, key)
+}
+
+// readServerKey reads the key of the node's own certificate, and the generation
+// where it is sealed.
+func (n *Node) readServerKey(ctx context.Context) ([]byte, uint64, error) {
+	if !n.sealing.has(RoleServerKey) {
+		b, err := os.ReadFile(n.path(serverKeyFile))
+		return b, 0, err
+	}
+	o, err := n.sealing.open(ctx, RoleServerKey)
+	if err != nil {
+		return nil, 0, err
+	}
+	return o.Bytes(), o.Generation(), nil
+}
+
+func (n *Node) writeServerKey(ctx context.Context, pem []byte) error {
+	if !n.sealing.has(RoleServerKey) {
+		return writeFile(n.path(serverKeyFile), pem, 0o600)
+	}
+	old, g, err := n.readServerKey(ctx)
+	if err != nil && !errors.Is(err, seal.SealedMissing) {
+		return err
+	}
+	clear(old)
+	_, err = n.sealing.save(ctx, RoleServerKey, g, pem)
+	return err
 }
 
 // serves reports whether a certificate still does: names, issuer, time.
@@ -82,7 +128,7 @@ func (n *Node) makeCertificate(ctx context.Context) error {
 	}
 	// The key goes first: a cut between the two leaves a pair that does not match,
 	// which is noticed and made anew.
-	if err := writeFile(n.path(serverKeyFile), pemOf("PRIVATE KEY", der), 0o600); err != nil {
+	if err := n.writeServerKey(ctx, pemOf("PRIVATE KEY", der)); err != nil {
 		return err
 	}
 	return writeFile(n.path(serverCertFile), chain, 0o644)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"filippo.io/age"
 	"golang.org/x/crypto/argon2"
@@ -146,34 +147,48 @@ func ForPassphrase(passphrase secret.Secret, cost *Cost) (Protector, error) {
 	if _, _, err := parseCost(c.encode(make([]byte, 16))); err != nil {
 		return nil, err
 	}
-	return &byPassphrase{passphrase: passphrase, cost: c}, nil
+	return &byPassphrase{passphrase: passphrase, cost: c, salt: secret.Random(16).Bytes()}, nil
 }
 
 // WithPassphrase opens the slots of a recovery passphrase.
 func WithPassphrase(passphrase secret.Secret) Opener { return &byPassphrase{passphrase: passphrase} }
 
+// byPassphrase derives its key once per salt: that takes a second.
 type byPassphrase struct {
 	passphrase secret.Secret
 	cost       Cost
+	salt       []byte // of what it protects
+
+	mu      sync.Mutex
+	derived string // salt and cost of cipher
+	cipher  cipher.AEAD
 }
 
 func (p *byPassphrase) aead(salt []byte, c Cost) (cipher.AEAD, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := string(c.encode(salt))
+	if p.derived == of {
+		return p.cipher, nil
+	}
 	key := argon2.IDKey(p.passphrase.Bytes(), salt, c.Time, c.MemoryKiB, c.Threads, 32)
 	defer clear(key)
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(b)
+	p.cipher, err = cipher.NewGCM(b)
+	p.derived = of
+	return p.cipher, err
 }
 
 func (p *byPassphrase) protect(_ context.Context, h *Header, n uint8, dataKey secret.Secret) (Slot, error) {
-	salt, nonce := secret.Random(16).Bytes(), secret.Random(12).Bytes()
-	aead, err := p.aead(salt, p.cost)
+	nonce := secret.Random(12).Bytes()
+	aead, err := p.aead(p.salt, p.cost)
 	if err != nil {
 		return Slot{}, err
 	}
-	return Slot{Number: n, Kind: KindPassphrase, Mechanism: MechanismArgon2id, nonce: nonce, kdf: p.cost.encode(salt),
+	return Slot{Number: n, Kind: KindPassphrase, Mechanism: MechanismArgon2id, nonce: nonce, kdf: p.cost.encode(p.salt),
 		wrapped: aead.Seal(nil, nonce, dataKey.Bytes(), h.binding(n))}, nil
 }
 

@@ -233,6 +233,25 @@ func TestMissingMechanism(t *testing.T) {
 	}
 }
 
+// TestTokens: what there is to choose from, without a login.
+func TestTokens(t *testing.T) {
+	soft := hsmtest.SoftHSM(t)
+	got, err := pkcs11.Tokens(soft.Module)
+	if err != nil || len(got) != 1 || got[0].Label != soft.Label || got[0].PINState != "" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	u := got[0].URI(soft.Module)
+	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u, PIN: secret.New([]byte("wrong-pin"))}); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("a wrong PIN: %v", err)
+	}
+	if got, err := pkcs11.Tokens(soft.Module); err != nil || !strings.Contains(got[0].PINState, "wrong PIN") {
+		t.Errorf("after a wrong PIN: %+v, %v", got, err)
+	}
+	if _, err := pkcs11.Tokens("/nowhere.so"); !errors.Is(err, hsm.ErrModule) {
+		t.Errorf("no such module: %v", err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)
 	broken := filepath.Join(t.TempDir(), "module.so")

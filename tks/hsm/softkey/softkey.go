@@ -51,6 +51,9 @@ var (
 	_ hsm.Counters = (*Store)(nil)
 )
 
+// ErrInUse: another process has the key file open.
+var ErrInUse = durable.ErrInUse
+
 var errClosed = fmt.Errorf("key file is closed: %w", hsm.ErrUnavailable)
 
 // Create makes a new, empty key file of mode 0600, and its folder of mode 0700

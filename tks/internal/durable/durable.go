@@ -14,6 +14,9 @@ import (
 // process, whatever happens to it.
 type Lock struct{ f *os.File }
 
+// ErrInUse: another process has the file.
+var ErrInUse = errors.New("in use by another process")
+
 // LockFile takes the lock of path without waiting for it.
 func LockFile(path string) (*Lock, error) {
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
@@ -21,7 +24,7 @@ func LockFile(path string) (*Lock, error) {
 		return nil, err
 	}
 	if err := tryLock(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is in use by another process: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s is %w: %w", path, ErrInUse, err), f.Close())
 	}
 	return &Lock{f}, nil
 }

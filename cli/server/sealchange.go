@@ -1,0 +1,309 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"inkan/apdu/secret"
+	"inkan/cli/config"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/softkey"
+	"inkan/tps/seal"
+)
+
+// Document is the configuration of a folder as its owner wrote it.
+type Document struct {
+	Text       []byte
+	Generation uint64 // 0: a plain file
+	Config     config.Config
+}
+
+// ReadConfig reads the configuration of a folder, sealed or plain. It takes no lock.
+func ReadConfig(ctx context.Context, folder string, o Options) (Document, error) {
+	boot, err := prepared(folder)
+	if err != nil {
+		return Document{}, err
+	}
+	if boot.Phase != seal.Sealed {
+		return readPlainConfig(folder)
+	}
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return Document{}, err
+	}
+	defer s.Close()
+	return s.document(ctx)
+}
+
+func readPlainConfig(folder string) (Document, error) {
+	path := within(folder, ConfigFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Document{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, err := config.Decode(b)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return Document{Text: b, Config: c}, err
+}
+
+func (s *sealing) document(ctx context.Context) (Document, error) {
+	c, o, err := s.openConfig(ctx)
+	if err != nil {
+		return Document{}, err
+	}
+	return Document{Text: o.Bytes(), Generation: o.Generation(), Config: c}, nil
+}
+
+// WriteConfig replaces the configuration of a folder that no node has open. What
+// does not decode is refused, and so is a document whose predecessor was not read:
+// expect is its generation. The node takes it up at its next start.
+func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte, o Options) (uint64, error) {
+	if _, err := config.Decode(text); err != nil {
+		return 0, err
+	}
+	boot, err := prepared(folder)
+	if err != nil {
+		return 0, err
+	}
+	if boot.Phase != seal.Sealed {
+		return 0, replacePlain(ctx, folder, expect, text)
+	}
+	var g uint64
+	err = change(ctx, folder, o, eventSave, nil, func(s *sealing) (err error) {
+		g, err = s.save(ctx, RoleConfig, expect, text)
+		return err
+	})
+	return g, err
+}
+
+func replacePlain(ctx context.Context, folder string, expect uint64, text []byte) error {
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if expect != 0 {
+		return &seal.Error{Code: seal.Conflict, Role: RoleConfig, Cause: errors.New("the folder is not sealed any more")}
+	}
+	now, err := readPlainConfig(folder)
+	if err != nil {
+		return err
+	}
+	return audited(ctx, folder, now.Config, eventSave, nil, func() error {
+		return writeFile(within(folder, ConfigFile), text, 0o600)
+	})
+}
+
+// change runs do on the sealed files of a folder that no node has open, audited.
+func change(ctx context.Context, folder string, o Options, event string, fields map[string]string, do func(*sealing) error) error {
+	boot, err := prepared(folder)
+	if err != nil {
+		return err
+	}
+	if boot.Phase != seal.Sealed {
+		return ErrNotSealed
+	}
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.finish(ctx); err != nil {
+		return err
+	}
+	c, opened, err := s.openConfig(ctx)
+	if err != nil {
+		return err
+	}
+	opened.Wipe()
+	return audited(ctx, folder, c, event, fields, func() error { return do(s) })
+}
+
+// ErrNotSealed means that a folder's files are plain.
+var ErrNotSealed = errors.New("the folder is not sealed: inkan config seal does that")
+
+// TakeIn seals a plain configuration that was put beside the sealed one, as its next
+// generation, and removes it.
+func TakeIn(ctx context.Context, folder string, o Options) (uint64, error) {
+	text, err := readPlain(folder, RoleConfig)
+	if err != nil {
+		return 0, fmt.Errorf("reading the plain configuration: %w", err)
+	}
+	c, err := config.Decode(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", within(folder, ConfigFile), err)
+	}
+	boot, err := prepared(folder)
+	if err != nil {
+		return 0, err
+	}
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return 0, err
+	}
+	defer lock.release()
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	was, err := s.open(ctx, RoleConfig)
+	if err != nil {
+		return 0, err
+	}
+	was.Wipe()
+	var g uint64
+	err = audited(ctx, folder, c, eventSave, map[string]string{"taken_in": ConfigFile}, func() error {
+		if g, err = s.save(ctx, RoleConfig, was.Generation(), text); err != nil {
+			return err
+		}
+		s.o.Step(RoleConfig, "clear")
+		return shred(within(folder, ConfigFile))
+	})
+	return g, err
+}
+
+// ResealPlan changes what files are sealed with. The zero value writes them again.
+type ResealPlan struct {
+	// Recovery replaces the recovery slot: an age recipient, passphrase, or none. Empty:
+	// as it is.
+	Recovery string
+	NotAfter time.Time // refuse to open after; zero: never
+}
+
+// NoRecovery takes the recovery slot away.
+const NoRecovery = "none"
+
+// Reseal writes every sealed file of a folder again: new data keys, next
+// generations. No node may have the folder open.
+func Reseal(ctx context.Context, folder string, p ResealPlan, o Options) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	err := change(ctx, folder, o, eventReseal, map[string]string{"recovery": seal.ShortRecipient(p.Recovery)}, func(s *sealing) error {
+		before := s.boot.Recipient
+		if p.Recovery != "" {
+			s.boot.Recipient = p.Recovery
+		}
+		if p.Recovery == NoRecovery {
+			s.boot.Recipient = ""
+		}
+		key, err := s.key(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.resealAll(ctx, p.NotAfter, out, key); err != nil {
+			return err
+		}
+		if s.boot.Recipient == before {
+			return nil
+		}
+		s.o.Step("", "bootstrap")
+		return s.boot.Write(s.folder)
+	})
+	return out, err
+}
+
+// resealAll writes every role for these keys.
+func (s *sealing) resealAll(ctx context.Context, notAfter time.Time, out map[string]uint64, keys ...seal.WrappingKey) error {
+	for _, r := range s.boot.Roles {
+		slots, err := s.slots(r, keys...)
+		if err != nil {
+			return err
+		}
+		g, err := s.sealer().Reseal(ctx, r, seal.ResealOptions{Slots: slots, NotAfter: notAfter})
+		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		out[string(r)] = g
+	}
+	return nil
+}
+
+// Rotation says what RotateKey did.
+type Rotation struct {
+	Old         string            `json:"Old"`
+	New         string            `json:"New"`
+	Generations map[string]uint64 `json:"Generations"`
+}
+
+// RotateKey makes the next sealing key of a folder and moves every file to it: first
+// both keys open it, then seal.toml names the new one, then only that opens. A cut at
+// any moment leaves what opens; run it again to go on. The old key stays in the HSM:
+// older backups need it.
+func RotateKey(ctx context.Context, folder string, o Options) (Rotation, error) {
+	out := Rotation{Generations: map[string]uint64{}}
+	err := change(ctx, folder, o, eventRotate, nil, func(s *sealing) error {
+		old, err := s.key(ctx)
+		if err != nil {
+			return err
+		}
+		id, err := hsm.ParseWrapperLabel(s.boot.Key)
+		if err != nil {
+			return err
+		}
+		if id.Version == 255 {
+			return errors.New("the instance has had 255 keys")
+		}
+		id.Version++
+		next := *s
+		next.boot.Key = id.Label()
+		s.o.Step("", "generate")
+		fresh, _, err := next.makeKey(ctx, true)
+		if err != nil {
+			return err
+		}
+		out.Old, out.New = s.boot.Key, next.boot.Key
+		return s.move(ctx, &next, old, fresh, out.Generations)
+	})
+	return out, err
+}
+
+// move takes every file from the key of s to that of next, which may be in another
+// vault, without a moment in which neither opens.
+func (s *sealing) move(ctx context.Context, next *sealing, old, fresh seal.WrappingKey, out map[string]uint64) error {
+	if err := s.resealAll(ctx, time.Time{}, out, old, fresh); err != nil {
+		return err
+	}
+	for _, r := range s.boot.Roles { // where the new key has its anchor elsewhere
+		if g := out[string(r)]; g > 0 && next.vault != s.vault && next.anchor() != nil {
+			next.o.Step(r, "anchor")
+			if err := next.anchor().SetGeneration(ctx, next.boot.Instance, r, g); err != nil {
+				return err
+			}
+		}
+	}
+	next.o.Step("", "bootstrap")
+	if err := next.boot.Write(next.folder); err != nil {
+		return err
+	}
+	return next.resealAll(ctx, time.Time{}, out, fresh)
+}
+
+// makeKeyFile opens the folder's key file, or makes one where its keys are in an HSM.
+func makeKeyFile(folder string, passphrase secret.Secret, params *softkey.Params) (vault, error) {
+	path := within(folder, KeyFile)
+	if _, err := os.Stat(path); err == nil {
+		v, err := softkey.Open(path, passphrase)
+		if err != nil {
+			return nil, sealed(err)
+		}
+		return v, nil
+	}
+	v, err := softkey.Create(path, passphrase, params)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}

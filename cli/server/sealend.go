@@ -1,0 +1,345 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"inkan/apdu/secret"
+	"inkan/cli/config"
+	"inkan/tks/hsm"
+	"inkan/tks/hsm/softkey"
+	"inkan/tps/seal"
+)
+
+// Disable makes the plain files count again and removes the sealed ones. The key
+// stays in the HSM: older backups need it. A cut call leaves what opens; run it again
+// to finish.
+func Disable(ctx context.Context, folder string, o Options) error {
+	boot, err := prepared(folder)
+	if err != nil {
+		return err
+	}
+	if boot.Phase == seal.Disabling || boot.Phase == seal.Enabling {
+		return finishDisable(ctx, folder, boot, o)
+	}
+	return change(ctx, folder, o, eventDisable, map[string]string{"to": "plain"}, func(s *sealing) error {
+		for _, r := range s.boot.Roles {
+			if err := s.lay(ctx, r); err != nil {
+				return err
+			}
+		}
+		s.boot.Phase = seal.Disabling
+		s.o.Step("", "disabling")
+		if err := s.boot.Write(s.folder); err != nil {
+			return err
+		}
+		return s.drop(ctx)
+	})
+}
+
+// lay writes the plain file of a role.
+func (s *sealing) lay(ctx context.Context, r seal.Role) error {
+	o, err := s.open(ctx, r)
+	if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer o.Wipe()
+	s.o.Step(r, "lay")
+	return sealed(writeFile(within(s.folder, plainNames[r]), o.Bytes(), plainMode(r)))
+}
+
+// drop removes the sealed files and, last, seal.toml.
+func (s *sealing) drop(ctx context.Context) error {
+	for _, r := range s.boot.Roles {
+		if err := s.sealer().Drop(ctx, r); err != nil {
+			return err
+		}
+	}
+	s.o.Step("", "forget")
+	return seal.Remove(within(s.folder, seal.BootstrapFile))
+}
+
+// finishDisable ends an interrupted change after which the plain files count.
+func finishDisable(ctx context.Context, folder string, boot seal.Bootstrap, o Options) error {
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	now, err := readPlainConfig(folder)
+	if err != nil {
+		return err
+	}
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return audited(ctx, folder, now.Config, eventDisable, map[string]string{"to": "plain", "phase": string(boot.Phase)}, func() error { return s.drop(ctx) })
+}
+
+// DisableToKeyFile moves the sealed files from the HSM to a key in the folder's key
+// file, which is made where there is none. passphrase opens it; pinSource says where
+// later starts get it.
+func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secret, pinSource string, params *softkey.Params, o Options) (Rotation, error) {
+	out := Rotation{Generations: map[string]uint64{}}
+	err := change(ctx, folder, o, eventDisable, map[string]string{"to": "key file"}, func(s *sealing) error {
+		if s.boot.URI == "" {
+			return errors.New("the key file seals this folder already")
+		}
+		if s.has(RolePassphrase) {
+			if err := s.checkPassphrase(ctx, passphrase); err != nil {
+				return err
+			}
+		}
+		v, err := makeKeyFile(folder, passphrase, params)
+		if err != nil {
+			return err
+		}
+		next := *s
+		next.vault = v
+		defer v.Close()
+		next.boot.URI, next.boot.KeyFile, next.boot.PINSource = "", KeyFile, pinSource
+		return s.toKeyFile(ctx, &next, &out)
+	})
+	return out, err
+}
+
+// checkPassphrase compares with the sealed one, which cannot be sealed under the key
+// file that it opens and has to be known otherwise from now on.
+func (s *sealing) checkPassphrase(ctx context.Context, passphrase secret.Secret) error {
+	o, err := s.open(ctx, RolePassphrase)
+	if err != nil {
+		return err
+	}
+	defer o.Wipe()
+	if !secret.New(trimNewline(o.Bytes())).Equal(passphrase) {
+		return fmt.Errorf("it is not the passphrase of the key file: %w", hsm.ErrPIN)
+	}
+	return nil
+}
+
+func (s *sealing) toKeyFile(ctx context.Context, next *sealing, out *Rotation) error {
+	old, err := s.key(ctx)
+	if err != nil {
+		return err
+	}
+	fresh, _, err := next.makeKey(ctx, true)
+	if err != nil {
+		return err
+	}
+	out.Old, out.New = s.boot.Key, next.boot.Key
+	// From here on the passphrase is no role: whoever starts the node gives it.
+	keep := []seal.Role{}
+	for _, r := range s.boot.Roles {
+		if r != RolePassphrase {
+			keep = append(keep, r)
+		}
+	}
+	next.boot.Roles = keep
+	if err := s.move(ctx, next, old, fresh, out.Generations); err != nil {
+		return err
+	}
+	if s.has(RolePassphrase) {
+		return s.sealer().Drop(ctx, RolePassphrase)
+	}
+	return nil
+}
+
+// Destroy removes the sealed files of a folder, its seal.toml and the generations in
+// the HSM; with the key, which no backup then opens, where withKey is set.
+func Destroy(ctx context.Context, folder string, withKey bool, o Options) error {
+	boot, err := phaseOf(folder)
+	if err != nil {
+		return err
+	}
+	if boot.Phase == "" {
+		return ErrNotSealed
+	}
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c, err := s.peek(ctx)
+	if err != nil { // an interrupted call, or what cannot be opened: it goes all the same
+		c = config.Default()
+	}
+	return audited(ctx, folder, c, eventDestroy, map[string]string{"with_key": fmt.Sprint(withKey)}, func() error {
+		if err := s.drop(ctx); err != nil || !withKey {
+			return err
+		}
+		return s.destroyKeys(ctx)
+	})
+}
+
+// destroyKeys removes every key of the instance.
+func (s *sealing) destroyKeys(ctx context.Context) error {
+	all, err := s.vault.Wrappers(ctx)
+	if err != nil {
+		return sealed(err)
+	}
+	for _, id := range all {
+		if id.Instance == [4]byte(s.boot.Instance[:4]) {
+			if err := s.vault.DestroyWrapper(ctx, id); err != nil {
+				return sealed(err)
+			}
+		}
+	}
+	return nil
+}
+
+// Export writes the plain text of a role to a new file, mode 0600: encrypt, if not
+// nil, makes what is written of it. The audit record has its SHA-256.
+func Export(ctx context.Context, folder string, r seal.Role, to string, encrypt func([]byte) ([]byte, error), o Options) error {
+	boot, err := prepared(folder)
+	if err != nil {
+		return err
+	}
+	if boot.Phase != seal.Sealed {
+		return ErrNotSealed
+	}
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	lock, err := lockFolder(within(folder, LockFile)) // for the audit record
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	c, opened, err := s.openConfig(ctx)
+	if err != nil {
+		return err
+	}
+	opened.Wipe()
+	out, err := s.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer out.Wipe()
+	b := out.Bytes()
+	if encrypt != nil {
+		if b, err = encrypt(b); err != nil {
+			return err
+		}
+	}
+	fields := map[string]string{"role": string(r), "path": to, "sha256": hexSum(b), "encrypted": fmt.Sprint(encrypt != nil)}
+	return audited(ctx, folder, c, eventExport, fields, func() error { return writeOnce(to, b) })
+}
+
+// writeOnce writes a new file; one that is there stays as it is.
+func writeOnce(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// Adopted is a role whose file was ahead of the HSM.
+type Adopted struct {
+	Role     seal.Role `json:"Role"`
+	Anchor   uint64    `json:"Anchor"` // before
+	Accepted uint64    `json:"Accepted"`
+}
+
+// AheadOfAnchor lists what Adopt would accept, and changes nothing.
+func AheadOfAnchor(ctx context.Context, folder string, o Options) (out []Adopted, err error) {
+	err = withSealing(ctx, folder, o, func(s *sealing) error {
+		for _, r := range s.boot.Roles {
+			st, err := s.sealer().State(ctx, r)
+			if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if st.Generation > st.Anchor {
+				out = append(out, Adopted{r, st.Anchor, st.Generation})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Adopt accepts files that are ahead of the HSM: it was restored from an old backup.
+func Adopt(ctx context.Context, folder string, o Options) (out []Adopted, err error) {
+	list, err := AheadOfAnchor(ctx, folder, o)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	err = withSealing(ctx, folder, o, func(s *sealing) error {
+		lock, err := lockFolder(within(folder, LockFile))
+		if err != nil {
+			return err
+		}
+		defer lock.release()
+		fields := map[string]string{}
+		for _, a := range list {
+			fields[string(a.Role)] = fmt.Sprintf("%d over %d", a.Accepted, a.Anchor)
+		}
+		c, err := s.peek(ctx)
+		if err != nil {
+			return err
+		}
+		return audited(ctx, folder, c, eventAdopt, fields, func() error {
+			for _, a := range list {
+				was, now, err := s.sealer().Adopt(ctx, a.Role)
+				if err != nil {
+					return err
+				}
+				out = append(out, Adopted{a.Role, was, now})
+			}
+			return nil
+		})
+	})
+	return out, err
+}
+
+// peek decodes the configuration whatever the anchor says: to know where the audit
+// log is.
+func (s *sealing) peek(ctx context.Context, openers ...seal.Opener) (config.Config, error) {
+	blind := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: append(openers, seal.With(s.keys()))})
+	o, err := blind.Open(ctx, RoleConfig)
+	if err != nil {
+		return config.Config{}, err
+	}
+	defer o.Wipe()
+	return decodeSealed(o.Bytes())
+}
+
+// withSealing runs do with the sealing of a folder, without its lock.
+func withSealing(ctx context.Context, folder string, o Options, do func(*sealing) error) error {
+	boot, err := prepared(folder)
+	if err != nil {
+		return err
+	}
+	if boot.Phase != seal.Sealed {
+		return ErrNotSealed
+	}
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(s), s.Close())
+}

@@ -1,0 +1,178 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"inkan/apdu/secret"
+	"inkan/cli/config"
+	"inkan/tks/hsm"
+	"inkan/tps/seal"
+)
+
+// RecoverPlan says how files are opened that do not open as they should.
+type RecoverPlan struct {
+	// Identity is an age identity, Passphrase a recovery passphrase; without them only
+	// the HSM key opens.
+	Identity, Passphrase secret.Secret
+	// URI and PINSource name another token; empty: the one of seal.toml.
+	URI, PINSource string
+	// FromPrev goes back one generation where a file is missing or damaged.
+	FromPrev bool
+	// Accept is a generation of Role that lies behind the one that was written last.
+	Role   seal.Role
+	Accept uint64
+}
+
+func (p RecoverPlan) openers() ([]seal.Opener, error) {
+	var out []seal.Opener
+	if !p.Identity.IsZero() {
+		o, err := seal.WithIdentity(p.Identity)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	if !p.Passphrase.IsZero() {
+		out = append(out, seal.WithPassphrase(p.Passphrase))
+	}
+	return out, nil
+}
+
+// Recover opens every file of a folder by its recovery slot, or an older generation
+// of it by the HSM key, and seals all again under a key of the token, which is made
+// where it is missing. It replaces a lost HSM.
+func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (SealReport, error) {
+	openers, err := p.openers()
+	if err != nil {
+		return SealReport{}, err
+	}
+	boot, err := prepared(folder)
+	if err != nil {
+		return SealReport{}, err
+	}
+	if boot.Phase != seal.Sealed {
+		return SealReport{}, ErrNotSealed
+	}
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return SealReport{}, err
+	}
+	defer lock.release()
+	if p.URI != "" {
+		boot.URI, boot.KeyFile = p.URI, ""
+	}
+	if p.PINSource != "" {
+		boot.PINSource = p.PINSource
+	}
+	s, err := openSealing(ctx, folder, boot, o)
+	if err != nil {
+		return SealReport{}, err
+	}
+	defer s.Close()
+	c, err := s.peek(ctx, openers...)
+	if err != nil && !p.FromPrev {
+		return SealReport{}, err
+	}
+	if err != nil {
+		c = config.Default()
+	}
+	var report SealReport
+	fields := map[string]string{"uri": boot.URI, "from_prev": fmt.Sprint(p.FromPrev)}
+	if p.Accept > 0 {
+		fields["accepted"] = fmt.Sprintf("%s generation %d", p.Role, p.Accept)
+	}
+	err = audited(ctx, folder, c, eventRecover, fields, func() error {
+		report, err = s.recoverAll(ctx, p, openers)
+		return err
+	})
+	return report, err
+}
+
+func (s *sealing) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.Opener) (SealReport, error) {
+	key, err := s.usableKey(ctx)
+	if err != nil {
+		return SealReport{}, err
+	}
+	report := s.report(ctx, key)
+	for _, r := range s.boot.Roles {
+		g, err := s.recoverRole(ctx, r, p, key, openers)
+		if err != nil {
+			return report, err
+		}
+		if g > 0 {
+			report.Generations[string(r)] = g
+		}
+	}
+	s.o.Step("", "bootstrap")
+	return report, s.boot.Write(s.folder)
+}
+
+// usableKey is the key of seal.toml where it is in the token and opens the files;
+// else the next one, made now.
+func (s *sealing) usableKey(ctx context.Context) (seal.WrappingKey, error) {
+	key, err := s.key(ctx)
+	if err == nil {
+		if _, err = s.peek(ctx); err == nil {
+			return key, nil
+		}
+	}
+	if c := seal.CodeOf(err); c != seal.KeyMissing && c != seal.WrongKey {
+		if key != nil {
+			return key, nil // the file is the trouble, not the key
+		}
+		return nil, err
+	}
+	id, err := hsm.ParseWrapperLabel(s.boot.Key)
+	if err != nil {
+		return nil, err
+	}
+	for id.Version < 255 {
+		id.Version++
+		s.boot.Key = id.Label()
+		key, _, err = s.makeKey(ctx, false)
+		if !errors.Is(err, hsm.ErrExists) {
+			return key, err
+		}
+	}
+	return nil, errors.New("the instance has had 255 keys")
+}
+
+func (s *sealing) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, key seal.WrappingKey, openers []seal.Opener) (uint64, error) {
+	slots, err := s.slots(r, key)
+	if err != nil {
+		return 0, err
+	}
+	sealer := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: append(openers, seal.With(s.keys())),
+		Slots: slots, Anchor: s.anchor(), Program: s.o.Program, Step: s.o.Step})
+	how := seal.Recovery{}
+	if p.Accept > 0 && r == p.Role {
+		how.Generation = p.Accept
+	}
+	g, err := sealer.Recover(ctx, r, how)
+	if p.FromPrev && (errors.Is(err, seal.SealedMissing) || errors.Is(err, seal.Damaged) || errors.Is(err, seal.Tampered)) {
+		how.FromPrev = true
+		g, err = sealer.Recover(ctx, r, how)
+	}
+	if err != nil && r == RoleServerKey && recoverable(err) {
+		return 0, sealer.Drop(ctx, r) // it has no recovery slot: the node makes another one
+	}
+	return g, err
+}
+
+// recoverable reports whether a file does not open, and nothing else is wrong.
+func recoverable(err error) bool {
+	switch seal.CodeOf(err) {
+	case seal.SealedMissing, seal.KeyMissing, seal.WrongKey, seal.Damaged, seal.Tampered:
+		return true
+	}
+	return false
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
