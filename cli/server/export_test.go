@@ -29,3 +29,12 @@ func (n *Node) LocalHandler() http.Handler { return n.localHandler() }
 
 // IsBound reports whether a key set's cards have keys of their own.
 func (n *Node) IsBound(set tks.KeySetName) bool { return n.bound(set) }
+
+// What is known of sealed files.
+var (
+	DecodeSealed  = decodeSealed
+	ReadPINSource = readPINSource
+)
+
+// ServeReady answers /readyz.
+func (n *Node) ServeReady(w http.ResponseWriter, r *http.Request) { n.serveReady(w, r) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
@@ -85,12 +86,12 @@ func finishDisable(ctx context.Context, folder string, boot seal.Bootstrap, o Op
 
 // DisableToKeyFile moves the sealed files from the HSM to a key in the folder's key
 // file, which is made where there is none. passphrase opens it; pinSource says where
-// later starts get it.
+// later starts get it. A cut call leaves what opens; run it again to finish.
 func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secret, pinSource string, params *softkey.Params, o Options) (Rotation, error) {
 	out := Rotation{Generations: map[string]uint64{}}
 	err := change(ctx, folder, o, eventDisable, map[string]string{"to": "key file"}, func(s *sealing) error {
-		if s.boot.URI == "" {
-			return errors.New("the key file seals this folder already")
+		if s.boot.URI == "" { // an interrupted call has come so far
+			return s.endKeyFile(ctx, &out)
 		}
 		if s.has(RolePassphrase) {
 			if err := s.checkPassphrase(ctx, passphrase); err != nil {
@@ -108,6 +109,19 @@ func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secr
 		return s.toKeyFile(ctx, &next, &out)
 	})
 	return out, err
+}
+
+// endKeyFile seals under the key file alone what is also open to the HSM's key.
+func (s *sealing) endKeyFile(ctx context.Context, out *Rotation) error {
+	key, err := s.key(ctx)
+	if err != nil {
+		return err
+	}
+	out.Old, out.New = s.boot.Key, s.boot.Key
+	if err := s.resealAll(ctx, time.Time{}, out.Generations, key); err != nil || s.has(RolePassphrase) {
+		return err
+	}
+	return s.sealer().Drop(ctx, RolePassphrase)
 }
 
 // checkPassphrase compares with the sealed one, which cannot be sealed under the key

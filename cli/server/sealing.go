@@ -405,8 +405,11 @@ func (s *sealing) holds(c config.HSM) (bool, error) {
 // health says whether the sealing key answers. That it does not stops nothing: it is
 // needed at the next start and for the next change.
 func (s *sealing) health(ctx context.Context) string {
-	if _, err := s.vault.Random(ctx, 8); err != nil {
-		err = sealed(err)
+	key, err := s.key(ctx)
+	if err == nil {
+		err = seal.Probe(ctx, key)
+	}
+	if err != nil {
 		return fmt.Sprintf("%s: the node goes on, the next start or change of the configuration needs it: %v", seal.CodeOf(err), err)
 	}
 	return "ok"

@@ -1,0 +1,261 @@
+//go:build unix
+
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"inkan/apdu/secret"
+	"inkan/cli/server"
+	"inkan/tks/hsm/hsmtest"
+	"inkan/tks/hsm/softkey"
+	"inkan/tps/seal"
+)
+
+// The child is this test binary again, with these set.
+const (
+	killedFolder = "INKAN_TEST_SEAL_FOLDER"
+	killedDo     = "INKAN_TEST_SEAL_CHANGE"
+	killedURI    = "INKAN_TEST_SEAL_URI"
+	killedAt     = "INKAN_TEST_SEAL_STEP" // the step at which it dies
+)
+
+// place is where the sealing key of a test is: the folder's key file, or SoftHSM.
+type place struct {
+	uri, pinSource string
+	conf           string // of SoftHSM
+}
+
+// everyPlace runs a test on the key file, and with INKAN_REAL=1 on SoftHSM.
+func everyPlace(t *testing.T, run func(*testing.T, place)) {
+	t.Run("key=file", func(t *testing.T) { run(t, place{}) })
+	t.Run("key=softhsm", func(t *testing.T) {
+		soft := hsmtest.SoftHSM(t)
+		_, token, pinSource, err := server.TokenOf(soft.URI)
+		must(t, err)
+		run(t, place{uri: token.URI, pinSource: pinSource, conf: soft.Conf})
+	})
+}
+
+func (p place) plan(folder string) server.SealPlan {
+	plan := server.SealPlan{URI: p.uri, PINSource: p.pinSource, Recipient: recoveryRecipient}
+	if p.uri == "" {
+		plan.PINSource = "file:" + filepath.Join(folder, server.PassphraseFile)
+	}
+	return plan
+}
+
+// Keys of tests only.
+const (
+	recoveryIdentity  = "AGE-SECRET-KEY-1Y0WVW64Q02Y0YL9HFSU8AHWGUGGHX5DA9PL7HX4LEP94V7VTEGQS238EXH"
+	recoveryRecipient = "age1fz7y37f3stt8qa702hj2p676mm0qp2h0xdy7wxyu78qk3pwupfnqacvp0d"
+)
+
+// changes are what is cut.
+var changes = map[string]func(context.Context, string, place, server.Options) error{
+	"seal": func(ctx context.Context, folder string, p place, o server.Options) error {
+		_, err := server.Seal(ctx, folder, p.plan(folder), o)
+		return err
+	},
+	"set": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		d, err := server.ReadConfig(ctx, folder, server.Options{})
+		if err != nil {
+			return err
+		}
+		_, err = server.WriteConfig(ctx, folder, d.Generation, append(d.Text, "# changed\n"...), o)
+		return err
+	},
+	"rotate": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		_, err := server.RotateKey(ctx, folder, o)
+		return err
+	},
+	"disable": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		return server.Disable(ctx, folder, o)
+	},
+	"keyfile": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		p, err := os.ReadFile(filepath.Join(folder, "..", "passphrase"))
+		if err != nil {
+			return err
+		}
+		params := softkey.FloorParams()
+		_, err = server.DisableToKeyFile(ctx, folder, secret.New(p), "file:"+filepath.Join(folder, "..", "passphrase"), &params, o)
+		return err
+	},
+}
+
+// TestSealKilled kills a process at every step of every change of the sealing; then
+// the folder opens with what was in it before or after, and the change is repeated.
+// On SoftHSM it tries every step, on the key file every fourth.
+func TestSealKilled(t *testing.T) {
+	everyPlace(t, func(t *testing.T, p place) {
+		for name := range changes {
+			if name == "keyfile" && p.uri == "" {
+				continue
+			}
+			t.Run("change="+name, func(t *testing.T) { killEverywhere(t, p, name) })
+		}
+	})
+}
+
+func killEverywhere(t *testing.T, p place, name string) {
+	base := t.TempDir()
+	folder := filepath.Join(base, "data")
+	prepared(t, folder)
+	must(t, os.WriteFile(filepath.Join(folder, "ca", "server.key"), []byte("a key\n"), 0o600))
+	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(base, "passphrase"), pass, 0o600))
+	before, err := server.ReadConfig(t.Context(), folder, server.Options{})
+	must(t, err)
+	if name != "seal" {
+		must(t, changes["seal"](t.Context(), folder, p, server.Options{}))
+	}
+	step := 4
+	if p.uri != "" {
+		step = 1
+	}
+	tried := 0
+	for at := 1; ; at += step {
+		dir, here := p.copy(t, base)
+		if !killChange(t, dir, here, name, at) {
+			break
+		}
+		tried++
+		if err := here.check(t, filepath.Join(dir, "data"), name, string(before.Text)); err != nil {
+			t.Errorf("killed at step %d: %v", at, err)
+		}
+	}
+	fmt.Printf("kills change=%s softhsm=%v tried=%d\n", name, p.uri != "", tried)
+	if tried < 2 {
+		t.Errorf("there were %d kills", tried)
+	}
+}
+
+// copy copies folder and token.
+func (p place) copy(t *testing.T, base string) (string, place) {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS(base)))
+	rewrite(t, filepath.Join(dir, "data", seal.BootstrapFile), base, dir)
+	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error { // CopyFS adds modes
+		if err != nil || e.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o600)
+	}))
+	if p.conf == "" {
+		return dir, p
+	}
+	tokens := filepath.Dir(p.conf)
+	to, err := os.MkdirTemp("", "softhsm-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(to) })
+	must(t, os.CopyFS(to, os.DirFS(tokens)))
+	p.conf = filepath.Join(to, filepath.Base(p.conf))
+	rewrite(t, p.conf, tokens, to)
+	t.Setenv("SOFTHSM2_CONF", p.conf)
+	return dir, p
+}
+
+// rewrite replaces the name of a folder in a file, if that is there.
+func rewrite(t *testing.T, path, old, with string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	must(t, err)
+	must(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, with)), 0o600))
+}
+
+// killChange runs the child. False: it ended by itself.
+func killChange(t *testing.T, dir string, p place, name string, at int) bool {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSealKilledChild$")
+	cmd.Env = append(os.Environ(), killedFolder+"="+filepath.Join(dir, "data"), killedDo+"="+name, killedURI+"="+p.uri+" "+p.pinSource, killedAt+"="+strconv.Itoa(at))
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return false
+	}
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the child at step %d: %v\n%s", at, err, out)
+	}
+	return true
+}
+
+// TestSealKilledChild is the process that TestSealKilled kills.
+func TestSealKilledChild(t *testing.T) {
+	folder := os.Getenv(killedFolder)
+	if folder == "" {
+		return
+	}
+	at, err := strconv.Atoi(os.Getenv(killedAt))
+	must(t, err)
+	var p place
+	p.uri, p.pinSource, _ = strings.Cut(os.Getenv(killedURI), " ")
+	n := 0
+	must(t, changes[os.Getenv(killedDo)](t.Context(), folder, p, server.Options{Step: func(seal.Role, string) {
+		if n++; n == at {
+			err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			panic(err) // not reached
+		}
+	}}))
+}
+
+// check opens what the killed process has left, as a command and as a node, and
+// makes the change again.
+func (p place) check(t *testing.T, folder, name, before string) error {
+	t.Helper()
+	d, err := server.ReadConfig(t.Context(), folder, server.Options{})
+	if err != nil {
+		return err
+	}
+	if s := string(d.Text); s != before && s != before+"# changed\n" {
+		return fmt.Errorf("another configuration:\n%s", s)
+	}
+	if err := open(t, folder); err != nil {
+		return err
+	}
+	if sealed := d.Generation > 0; sealed {
+		if _, err := os.Stat(filepath.Join(folder, server.ConfigFile)); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the plain file is still there: %v", err)
+		}
+	}
+	err = changes[name](t.Context(), folder, p, server.Options{})
+	switch {
+	case name == "seal" && d.Generation > 0:
+		if err == nil || !strings.Contains(err.Error(), "sealed already") {
+			return fmt.Errorf("sealed twice: %w", err)
+		}
+	case name == "disable" && errors.Is(err, server.ErrNotSealed):
+	case err != nil:
+		return fmt.Errorf("again: %w", err)
+	}
+	if left, err := seal.Leftovers(folder); err != nil || len(left) > 0 {
+		return fmt.Errorf("left %v, %w", left, err)
+	}
+	return open(t, folder)
+}
+
+// open opens a folder as a node does.
+func open(t *testing.T, folder string) error {
+	t.Helper()
+	n, err := server.Open(t.Context(), folder, server.Options{Passphrase: func() (secret.Secret, error) {
+		b, err := os.ReadFile(filepath.Join(folder, "..", "passphrase"))
+		return secret.New(b), err
+	}})
+	if err != nil {
+		return fmt.Errorf("opening the node: %w", err)
+	}
+	return n.Close()
+}
