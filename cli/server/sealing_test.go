@@ -193,7 +193,14 @@ func TestLostHSM(t *testing.T) {
 		_, err := server.Open(t.Context(), folder, server.Options{})
 		if !errors.Is(err, want) {
 			t.Errorf("opened: %v, want %s", err, want)
+			return
 		}
+		for _, f := range server.Diagnose(t.Context(), folder, true, server.Options{}) { // the doctor in the same words
+			if f.Verdict == server.Failed && f.Code == want && f.Number == want.Number() && f.Next != "" {
+				return
+			}
+		}
+		t.Errorf("the doctor does not find %s: %+v", want, server.Diagnose(t.Context(), folder, true, server.Options{}))
 	}
 	bootstrap := filepath.Join(folder, seal.BootstrapFile)
 	good, err := os.ReadFile(bootstrap)

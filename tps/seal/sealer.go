@@ -310,8 +310,8 @@ func contentType(r Role) string {
 // replace seals, proves and puts a generation in place.
 func (s *Sealer) replace(ctx context.Context, h *Header, old, plaintext []byte, slots []Protector) error {
 	path := s.path(h.Role.File())
-	if err := s.room(h.Role, len(plaintext)); err != nil {
-		return err
+	if err := Room(s.cfg.Dir, len(plaintext)); err != nil {
+		return worst(h.Role, []error{err})
 	}
 	b, err := s.seal(ctx, h, plaintext, slots)
 	if err != nil {
@@ -348,14 +348,14 @@ func (s *Sealer) replace(ctx context.Context, h *Header, old, plaintext []byte, 
 	return nil
 }
 
-// room refuses to begin what the disk has no place for.
-func (s *Sealer) room(r Role, size int) error {
-	free, err := freeBytes(s.cfg.Dir)
+// Room refuses a folder whose disk has no place for a change of size bytes.
+func Room(dir string, size int) error {
+	free, err := freeBytes(dir)
 	if err != nil {
-		return ofFile(r, "asking for free space", err)
+		return ofFile("", "asking for free space", err)
 	}
 	if need := uint64(4*size + 1<<20); free < need {
-		return refuse(NoSpace, r, "%s has %d bytes free, %d are needed", s.cfg.Dir, free, need)
+		return refuse(NoSpace, "", "%s has %d bytes free, %d are needed", dir, free, need)
 	}
 	return nil
 }

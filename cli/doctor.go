@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/urfave/cli/v2"
+
+	"inkan/cli/server"
+)
+
+func (p *program) doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "find out why a node does not start, and what to do",
+		Description: "Checks folder, module, token, PIN, sealing key, every sealed file, certificate, space and clock, and changes\n" +
+			"nothing. A line says OK, WARN or FAIL, what was seen, and what to do next; serve refuses in the same words.\n" +
+			"Exit status 1 where a line says FAIL.\n\n   inkan doctor\n   inkan doctor --no-login\n   inkan doctor --json",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "no-login", Usage: "do not log in to the HSM"}},
+		Action: p.doctor,
+	}
+}
+
+func (p *program) doctor(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	found := server.Diagnose(c.Context, c.String("data"), !c.Bool("no-login"), p.options(c, slog.LevelError))
+	err := p.print(c, found, func(w io.Writer) {
+		for _, f := range found {
+			fmt.Fprintf(w, "%-4s  %s: %s\n", f.Verdict, f.Check, printable(f.Evidence))
+			if f.Next != "" {
+				fmt.Fprintf(w, "      next: %s\n", printable(f.Next))
+			}
+		}
+	})
+	failed := 0
+	for _, f := range found {
+		if f.Verdict == server.Failed {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return errors.Join(fmt.Errorf("%d of %d checks failed", failed, len(found)), err)
+	}
+	return err
+}
