@@ -102,7 +102,8 @@ type Audit struct {
 	Folder string `toml:"folder"` // default audit in the data folder
 }
 
-// Seal is reserved: configuration sealed by an HSM key.
+// Seal is empty: how the configuration is sealed has to be known before it is read,
+// and stands in seal.toml.
 type Seal struct{}
 
 // Peer is reserved: other nodes.
