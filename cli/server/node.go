@@ -97,6 +97,7 @@ type Node struct {
 	ledger   *local.FileLedger
 	lock     *folderLock
 	boot     string
+	program  string
 	sealing  *sealing // nil: the folder is plain
 }
 
@@ -108,7 +109,7 @@ func Open(ctx context.Context, folder string, o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{Folder: folder, log: o.Log, boot: newBoot()}
+	n := &Node{Folder: folder, log: o.Log, boot: newBoot(), program: o.Program}
 	if err := n.open(ctx, o); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

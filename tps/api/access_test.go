@@ -54,6 +54,7 @@ var permissions = map[string]string{
 	"POST /keysets/{name}/{version}/retire": "admin CONFIG_KEY_SET",
 	"GET /key-backup":                       "admin",
 	"POST /key-backup":                      "admin KEY_BACKUP",
+	"POST /backup":                          "admin FOLDER_BACKUP",
 }
 
 func TestPermissions(t *testing.T) {
@@ -193,6 +194,8 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/releases", `{"KDD": "0102030405060708090A"}`, 409, "nothing to release"},
 		{"POST", "/key-backup", `{"Path": "copy", "passphrase": "correct horse"}`, 400, "absolute"},
 		{"POST", "/key-backup", `{"Path": "/tmp/copy"}`, 400, "passphrase"},
+		{"POST", "/backup", `{"Path": "copy"}`, 400, "absolute"},
+		{"POST", "/backup", `{"Path": "/tmp/copy", "Recipient": "age1x", "passphrase": "correct horse"}`, 400, "not both"},
 		{"POST", "/admin/users", `{"UserID": "e v e", "password": "long enough"}`, 400, "user id"},
 		{"POST", "/admin/users", `{"UserID": "eve", "Roles": ["root"], "password": "long enough"}`, 400, "unknown role"},
 		{"POST", "/admin/users", `{"UserID": "eve"}`, 400, "shorter than 8"},
@@ -373,6 +376,7 @@ func TestBackup(t *testing.T) {
 			t.Fatal("the passphrase was not wiped")
 		}
 	}
+	n.do("POST", "/backup", `{"Path": "/media/all", "Recipient": "age1x"}`).want(201, `"Files": 7`)
 	n.backups.err = &api.Error{Status: 409, Message: "/media/copy exists already"}
 	n.do("POST", "/key-backup", `{"Path": "/media/copy", "passphrase": "correct horse"}`).want(409, "exists already")
 	if out := n.log.String() + fmt.Sprint(n.audit.all); strings.Contains(out, "horse") {

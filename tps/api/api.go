@@ -92,6 +92,9 @@ type Backups interface {
 	// WriteBackup writes an encrypted copy of the key file to path, absolute and on
 	// the node's machine, and checks it by restoring a key.
 	WriteBackup(ctx context.Context, path string, passphrase secret.Secret) (Backup, error)
+	// BackUpFolder writes the whole data folder, encrypted, to a new file on the
+	// node's machine, while the node runs.
+	BackUpFolder(ctx context.Context, q FolderBackupRequest, passphrase secret.Secret) (FolderBackup, error)
 }
 
 // Caller is who makes a request.

@@ -50,3 +50,45 @@ func (a *api) writeBackup(c *call) (reply, error) {
 	}
 	return reply{status: http.StatusCreated, body: b}, nil
 }
+
+// FolderBackup says what was written of a data folder.
+type FolderBackup struct {
+	Path      string   `json:"Path"`
+	Files     int      `json:"Files"`
+	Bytes     int64    `json:"Bytes"`  // of the files, before encryption
+	SHA256    string   `json:"SHA256"` // of what was written
+	Recipient string   `json:"Recipient,omitempty"`
+	Left      []string `json:"Left,omitempty"` // named in the configuration and not in the folder: not in the backup
+}
+
+// FolderBackupRequest is the body of POST backup but for its passphrase, which
+// [EncodeSecret] adds as "passphrase".
+type FolderBackupRequest struct {
+	Path      string `json:"Path"`                // absolute, on the node's machine
+	Recipient string `json:"Recipient,omitempty"` // age recipient; without it and a passphrase: the recovery key of the sealed folder
+}
+
+func (a *api) backUpFolder(c *call) (reply, error) {
+	var in struct {
+		FolderBackupRequest
+		Passphrase Text `json:"passphrase"`
+	}
+	defer func() { in.Passphrase.Wipe() }()
+	if err := c.decode(&in); err != nil {
+		return reply{}, err
+	}
+	if !filepath.IsAbs(in.Path) {
+		return reply{}, badRequest("%q is not an absolute path", in.Path)
+	}
+	if in.Recipient != "" && !in.Passphrase.IsZero() {
+		return reply{}, badRequest("a recipient or a passphrase, not both")
+	}
+	if err := a.intend(c, map[string]string{"path": in.Path}); err != nil {
+		return reply{}, err
+	}
+	b, err := a.Backups.BackUpFolder(c.Context(), in.FolderBackupRequest, in.Passphrase.Secret)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{status: http.StatusCreated, body: b}, nil
+}

@@ -69,4 +69,5 @@ var routes = []route{
 	{"POST /keysets/{name}/{version}/retire", admins, "CONFIG_KEY_SET", nil, (*api).retireKeySet},
 	{"GET /key-backup", admins, "", nil, (*api).showBackup},
 	{"POST /key-backup", admins, "KEY_BACKUP", nil, (*api).writeBackup},
+	{"POST /backup", admins, "FOLDER_BACKUP", nil, (*api).backUpFolder},
 }

@@ -121,6 +121,7 @@ func TestPasswordsAreNotShown(t *testing.T) {
 		{"PATCH", "/admin/users/nobody", `{"password": "hunter2-hunter2"}`},
 		{"POST", "/key-backup", `{"Path": "/copy", "passphrase": "hunter2-hunter2"}`},
 		{"POST", "/key-backup", `{"Path": "copy", "passphrase": "hunter2-hunter2"}`},
+		{"POST", "/backup", `{"Path": "/copy", "passphrase": "hunter2-hunter2"}`},
 		{"GET", "/admin/users", ""},
 	} {
 		out.WriteString(n.do(r[0], r[1], r[2], "If-Match", "*").body)

@@ -37,6 +37,7 @@ type DB struct {
 	write *writer
 	read  *reader
 	now   func() time.Time
+	path  string // absolute
 }
 
 var (
@@ -75,7 +76,7 @@ func open(ctx context.Context, path string) (*DB, error) {
 		return nil, err
 	}
 	f.Close()
-	db := &DB{now: time.Now}
+	db := &DB{now: time.Now, path: abs}
 	pool, err := sql.Open("sqlite", dsn(abs, "_txlock=immediate"))
 	if err != nil {
 		return nil, err
@@ -121,4 +122,15 @@ func (db *DB) Ready(ctx context.Context) error {
 	var n int64
 	err := db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM nodes").Scan(&n)
 	return wrap("asking the database", err)
+}
+
+// CopyTo writes a copy of one moment of the database to a new file, while others go
+// on reading and writing.
+func (db *DB) CopyTo(ctx context.Context, path string) error {
+	own, err := sql.Open("sqlite", dsn(db.path, "")) // it may be in no transaction, and not be query_only
+	if err != nil {
+		return fmt.Errorf("copying the database: %w", err)
+	}
+	_, err = own.ExecContext(ctx, "VACUUM INTO ?", path)
+	return errors.Join(wrap("copying the database", err), own.Close())
 }

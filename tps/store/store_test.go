@@ -292,3 +292,30 @@ func TestFindsByIndex(t *testing.T) {
 		t.Errorf("%q (%v)", plan, err)
 	}
 }
+
+// TestCopyTo: a copy has what was there, and not what came after.
+func TestCopyTo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	db := openDB(t, filepath.Join(dir, "inkan.db"))
+	if _, err := db.CreateToken(t.Context(), token.Token{CUID: apdu.CUID{1}, State: token.Unformatted}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "a 'copy'.db")
+	if err := db.CopyTo(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.CreateToken(t.Context(), token.Token{CUID: apdu.CUID{2}, State: token.Unformatted}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CopyTo(t.Context(), path); err == nil {
+		t.Error("copied over a file")
+	}
+	copied := openDB(t, path)
+	if _, err := copied.Token(t.Context(), apdu.CUID{1}); err != nil {
+		t.Error(err)
+	}
+	if _, err := copied.Token(t.Context(), apdu.CUID{2}); !errors.Is(err, token.ErrNotFound) {
+		t.Errorf("the copy has what came after it: %v", err)
+	}
+}
