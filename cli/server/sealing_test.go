@@ -322,3 +322,40 @@ func TestAdoptAfterRestore(t *testing.T) {
 	}
 	must(t, open(t, folder))
 }
+
+// TestRecoveryPassphrase: it opens what the HSM key does not, and is asked for at each
+// change.
+func TestRecoveryPassphrase(t *testing.T) {
+	t.Parallel()
+	folder := prepared(t, t.TempDir())
+	plan := place{}.plan(folder)
+	plan.Recipient = seal.RecoveryPassphrase
+	cost, asked := seal.FloorCost(), 0
+	words := secret.New([]byte("grace hopper's cat"))
+	o := server.Options{RecoveryCost: &cost, Recovery: func() (secret.Secret, error) { asked++; return words.Clone(), nil }}
+	_, err := server.Seal(t.Context(), folder, plan, o)
+	must(t, err)
+	before := text(t, folder)
+	if _, err := server.WriteConfig(t.Context(), folder, 1, []byte(before), server.Options{}); err == nil || !strings.Contains(err.Error(), "recovery passphrase") {
+		t.Errorf("changed without it: %v", err)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	must(t, err)
+	v, err := softkey.Open(filepath.Join(folder, server.KeyFile), secret.New(pass))
+	must(t, err)
+	keys, err := v.Wrappers(t.Context())
+	must(t, err)
+	must(t, v.DestroyWrapper(t.Context(), keys[0]))
+	must(t, v.Close())
+	if _, err := server.Recover(t.Context(), folder, server.RecoverPlan{Passphrase: secret.New([]byte("grace hopper's dog"))}, o); err == nil {
+		t.Error("another passphrase opened it")
+	}
+	_, err = server.Recover(t.Context(), folder, server.RecoverPlan{Passphrase: words.Clone()}, o)
+	must(t, err)
+	if text(t, folder) != before {
+		t.Error("another configuration came out")
+	}
+}

@@ -68,3 +68,24 @@ func TestBootstrapCheck(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseBootstrap: what is taken passes its checks and comes back the same.
+func FuzzParseBootstrap(f *testing.F) {
+	dir := f.TempDir()
+	must(f, bootstrap().Write(dir))
+	f.Add(read(f, filepath.Join(dir, seal.BootstrapFile)))
+	f.Add([]byte("phase = \"sealed\"\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := seal.ParseBootstrap(b)
+		if err != nil {
+			return
+		}
+		dir := t.TempDir()
+		must(t, got.Write(dir))
+		again, err := seal.LoadBootstrap(dir)
+		must(t, err)
+		if !reflect.DeepEqual(got, again) {
+			t.Errorf("%+v, then %+v", got, again)
+		}
+	})
+}

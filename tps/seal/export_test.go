@@ -36,3 +36,6 @@ func Retrail(b []byte) []byte {
 
 // HeaderLength is H.
 func HeaderLength(b []byte) int { return int(binary.BigEndian.Uint32(b[12:])) }
+
+// OfFile gives an error of the file system its code.
+var OfFile = ofFile
