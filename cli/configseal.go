@@ -170,7 +170,7 @@ func (p *program) configRecover(c *cli.Context) error {
 	plan := server.RecoverPlan{FromPrev: c.Bool("from-prev"), Accept: c.Uint64("accept-generation"), Role: seal.Role(c.String("role")), PINSource: c.String("pin-source")}
 	var err error
 	if module := c.String("module"); module != "" {
-		t, err := chooseToken(module, c.String("token"), c.String("serial"))
+		t, err := chooseToken(module, "", c.String("token"), c.String("serial"))
 		if err != nil {
 			return p.explained(c, err)
 		}

@@ -194,6 +194,9 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 		if a.sealing, err = p.sealPlan(a.Seal, c.String("data"), a.HSM); err != nil {
 			return p.explained(c, err)
 		}
+		if a.sealing != nil && a.sealing.plan.URI == "" && a.Passphrase != "" && a.Seal.PINSource == "" {
+			a.sealing.plan.PINSource = "file:" + absolute(a.Passphrase)
+		}
 	}
 	if err := server.Create(c.Context, c.String("data"), out); err != nil {
 		return err

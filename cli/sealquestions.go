@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"inkan/apdu/secret"
@@ -88,7 +89,7 @@ func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealing, error
 // place finds the token.
 func (a *sealAnswers) place(plan *server.SealPlan, folder, site string) error {
 	if a.Module == keyFileModule || a.Module == "" && site == "" {
-		plan.PINSource = defaultString(plan.PINSource, "file:"+absolute(filepath.Join(folder, server.PassphraseFile)))
+		plan.PINSource = defaultString(plan.PINSource, passphraseSource(folder))
 		return nil
 	}
 	if a.Module == "" {
@@ -98,7 +99,7 @@ func (a *sealAnswers) place(plan *server.SealPlan, folder, site string) error {
 		}
 		plan.URI, plan.PINSource = t.URI, defaultString(plan.PINSource, pin)
 	} else {
-		t, err := chooseToken(a.Module, a.Token, a.Serial)
+		t, err := chooseToken(a.Module, "", a.Token, a.Serial)
 		if err != nil {
 			return err
 		}
@@ -118,8 +119,8 @@ func defaultString(s, byDefault string) string {
 }
 
 // chooseToken finds the one token that is meant.
-func chooseToken(module, label, serial string) (server.Token, error) {
-	all, err := server.Tokens(module)
+func chooseToken(module, reserved, label, serial string) (server.Token, error) {
+	all, err := server.Tokens(module, reserved)
 	if err != nil {
 		return server.Token{}, err
 	}
@@ -184,12 +185,9 @@ func (p *program) askPlace(ctx context.Context, s *sealing, folder, site string)
 	what := "PIN of the token"
 	if module == keyFileModule {
 		what = "Passphrase of the key file"
-		pinSource = "prompt"
-		if _, err := os.Stat(filepath.Join(folder, server.PassphraseFile)); site == "" && !errors.Is(err, os.ErrNotExist) {
-			pinSource = "file:" + absolute(filepath.Join(folder, server.PassphraseFile))
-		}
+		t, pinSource = server.Token{}, passphraseSource(folder)
 		fmt.Fprintln(p.err, "The key file is in this folder: whoever has the folder and its passphrase has the configuration.")
-	} else if t, err = p.askToken(module, t.Label); err != nil {
+	} else if t, err = p.askToken(module, t.Reserved, t.Label); err != nil {
 		return err
 	}
 	s.plan.URI = t.URI
@@ -205,8 +203,19 @@ func (p *program) askPlace(ctx context.Context, s *sealing, folder, site string)
 	return err
 }
 
-func (p *program) askToken(module, byDefault string) (server.Token, error) {
-	all, err := server.Tokens(module)
+// passphraseSource is where the passphrase of a folder's key file comes from: the
+// folder, which init leaves it in, or somebody who types it.
+func passphraseSource(folder string) string {
+	path := filepath.Join(folder, server.PassphraseFile)
+	_, keys := os.Stat(filepath.Join(folder, filepath.FromSlash(server.KeyFile)))
+	if _, err := os.Stat(path); keys == nil && errors.Is(err, os.ErrNotExist) {
+		return "prompt"
+	}
+	return "file:" + absolute(path)
+}
+
+func (p *program) askToken(module, reserved, byDefault string) (server.Token, error) {
+	all, err := server.Tokens(module, reserved)
 	if err != nil {
 		return server.Token{}, err
 	}
@@ -218,10 +227,12 @@ func (p *program) askToken(module, byDefault string) (server.Token, error) {
 		return server.Token{}, err
 	}
 	serial := ""
-	if label == byDefault && len(all) == 1 {
-		serial = all[0].Serial
+	if twins := slices.DeleteFunc(slices.Clone(all), func(t server.Token) bool { return t.Label != label }); len(twins) > 1 {
+		if serial, err = p.ask("Serial number of the token", twins[0].Serial); err != nil {
+			return server.Token{}, err
+		}
 	}
-	t, err := chooseToken(module, label, serial)
+	t, err := chooseToken(module, reserved, label, serial)
 	if err == nil && t.PINState != "" {
 		fmt.Fprintf(p.err, "Token %s: %s.\n", printable(t.Label), t.PINState)
 	}

@@ -229,7 +229,7 @@ func (d *doctor) hsm(uri string) bool {
 		d.fail("HSM", &seal.Error{Code: seal.Damaged, Cause: err})
 		return false
 	}
-	tokens, err := Tokens(u.ModulePath)
+	tokens, err := Tokens(u.ModulePath, u.InitReserved)
 	if err != nil {
 		d.fail("module", err)
 		return false

@@ -17,11 +17,13 @@ type Token struct {
 	Serial   string
 	Model    string
 	PINState string // empty; or what to know before a PIN is tried
+	Reserved string // x-init-reserved of the URI
 }
 
 // Tokens lists the tokens of a PKCS #11 module without logging in. The module has to
-// be a file that only its owner may change.
-func Tokens(module string) ([]Token, error) {
+// be a file that not everybody may change; reserved is x-init-reserved of its URI, mostly
+// empty.
+func Tokens(module, reserved string) ([]Token, error) {
 	if !filepath.IsAbs(module) {
 		return nil, &seal.Error{Code: seal.DependencyMissing, Cause: fmt.Errorf("%q is not the absolute path of a PKCS #11 module", module)}
 	}
@@ -32,13 +34,15 @@ func Tokens(module string) ([]Token, error) {
 	if runtime.GOOS != "windows" && st.Mode().Perm()&0o002 != 0 {
 		return nil, &seal.Error{Code: seal.Permission, Cause: fmt.Errorf("everybody may change %s: whoever does gets the PIN", module)}
 	}
-	list, err := pkcs11.Tokens(module)
+	list, err := pkcs11.Tokens(module, reserved)
 	if err != nil {
 		return nil, sealed(err)
 	}
 	var out []Token
 	for _, t := range list {
-		out = append(out, Token{URI: t.URI(module).String(), Label: t.Label, Serial: t.Serial, Model: t.Model, PINState: t.PINState})
+		u := t.URI(module)
+		u.InitReserved = reserved
+		out = append(out, Token{URI: u.String(), Label: t.Label, Serial: t.Serial, Model: t.Model, PINState: t.PINState, Reserved: reserved})
 	}
 	if len(out) == 0 {
 		return nil, &seal.Error{Code: seal.HSMUnreachable, Cause: fmt.Errorf("%s shows no initialized token", module)}
@@ -73,5 +77,5 @@ func TokenOf(uri string) (module string, t Token, pinSource string, err error) {
 		pinSource = "file:" + u.PINSource
 	}
 	u.PINSource = ""
-	return u.ModulePath, Token{URI: u.String(), Label: u.Token, Serial: u.Serial}, pinSource, nil
+	return u.ModulePath, Token{URI: u.String(), Label: u.Token, Serial: u.Serial, Reserved: u.InitReserved}, pinSource, nil
 }

@@ -29,7 +29,9 @@ func Open(context.Context, Config) (*Token, error) {
 var errBuild = fmt.Errorf("this build of inkan cannot load PKCS #11 modules; the Linux build made with cgo (CGO_ENABLED=1) can: %w: %w", apdu.ErrUnsupported, hsm.ErrModule)
 
 // Tokens fails: this build has no PKCS #11.
-func Tokens(string) ([]TokenInfo, error) { return nil, fmt.Errorf("listing tokens: %w", errBuild) }
+func Tokens(string, string) ([]TokenInfo, error) {
+	return nil, fmt.Errorf("listing tokens: %w", errBuild)
+}
 
 // Close does nothing.
 func (*Token) Close() error { return nil }

@@ -236,7 +236,7 @@ func TestMissingMechanism(t *testing.T) {
 // TestTokens: what there is to choose from, without a login.
 func TestTokens(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)
-	got, err := pkcs11.Tokens(soft.Module)
+	got, err := pkcs11.Tokens(soft.Module, "")
 	if err != nil || len(got) != 1 || got[0].Label != soft.Label || got[0].PINState != "" {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -244,10 +244,10 @@ func TestTokens(t *testing.T) {
 	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u, PIN: secret.New([]byte("wrong-pin"))}); !errors.Is(err, hsm.ErrPIN) {
 		t.Errorf("a wrong PIN: %v", err)
 	}
-	if got, err := pkcs11.Tokens(soft.Module); err != nil || !strings.Contains(got[0].PINState, "wrong PIN") {
+	if got, err := pkcs11.Tokens(soft.Module, ""); err != nil || !strings.Contains(got[0].PINState, "wrong PIN") {
 		t.Errorf("after a wrong PIN: %+v, %v", got, err)
 	}
-	if _, err := pkcs11.Tokens("/nowhere.so"); !errors.Is(err, hsm.ErrModule) {
+	if _, err := pkcs11.Tokens("/nowhere.so", ""); !errors.Is(err, hsm.ErrModule) {
 		t.Errorf("no such module: %v", err)
 	}
 }

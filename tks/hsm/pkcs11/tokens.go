@@ -11,9 +11,10 @@ import (
 	"inkan/tks/hsm"
 )
 
-// Tokens lists the initialized tokens of a module. It logs in to none.
-func Tokens(module string) (out []TokenInfo, err error) {
-	m, err := loadModule(module, "")
+// Tokens lists the initialized tokens of a module, which is given reserved as
+// [URI.InitReserved]. It logs in to none.
+func Tokens(module, reserved string) (out []TokenInfo, err error) {
+	m, err := loadModule(module, reserved)
 	if err != nil {
 		return nil, fmt.Errorf("listing tokens: %w", err)
 	}
