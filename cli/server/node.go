@@ -117,13 +117,11 @@ func Open(ctx context.Context, folder string, o Options) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context, o Options) error {
-	boot, err := prepared(n.Folder)
+	boot, lock, err := lockPrepared(n.Folder)
 	if err != nil {
 		return err
 	}
-	if n.lock, err = lockFolder(n.path(LockFile)); err != nil {
-		return err
-	}
+	n.lock = lock
 	if boot.Phase == seal.Sealed {
 		if n.sealing, err = openSealing(ctx, n.Folder, boot, o); err != nil {
 			return err

@@ -82,13 +82,13 @@ func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte,
 }
 
 func replacePlain(ctx context.Context, folder string, expect uint64, text []byte) error {
-	lock, err := lockFolder(within(folder, LockFile))
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
-	if expect != 0 {
-		return &seal.Error{Code: seal.Conflict, Role: RoleConfig, Cause: errors.New("the folder is not sealed any more")}
+	if expect != 0 || boot.Phase == seal.Sealed {
+		return &seal.Error{Code: seal.Conflict, Role: RoleConfig, Cause: errors.New("the folder was sealed, or is not sealed any more")}
 	}
 	now, err := readPlainConfig(folder)
 	if err != nil {
@@ -101,18 +101,14 @@ func replacePlain(ctx context.Context, folder string, expect uint64, text []byte
 
 // change runs do on the sealed files of a folder that no node has open, audited.
 func change(ctx context.Context, folder string, o Options, event string, fields map[string]string, do func(*sealing) error) error {
-	boot, err := prepared(folder)
-	if err != nil {
-		return err
-	}
-	if boot.Phase != seal.Sealed {
-		return ErrNotSealed
-	}
-	lock, err := lockFolder(within(folder, LockFile))
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
+	if boot.Phase != seal.Sealed {
+		return ErrNotSealed
+	}
 	s, err := openSealing(ctx, folder, boot, o)
 	if err != nil {
 		return err
@@ -143,15 +139,14 @@ func TakeIn(ctx context.Context, folder string, o Options) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", within(folder, ConfigFile), err)
 	}
-	boot, err := prepared(folder)
-	if err != nil {
-		return 0, err
-	}
-	lock, err := lockFolder(within(folder, LockFile))
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return 0, err
 	}
 	defer lock.release()
+	if boot.Phase != seal.Sealed {
+		return 0, ErrNotSealed
+	}
 	s, err := openSealing(ctx, folder, boot, o)
 	if err != nil {
 		return 0, err

@@ -84,11 +84,7 @@ func audited(ctx context.Context, folder string, c config.Config, event string, 
 // opened again the plain files count; what fails before leaves the folder plain.
 func Seal(ctx context.Context, folder string, p SealPlan, o Options) (SealReport, error) {
 	o = o.complete()
-	boot, err := prepared(folder)
-	if err != nil {
-		return SealReport{}, err
-	}
-	lock, err := lockFolder(within(folder, LockFile))
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return SealReport{}, err
 	}

@@ -23,7 +23,7 @@ func Disable(ctx context.Context, folder string, o Options) error {
 		return err
 	}
 	if boot.Phase == seal.Disabling || boot.Phase == seal.Enabling {
-		return finishDisable(ctx, folder, boot, o)
+		return finishDisable(ctx, folder, o)
 	}
 	return change(ctx, folder, o, eventDisable, map[string]string{"to": "plain"}, func(s *sealing) error {
 		for _, r := range s.boot.Roles {
@@ -66,12 +66,15 @@ func (s *sealing) drop(ctx context.Context) error {
 }
 
 // finishDisable ends an interrupted change after which the plain files count.
-func finishDisable(ctx context.Context, folder string, boot seal.Bootstrap, o Options) error {
-	lock, err := lockFolder(within(folder, LockFile))
+func finishDisable(ctx context.Context, folder string, o Options) error {
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
+	if boot.Phase != seal.Enabling && boot.Phase != seal.Disabling { // somebody else was at it
+		return ErrNotSealed
+	}
 	now, err := readPlainConfig(folder)
 	if err != nil {
 		return err
@@ -216,10 +219,11 @@ func (s *sealing) destroyKeys(ctx context.Context) error {
 // Export writes the plain text of a role to a new file, mode 0600: encrypt, if not
 // nil, makes what is written of it. The audit record has its SHA-256.
 func Export(ctx context.Context, folder string, r seal.Role, to string, encrypt func([]byte) ([]byte, error), o Options) error {
-	boot, err := prepared(folder)
+	boot, lock, err := lockPrepared(folder) // for the audit record
 	if err != nil {
 		return err
 	}
+	defer lock.release()
 	if boot.Phase != seal.Sealed {
 		return ErrNotSealed
 	}
@@ -228,11 +232,6 @@ func Export(ctx context.Context, folder string, r seal.Role, to string, encrypt 
 		return err
 	}
 	defer s.Close()
-	lock, err := lockFolder(within(folder, LockFile)) // for the audit record
-	if err != nil {
-		return err
-	}
-	defer lock.release()
 	c, opened, err := s.openConfig(ctx)
 	if err != nil {
 		return err

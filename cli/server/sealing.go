@@ -67,6 +67,23 @@ func phaseOf(folder string) (seal.Bootstrap, error) {
 	return b, err
 }
 
+// lockPrepared takes the lock of a folder, and reads its seal.toml when nobody changes
+// it any more.
+func lockPrepared(folder string) (seal.Bootstrap, *folderLock, error) {
+	boot, err := prepared(folder)
+	if err != nil {
+		return boot, nil, err
+	}
+	lock, err := lockFolder(within(folder, LockFile))
+	if err != nil {
+		return boot, nil, err
+	}
+	if boot, err = prepared(folder); err != nil {
+		return boot, nil, errors.Join(err, lock.release())
+	}
+	return boot, lock, nil
+}
+
 // openSealing opens the vault that seal.toml names. It waits for an HSM that does
 // not answer for as long as the options say.
 func openSealing(ctx context.Context, folder string, boot seal.Bootstrap, o Options) (*sealing, error) {

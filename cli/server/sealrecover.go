@@ -50,18 +50,14 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if err != nil {
 		return SealReport{}, err
 	}
-	boot, err := prepared(folder)
-	if err != nil {
-		return SealReport{}, err
-	}
-	if boot.Phase != seal.Sealed {
-		return SealReport{}, ErrNotSealed
-	}
-	lock, err := lockFolder(within(folder, LockFile))
+	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return SealReport{}, err
 	}
 	defer lock.release()
+	if boot.Phase != seal.Sealed {
+		return SealReport{}, ErrNotSealed
+	}
 	if p.URI != "" {
 		boot.URI, boot.KeyFile = p.URI, ""
 	}

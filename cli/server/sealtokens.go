@@ -34,6 +34,11 @@ func Tokens(module, reserved string) ([]Token, error) {
 	if runtime.GOOS != "windows" && st.Mode().Perm()&0o002 != 0 {
 		return nil, &seal.Error{Code: seal.Permission, Cause: fmt.Errorf("everybody may change %s: whoever does gets the PIN", module)}
 	}
+	f, err := os.Open(module) // the loader does not say why it cannot
+	if err != nil {
+		return nil, &seal.Error{Code: seal.DependencyMissing, Cause: err, Hint: "let this user read it: add him to the group that may, and log in again"}
+	}
+	f.Close()
 	list, err := pkcs11.Tokens(module, reserved)
 	if err != nil {
 		return nil, sealed(err)
