@@ -108,9 +108,16 @@ type Signers interface {
 	// GenerateSigner makes a key pair under a new label; [ErrExists] otherwise.
 	GenerateSigner(ctx context.Context, l SignerLabel, a Algorithm) (crypto.Signer, error)
 	// Signer finds the key pair of a label; [ErrNotFound]. RSA keys sign PKCS #1
-	// v1.5 and PSS over SHA-256, SHA-384 and SHA-512; EC keys ASN.1 ECDSA. The
+	// v1.5 and PSS over SHA-256, SHA-384 and SHA-512; EC keys ASN.1 ECDSA; Ed25519
+	// keys the message itself (RFC 8032, crypto.Hash 0). The
 	// signer is usable until the vault is closed and survives reconnects.
 	Signer(ctx context.Context, l SignerLabel) (crypto.Signer, error)
+	// ImportSigner stores a key pair of known value, an *rsa.PrivateKey,
+	// *ecdsa.PrivateKey or ed25519.PrivateKey, under a new label; [ErrExists] otherwise.
+	// The key is not retained.
+	ImportSigner(ctx context.Context, l SignerLabel, key crypto.Signer) (crypto.Signer, error)
+	// DestroySigner ends a key pair for ever; [ErrNotFound]. Its signers fail from then on.
+	DestroySigner(ctx context.Context, l SignerLabel) error
 }
 
 // CheckValue is the key check value of a key in a Work.

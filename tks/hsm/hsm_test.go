@@ -176,15 +176,15 @@ func TestMechanismError(t *testing.T) {
 func TestCheckDigest(t *testing.T) {
 	t.Parallel()
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-		if err := hsm.CheckDigest(make([]byte, h.Size()), h); err != nil {
+		if err := hsm.CheckDigest(&ecdsa.PublicKey{}, make([]byte, h.Size()), h); err != nil {
 			t.Error(err)
 		}
-		if err := hsm.CheckDigest(make([]byte, h.Size()-1), h); err == nil {
+		if err := hsm.CheckDigest(&ecdsa.PublicKey{}, make([]byte, h.Size()-1), h); err == nil {
 			t.Errorf("%v of a byte less passed", h)
 		}
 	}
 	for _, h := range []crypto.Hash{0, crypto.SHA1, crypto.MD5} {
-		if err := hsm.CheckDigest(make([]byte, 20), h); err == nil {
+		if err := hsm.CheckDigest(&ecdsa.PublicKey{}, make([]byte, 20), h); err == nil {
 			t.Errorf("%v passed", h)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"inkan/tks"
@@ -139,12 +140,18 @@ const (
 	RSA4096 Algorithm = "rsa-4096"
 	P256    Algorithm = "ec-p256"
 	P384    Algorithm = "ec-p384"
+	P521    Algorithm = "ec-p521"
+	Ed25519 Algorithm = "ed25519"
 )
 
-// Algorithms lists every algorithm of key pairs.
+// Algorithms lists the algorithms of key pairs that authorities sign certificates
+// with. Tokens are signed with P521 and Ed25519 as well.
 func Algorithms() []Algorithm { return []Algorithm{RSA2048, RSA3072, RSA4096, P256, P384} }
 
-// ParseAlgorithm reads the name of an algorithm.
+// Valid reports whether a is one of the constants.
+func (a Algorithm) Valid() bool { return slices.Contains(append(Algorithms(), P521, Ed25519), a) }
+
+// ParseAlgorithm reads the name of an algorithm that authorities sign with.
 func ParseAlgorithm(s string) (Algorithm, error) {
 	for _, a := range Algorithms() {
 		if string(a) == s {

@@ -66,6 +66,7 @@ func TestVault(t *testing.T, open Opener) {
 		{"Concurrent", testConcurrent},
 		{"Signers", testSigners},
 		{"SignerErrors", testSignerErrors},
+		{"ImportSigners", testImportSigners},
 		{"Import", testImport},
 		{"ImportErrors", testImportErrors},
 		{"Wrappers", testWrappers},

@@ -3,6 +3,8 @@ package hsmtest
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -22,7 +24,7 @@ import (
 var suiteCA = hsm.CALabel("suite", 1)
 
 func testSigners(t *testing.T, v Token) {
-	for i, a := range []hsm.Algorithm{hsm.RSA2048, hsm.P256, hsm.P384} {
+	for i, a := range []hsm.Algorithm{hsm.RSA2048, hsm.P256, hsm.P384, hsm.P521, hsm.Ed25519} {
 		t.Run("alg="+string(a), func(t *testing.T) {
 			label := hsm.CALabel("suite", uint8(1+i))
 			made, err := v.GenerateSigner(t.Context(), label, a)
@@ -65,8 +67,12 @@ func checkAlgorithm(t *testing.T, pub crypto.PublicKey, a hsm.Algorithm) {
 			t.Errorf("%d bits, e=%d", k.N.BitLen(), k.E)
 		}
 	case *ecdsa.PublicKey:
-		if want := map[hsm.Algorithm]int{hsm.P256: 256, hsm.P384: 384}[a]; k.Curve.Params().BitSize != want {
+		if want := map[hsm.Algorithm]int{hsm.P256: 256, hsm.P384: 384, hsm.P521: 521}[a]; k.Curve.Params().BitSize != want {
 			t.Errorf("curve %s", k.Curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+		if a != hsm.Ed25519 {
+			t.Errorf("made an Ed25519 key for %s", a)
 		}
 	default:
 		t.Errorf("public key is a %T", pub)
@@ -82,6 +88,9 @@ func samePublic(a, b crypto.Signer) bool {
 func sign(s crypto.Signer, h crypto.Hash) error {
 	if h == 0 {
 		h = crypto.SHA256
+	}
+	if pub, ok := s.Public().(ed25519.PublicKey); ok {
+		return signMessage(s, pub)
 	}
 	digest := sum(h, []byte("message"))
 	sig, err := s.Sign(rand.Reader, digest, h)
@@ -107,6 +116,21 @@ func sign(s crypto.Signer, h crypto.Hash) error {
 	}
 	if _, err := s.Sign(rand.Reader, digest[1:], h); err == nil {
 		return errors.New("signed a digest of the wrong length")
+	}
+	return nil
+}
+
+// signMessage is sign for a key that takes no digest.
+func signMessage(s crypto.Signer, pub ed25519.PublicKey) error {
+	sig, err := s.Sign(rand.Reader, []byte("message"), crypto.Hash(0))
+	if err != nil {
+		return err
+	}
+	if !ed25519.Verify(pub, []byte("message"), sig) {
+		return errors.New("Ed25519 signature does not verify")
+	}
+	if _, err := s.Sign(rand.Reader, sum(crypto.SHA512, nil), crypto.SHA512); err == nil {
+		return errors.New("signed a digest with Ed25519")
 	}
 	return nil
 }
@@ -152,5 +176,74 @@ func testSignerErrors(t *testing.T, v Token) {
 		if _, err := v.GenerateSigner(t.Context(), l, hsm.P256); err == nil {
 			t.Errorf("made a key labelled %q", l)
 		}
+	}
+}
+
+// testImportSigners: what was brought in signs as the key it was, until it is
+// destroyed.
+func testImportSigners(t *testing.T, v Token) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]crypto.Signer{"rsa": rsaKey, "ed": edKey}
+	for name, curve := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384(), "p521": elliptic.P521()} {
+		if keys[name], err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, key := range keys {
+		t.Run("key="+name, func(t *testing.T) { importSigner(t, v, hsm.SignerLabel("tms:sign:"+name+":v01"), key) })
+	}
+	small, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.ImportSigner(t.Context(), "tms:sign:small:v01", small); err == nil {
+		t.Error("took in a P-224 key")
+	}
+	if _, err := v.ImportSigner(t.Context(), "small", keys["p256"]); err == nil {
+		t.Error("took in a key without a proper label")
+	}
+}
+
+func importSigner(t *testing.T, v Token, l hsm.SignerLabel, key crypto.Signer) {
+	made, err := v.ImportSigner(t.Context(), l, key)
+	if lacks(v, err) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := v.Signer(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []crypto.Signer{made, found} {
+		if !samePublic(s, key) {
+			t.Error("came back as another key")
+		}
+		if err := sign(s, crypto.SHA256); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := v.ImportSigner(t.Context(), l, key); !errors.Is(err, hsm.ErrExists) {
+		t.Errorf("the same label again: %v, want ErrExists", err)
+	}
+	if err := v.DestroySigner(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	if err := sign(found, crypto.SHA256); err == nil {
+		t.Error("a destroyed key signs")
+	}
+	if _, err := v.Signer(t.Context(), l); !errors.Is(err, hsm.ErrNotFound) {
+		t.Errorf("after destroying: %v, want ErrNotFound", err)
+	}
+	if err := v.DestroySigner(t.Context(), l); !errors.Is(err, hsm.ErrNotFound) {
+		t.Errorf("destroying again: %v, want ErrNotFound", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -32,7 +33,7 @@ func (g *signer) Public() crypto.PublicKey { return g.pub }
 
 // Sign implements crypto.Signer. A connection that died is made again once.
 func (g *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if err := hsm.CheckDigest(digest, opts); err != nil {
+	if err := hsm.CheckDigest(g.pub, digest, opts); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*g.t.cfg.OpTimeout)
@@ -95,6 +96,8 @@ func mechanismFor(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (
 	switch pub.(type) {
 	case *ecdsa.PublicKey:
 		return p11.CKM_ECDSA, nil, digest, nil
+	case ed25519.PublicKey:
+		return ckmEdDSA, nil, digest, nil
 	case *rsa.PublicKey:
 		pss, ok := opts.(*rsa.PSSOptions)
 		if !ok {
@@ -166,8 +169,8 @@ func (t *Token) GenerateSigner(ctx context.Context, l hsm.SignerLabel, a hsm.Alg
 	if err := l.Check(); err != nil {
 		return nil, fmt.Errorf("generating key pair: %w", err)
 	}
-	if _, err := hsm.ParseAlgorithm(string(a)); err != nil {
-		return nil, fmt.Errorf("generating key pair: %w", err)
+	if !a.Valid() {
+		return nil, fmt.Errorf("generating key pair: no such algorithm: %q", string(a))
 	}
 	s, err := t.borrow(ctx)
 	if err != nil {
@@ -226,29 +229,39 @@ func (r raw) name(pubObject, privObject p11.ObjectHandle, l hsm.SignerLabel) (cr
 var curves = map[string]elliptic.Curve{
 	"\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07": elliptic.P256(),
 	"\x06\x05\x2B\x81\x04\x00\x22":             elliptic.P384(),
+	"\x06\x05\x2B\x81\x04\x00\x23":             elliptic.P521(),
 }
 
 func pairTemplates(l hsm.SignerLabel, a hsm.Algorithm) (mech uint, public, private []*p11.Attribute) {
 	temporary := make([]byte, 20)
 	rand.Read(temporary)
-	public = []*p11.Attribute{
-		attr(p11.CKA_LABEL, string(l)), attr(p11.CKA_ID, temporary), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),
-		attr(p11.CKA_VERIFY, true), attr(p11.CKA_ENCRYPT, false), attr(p11.CKA_WRAP, false),
-	}
-	private = []*p11.Attribute{
-		attr(p11.CKA_LABEL, string(l)), attr(p11.CKA_ID, temporary), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
-		attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, false),
-		attr(p11.CKA_SIGN, true), attr(p11.CKA_DECRYPT, false), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, false),
-	}
+	public, private = halves(l, temporary)
 	if n := a.Bits(); n > 0 {
 		return p11.CKM_RSA_PKCS_KEY_PAIR_GEN, append(public, attr(p11.CKA_MODULUS_BITS, n), attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1})), private
 	}
+	if a == hsm.Ed25519 {
+		return ckmEdwardsKeyPairGen, append(public, attr(p11.CKA_EC_PARAMS, []byte(edwards25519))), private
+	}
 	for der, curve := range curves {
-		if curve.Params().BitSize == map[hsm.Algorithm]int{hsm.P256: 256, hsm.P384: 384}[a] {
+		if curve.Params().BitSize == map[hsm.Algorithm]int{hsm.P256: 256, hsm.P384: 384, hsm.P521: 521}[a] {
 			public = append(public, attr(p11.CKA_EC_PARAMS, []byte(der)))
 		}
 	}
 	return p11.CKM_EC_KEY_PAIR_GEN, public, private
+}
+
+// halves are the attributes that the two objects of every key pair have.
+func halves(l hsm.SignerLabel, id []byte) (public, private []*p11.Attribute) {
+	public = []*p11.Attribute{
+		attr(p11.CKA_LABEL, string(l)), attr(p11.CKA_ID, id), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, false),
+		attr(p11.CKA_VERIFY, true), attr(p11.CKA_ENCRYPT, false), attr(p11.CKA_WRAP, false),
+	}
+	private = []*p11.Attribute{
+		attr(p11.CKA_LABEL, string(l)), attr(p11.CKA_ID, id), attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true),
+		attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_EXTRACTABLE, false),
+		attr(p11.CKA_SIGN, true), attr(p11.CKA_DECRYPT, false), attr(p11.CKA_UNWRAP, false), attr(p11.CKA_DERIVE, false),
+	}
+	return public, private
 }
 
 // publicKey reads the public half: of an RSA key out of the private object, of an
@@ -265,10 +278,10 @@ func (r raw) publicKey(private p11.ObjectHandle, l hsm.SignerLabel) (crypto.Publ
 	switch kt {
 	case p11.CKK_RSA:
 		return r.rsaKey(private)
-	case p11.CKK_EC:
+	case p11.CKK_EC, ckkEdwards:
 		return r.ecKey(l)
 	}
-	return nil, fmt.Errorf("CKA_KEY_TYPE %X is neither RSA nor EC", kt)
+	return nil, fmt.Errorf("CKA_KEY_TYPE %X is neither RSA nor EC nor Edwards", kt)
 }
 
 func (r raw) rsaKey(o p11.ObjectHandle) (crypto.PublicKey, error) {
@@ -295,9 +308,13 @@ func (r raw) ecKey(l hsm.SignerLabel) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	curve, ok := curves[string(a[p11.CKA_EC_PARAMS])]
+	params := string(a[p11.CKA_EC_PARAMS])
+	if params == edwards25519 || params == edwards25519OID {
+		return parseEdwards(a[p11.CKA_EC_POINT])
+	}
+	curve, ok := curves[params]
 	if !ok {
-		return nil, fmt.Errorf("curve %X is neither P-256 nor P-384", a[p11.CKA_EC_PARAMS])
+		return nil, fmt.Errorf("curve %X is not P-256, P-384, P-521 or Ed25519", a[p11.CKA_EC_PARAMS])
 	}
 	return parsePoint(curve, a[p11.CKA_EC_POINT])
 }
