@@ -99,7 +99,7 @@ func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
 		p.demoCommand(), p.initCommand(), p.serveCommand(), p.kioskCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
 		p.keysetCommand(), p.profileCommand(), p.mappingCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
-		p.caCommand(), p.configCommand(), p.doctorCommand(), p.backupCommand(), p.restoreCommand(),
+		p.caCommand(), p.realmCommand(), p.configCommand(), p.doctorCommand(), p.backupCommand(), p.restoreCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)

@@ -52,6 +52,15 @@ func (r rest) post(ctx context.Context, path string, body, out any) error {
 	return r.call(ctx, request{method: http.MethodPost, path: path, body: b, out: out})
 }
 
+// patch changes a resource and reads the answer into out.
+func (r rest) patch(ctx context.Context, path string, body, out any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return r.call(ctx, request{method: http.MethodPatch, path: path, body: b, out: out})
+}
+
 // putDocument sends a document for the revision that match names.
 func putDocument[T any](ctx context.Context, r rest, path, match string, document []byte) (out T, err error) {
 	b, err := json.Marshal(api.ProfileDocument{Document: string(document)})

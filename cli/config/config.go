@@ -16,6 +16,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/tks/hsm"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 	CA       CA       `toml:"ca"`
 	Auth     Auth     `toml:"auth"`
 	Audit    Audit    `toml:"audit"`
+	Realm    Realm    `toml:"realm"`
 	Seal     Seal     `toml:"seal"`
 	Peer     []Peer   `toml:"peer"`
 }
@@ -100,6 +102,54 @@ type Auth struct{}
 // Audit says where the audit record is kept.
 type Audit struct {
 	Folder string `toml:"folder"` // default audit in the data folder
+}
+
+// Realm says how the keys follow each other that sign the node's own tokens, and
+// who else accepts those.
+type Realm struct {
+	RotateEvery Duration      `toml:"rotate_every"` // a key signs for; default 2160h (90 days), at least 24h
+	RotateAhead Duration      `toml:"rotate_ahead"` // the next key is published so long before; default 24h, at least 10m
+	PassiveFor  Duration      `toml:"passive_for"`  // then it verifies for; default 720h, at least 9h
+	DisabledFor Duration      `toml:"disabled_for"` // then its private half is kept for; default 720h, at least 1h
+	ByHand      bool          `toml:"by_hand"`      // nothing of this happens by itself
+	Client      []RealmClient `toml:"client"`
+}
+
+// RealmClient is somebody who accepts the node's tokens.
+type RealmClient struct {
+	ID       string `toml:"id"`
+	AdminURL string `toml:"admin_url"` // https address that is told of a compromised key; empty: the client polls /.well-known/tms-revocation
+	Protocol string `toml:"protocol"`  // tms (default) or keycloak-adapter
+}
+
+// Protocols of realm clients.
+const (
+	TMS      = "tms"
+	Keycloak = "keycloak-adapter"
+)
+
+// Policy is the section as tps/realm wants it.
+func (r Realm) Policy() realm.Policy {
+	return realm.Policy{Every: time.Duration(r.RotateEvery), Ahead: time.Duration(r.RotateAhead), PassiveFor: time.Duration(r.PassiveFor),
+		DisabledFor: time.Duration(r.DisabledFor), Off: r.ByHand}
+}
+
+// check names what is wrong with the clients and the policy.
+func (r Realm) check() error {
+	errs := []error{r.Policy().Check()}
+	seen := map[string]bool{}
+	for _, c := range r.Client {
+		switch {
+		case c.ID == "" || seen[c.ID]:
+			errs = append(errs, fmt.Errorf("client id %q is empty or there twice", c.ID))
+		case c.AdminURL != "" && !strings.HasPrefix(c.AdminURL, "https://"):
+			errs = append(errs, fmt.Errorf("client %s: admin_url %q does not begin https://", c.ID, c.AdminURL))
+		case c.Protocol != TMS && c.Protocol != Keycloak:
+			errs = append(errs, fmt.Errorf("client %s: protocol %q is neither %s nor %s", c.ID, c.Protocol, TMS, Keycloak))
+		}
+		seen[c.ID] = true
+	}
+	return errors.Join(errs...)
 }
 
 // Seal is empty: how the configuration is sealed has to be known before it is read,
@@ -217,6 +267,13 @@ func (c *Config) defaults() {
 	set(&c.CA.CRLLifetime, Duration(24*time.Hour))
 	set(&c.CA.OCSPLifetime, Duration(time.Hour))
 	set(&c.Audit.Folder, "audit")
+	set(&c.Realm.RotateEvery, Duration(90*24*time.Hour))
+	set(&c.Realm.RotateAhead, Duration(24*time.Hour))
+	set(&c.Realm.PassiveFor, Duration(30*24*time.Hour))
+	set(&c.Realm.DisabledFor, Duration(30*24*time.Hour))
+	for i := range c.Realm.Client {
+		set(&c.Realm.Client[i].Protocol, TMS)
+	}
 }
 
 func set[T comparable](field *T, value T) {
@@ -260,6 +317,7 @@ func (c Config) Check() error {
 	if d := time.Duration(c.CA.OCSPLifetime); d < time.Minute || d > 24*time.Hour {
 		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
+	add("[realm]", c.Realm.check())
 	if len(c.Peer) > 0 {
 		add("[[peer]]", errors.New("this version runs single nodes"))
 	}

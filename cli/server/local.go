@@ -100,7 +100,7 @@ func (n *Node) localAPI() (http.Handler, error) {
 	return api.New(api.Config{
 		Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Profiles: n.DB, Mappings: n.DB, Users: n.DB,
 		DefaultProfile: n.Config.TPS.DefaultProfile,
-		KeySets:        keySets{n.Keys}, Keyings: keyings{n.Keys}, Revoker: n.Engine, Backups: n, Audit: n.Audit, Log: n.log,
+		KeySets:        keySets{n.Keys}, Keyings: keyings{n.Keys}, Revoker: n.Engine, Backups: n, Realm: n.Realm, Audit: n.Audit, Log: n.log,
 	})
 }
 

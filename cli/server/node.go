@@ -28,6 +28,7 @@ import (
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/coolkey"
+	"inkan/tps/realm"
 	"inkan/tps/seal"
 	"inkan/tps/store"
 )
@@ -89,6 +90,8 @@ type Node struct {
 	Engine    *tps.Engine
 	Users     *auth.Local
 	Audit     *audit.File
+	Realm     *realm.Realm
+	Logins    *realm.Logins
 
 	log   *slog.Logger
 	vault vault
@@ -143,6 +146,9 @@ func (n *Node) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if err = n.openAuthority(ctx); err != nil {
+		return err
+	}
+	if err = n.openRealm(ctx); err != nil {
 		return err
 	}
 	return n.openEngine()

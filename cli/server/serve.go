@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"inkan/tps/api"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 	"inkan/tps/wire"
 )
@@ -109,6 +111,7 @@ type running struct {
 func (n *Node) run(ctx context.Context, r running) error {
 	tend, stop := context.WithCancel(ctx)
 	var housekeeping sync.WaitGroup
+	housekeeping.Go(func() { n.Realm.Run(tend) })
 	housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
 	failed := make(chan error, 3)
 	go func() { failed <- r.public.ServeTLS(r.ln, "", "") }()
@@ -157,6 +160,12 @@ func (n *Node) routes(cards http.Handler) (http.Handler, error) {
 	}
 	mux.Handle("GET /healthz", loopback(func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, nil) }))
 	mux.Handle("GET /readyz", loopback(n.serveReady))
+	people, err := n.peopleAPI()
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle(api.Base+"/", people)
+	mux.Handle("/.well-known/", realm.WellKnown(n.Realm, api.Base+api.TokenPath))
 	authority := n.Authority.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/ca/") { // past mux, which would clean OCSP requests in paths

@@ -1,6 +1,6 @@
 // Package api is the REST interface to a node's records, people and keys:
 // tokens, certificates, activities, operations, profiles and mappings, users, key sets,
-// releases of cards, the copy of the key file. [New] returns the handler; paths
+// releases of cards, realm keys, the copy of the key file. [New] returns the handler; paths
 // begin with [Base], names and shapes of what Dogtag's TPS has are its own.
 //
 // Whoever serves the handler says who calls, with [WithCaller]; without a caller
@@ -8,6 +8,9 @@
 // route names the roles that may use it. Every change is audited before and
 // after. Bodies are decoded strictly and bounded; a password in one is kept as a
 // secret, wiped after the request and never logged.
+//
+// [NewLogin] puts logins by password in front of it and takes their tokens for
+// callers.
 //
 // Not supported: XML. A handler is safe for concurrent use.
 package api
@@ -29,6 +32,7 @@ import (
 	"inkan/tps/audit"
 	"inkan/tps/auth"
 	"inkan/tps/profile"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
@@ -48,6 +52,7 @@ type Config struct {
 	Keyings      Keyings
 	Revoker      Revoker
 	Backups      Backups
+	Realm        *realm.Realm
 	Audit        audit.Log
 	// DefaultProfile is the one of cards that no mapping names ([tps] default_profile).
 	DefaultProfile token.ProfileName
@@ -130,7 +135,7 @@ func New(cfg Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"token store": cfg.Tokens == nil, "certificate store": cfg.Certificates == nil, "activity store": cfg.Activities == nil,
 		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "mappings": cfg.Mappings == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
-		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "audit log": cfg.Audit == nil,
+		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "realm": cfg.Realm == nil, "audit log": cfg.Audit == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("configuring the REST interface: no %s", name)

@@ -145,6 +145,12 @@ func EncodeSecret(v any, name string, s secret.Secret) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a request: %w", err)
 	}
+	return AddSecret(b, name, s)
+}
+
+// AddSecret adds another secret to the JSON object b, which is wiped.
+func AddSecret(b []byte, name string, s secret.Secret) ([]byte, error) {
+	defer clear(b)
 	key, err := json.Marshal(name)
 	if err != nil || len(b) < 2 || b[0] != '{' {
 		return nil, errors.New("encoding a request: a secret goes into an object")

@@ -14,6 +14,7 @@ import (
 	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
@@ -62,6 +63,10 @@ var statuses = []struct {
 	{ca.ErrUnavailable, http.StatusServiceUnavailable},
 	{tps.ErrCertificateState, http.StatusConflict},
 	{tps.ErrTokenState, http.StatusBadRequest},
+	{realm.ErrNoKey, http.StatusServiceUnavailable},
+	{realm.ErrRefused, http.StatusConflict},
+	{realm.ErrInput, http.StatusBadRequest},
+	{realm.ErrToken, http.StatusUnauthorized},
 	{token.ErrLocked, http.StatusConflict},
 	{token.ErrConflict, http.StatusConflict},
 	{token.ErrNotFound, http.StatusNotFound},

@@ -9,6 +9,7 @@ import (
 
 	"inkan/tps/api"
 	"inkan/tps/auth"
+	"inkan/tps/realm"
 	"inkan/tps/store"
 	"inkan/tps/token"
 )
@@ -26,9 +27,14 @@ func Example() {
 		return
 	}
 	defer db.Close()
+	keyring, err := realm.New(realm.Config{Store: db, Vault: &vault{}, Audit: &events{}, Issuer: "https://tps.example.org"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	h, err := api.New(api.Config{
 		Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db,
-		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Audit: &events{},
+		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Realm: keyring, Audit: &events{},
 	})
 	if err != nil {
 		fmt.Println(err)

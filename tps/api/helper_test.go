@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"inkan/tps/api"
 	"inkan/tps/audit"
 	"inkan/tps/auth"
+	"inkan/tps/realm"
 	"inkan/tps/store"
 	"inkan/tps/token"
 )
@@ -36,6 +38,7 @@ type node struct {
 	keys    *keys
 	engine  *engine
 	backups *backups
+	realm   *realm.Realm
 }
 
 // newNode starts one; edit may replace parts of its configuration.
@@ -45,8 +48,10 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	n := &node{t: t, db: db, log: &syncBuffer{}, audit: &events{}, keys: &keys{ledger: map[gp.KDD]api.Keying{}}, engine: &engine{db: db}, backups: &backups{}}
+	n.realm, err = realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: n.audit, Issuer: "https://tps.example.org"})
+	must(t, err)
 	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys,
-		Revoker: n.engine, Backups: n.backups, Audit: n.audit, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		Revoker: n.engine, Backups: n.backups, Realm: n.realm, Audit: n.audit, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, e := range edit {
 		e(&cfg)
 	}

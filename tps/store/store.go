@@ -1,6 +1,6 @@
 // Package store keeps Inkan's records in a database: [Open] gives a [DB] on an
-// SQLite file, which implements the store interfaces of tps/token, tps/auth and
-// tps/profile, and through [DB.Authority] the one of tps/ca. One file per role.
+// SQLite file, which implements the store interfaces of tps/token, tps/auth,
+// tps/profile and tps/realm, and through [DB.Authority] the one of tps/ca. One file per role.
 //
 // A write has happened durably when its method returns nil (WAL, synchronous
 // FULL). Errors wrap token.ErrNotFound or token.ErrConflict; whatever else goes
@@ -27,6 +27,7 @@ import (
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/profile"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
@@ -50,6 +51,8 @@ var (
 	_ profile.Store      = (*DB)(nil)
 	_ profile.Resolvers  = (*DB)(nil)
 	_ ca.Store           = (*Authority)(nil)
+	_ realm.Store        = (*DB)(nil)
+	_ realm.Sessions     = (*DB)(nil)
 )
 
 // busyTimeout is how long a statement waits for another process's lock, in milliseconds.

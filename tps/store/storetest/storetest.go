@@ -15,6 +15,7 @@ import (
 	"inkan/tps/ca"
 	"inkan/tps/ca/catest"
 	"inkan/tps/profile"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
@@ -41,6 +42,8 @@ type Stores struct {
 	Resolvers profile.Resolvers
 	KeySets   KeySets
 	Authority func(name string) ca.Store
+	Realm     realm.Store
+	Sessions  realm.Sessions
 }
 
 // Test runs the suite. open returns an empty database that lives as long as its test.
@@ -67,6 +70,9 @@ func Test(t *testing.T, open func(t *testing.T) Stores) {
 		{"Resolvers", testResolvers},
 		{"KeySets", testKeySets},
 		{"Authorities", testAuthorities},
+		{"Realm", testRealm},
+		{"RealmConflicts", testRealmConflicts},
+		{"Sessions", testSessions},
 		{"Cancelled", testCancelled},
 	} {
 		t.Run(s.name, func(t *testing.T) {

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"crypto"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"inkan/cli/config"
+	"inkan/tks/hsm"
+	"inkan/tps/api"
+	"inkan/tps/realm"
+)
+
+// openRealm opens the signing keys; a folder of an earlier version gets its first.
+func (n *Node) openRealm(ctx context.Context) error {
+	var err error
+	if n.Realm, err = newRealm(n); err != nil {
+		return err
+	}
+	if err := n.Realm.Prepare(ctx); err != nil {
+		return fmt.Errorf("making the first realm key: %w", err)
+	}
+	n.Logins = realm.NewLogins(n.Realm, n.DB, n.DB)
+	return nil
+}
+
+func newRealm(n *Node) (*realm.Realm, error) {
+	c := n.Config
+	cfg := realm.Config{
+		Store: n.DB, Vault: realmVault{n.vault}, Audit: n.Audit, Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
+	}
+	for _, client := range c.Realm.Client {
+		cfg.Clients = append(cfg.Clients, realm.Client{ID: client.ID, AdminURL: client.AdminURL, Keycloak: client.Protocol == config.Keycloak})
+	}
+	return realm.New(cfg)
+}
+
+// realmVault is the node's HSM or key file as tps/realm sees it.
+type realmVault struct{ v hsm.Signers }
+
+var _ realm.Vault = realmVault{}
+
+// signerLabel is the label of a realm key: its name, or what a person said.
+func signerLabel(name string) (l hsm.SignerLabel, ours bool) {
+	if _, err := hex.DecodeString(name); err == nil && len(name) == 32 {
+		return hsm.SignerLabel("tms:sign:" + name + ":v01"), true
+	}
+	return hsm.SignerLabel(name), false
+}
+
+// Generate implements realm.Vault.
+func (v realmVault) Generate(ctx context.Context, name string, k realm.Kind) (crypto.Signer, error) {
+	l, _ := signerLabel(name)
+	s, err := v.v.GenerateSigner(ctx, l, hsm.Algorithm(k))
+	return s, keyError(err)
+}
+
+// Import implements realm.Vault.
+func (v realmVault) Import(ctx context.Context, name string, key crypto.Signer) error {
+	l, _ := signerLabel(name)
+	_, err := v.v.ImportSigner(ctx, l, key)
+	return keyError(err)
+}
+
+// Signer implements realm.Vault.
+func (v realmVault) Signer(ctx context.Context, name string) (crypto.Signer, error) {
+	l, ours := signerLabel(name)
+	s, err := v.v.Signer(ctx, l)
+	if errors.Is(err, hsm.ErrNotFound) && !ours {
+		return nil, fmt.Errorf("%w: %w", err, realm.ErrInput)
+	}
+	return s, keyError(err)
+}
+
+// Destroy implements realm.Vault.
+func (v realmVault) Destroy(ctx context.Context, name string) error {
+	l, _ := signerLabel(name)
+	if err := v.v.DestroySigner(ctx, l); !errors.Is(err, hsm.ErrNotFound) {
+		return keyError(err)
+	}
+	return nil
+}
+
+// peopleAPI is the REST handler for whoever logs in over HTTPS.
+func (n *Node) peopleAPI() (http.Handler, error) {
+	h, err := n.localAPI()
+	if err != nil {
+		return nil, err
+	}
+	return api.NewLogin(api.LoginConfig{API: h, Authenticator: n.Users, Logins: n.Logins, Audit: n.Audit, Log: n.log})
+}

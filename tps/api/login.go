@@ -1,0 +1,187 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"inkan/apdu/secret"
+	"inkan/tps/audit"
+	"inkan/tps/auth"
+	"inkan/tps/realm"
+)
+
+// Paths below [Base] that need no access token.
+const (
+	TokenPath  = "/account/token"  // POST: log in with UserID and password, or go on with refresh_token
+	LogoutPath = "/account/logout" // POST refresh_token: end the session
+)
+
+// LoginConfig is what NewLogin needs; all but Log are required.
+type LoginConfig struct {
+	API           http.Handler // of [New]
+	Authenticator auth.Authenticator
+	Logins        *realm.Logins
+	Audit         audit.Log
+	Log           *slog.Logger // nil = discard
+}
+
+// Tokens is the answer of POST account/token but for its secrets "access_token",
+// good for ExpiresIn seconds, and "refresh_token", good once.
+type Tokens struct {
+	Type      string `json:"token_type"` // Bearer
+	ExpiresIn int    `json:"expires_in"` // seconds
+}
+
+// login is the handler.
+type login struct {
+	LoginConfig
+	api *api // answers errors
+}
+
+// NewLogin returns the REST interface for people who reach it over a network: they
+// log in at [TokenPath] and send the access token they get as a bearer token
+// (RFC 6750) with everything else. Logins are audited.
+func NewLogin(cfg LoginConfig) (http.Handler, error) {
+	if cfg.API == nil || cfg.Authenticator == nil || cfg.Logins == nil || cfg.Audit == nil {
+		return nil, errors.New("configuring logins: handler, authenticator, logins and audit log are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &login{LoginConfig: cfg, api: &api{Config: Config{Log: cfg.Log}}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+Base+TokenPath, l.token)
+	mux.HandleFunc("POST "+Base+LogoutPath, l.logout)
+	mux.HandleFunc("/", l.pass)
+	return mux, nil
+}
+
+// pass hands a request on as one of the person whose token it has.
+func (l *login) pass(w http.ResponseWriter, r *http.Request) {
+	text := bearer(r)
+	if text == "" {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		l.api.fail(w, r, refuse(http.StatusUnauthorized, "nobody is logged in: POST %s%s", Base, TokenPath))
+		return
+	}
+	p, err := l.Logins.Person(r.Context(), text)
+	if err != nil {
+		if errors.Is(err, realm.ErrToken) {
+			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+			err = &Error{Status: http.StatusUnauthorized, Message: "the access token is not accepted: get another one", Err: err}
+		}
+		l.api.fail(w, r, err)
+		return
+	}
+	caller := Caller{Name: string(p.ID), Roles: p.Roles, Address: address(r)}
+	l.API.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
+}
+
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// loginBody is what TokenPath and LogoutPath take.
+type loginBody struct {
+	UserID   string `json:"UserID"`
+	Password Text   `json:"password"`
+	Refresh  Text   `json:"refresh_token"`
+}
+
+func (l *login) token(w http.ResponseWriter, r *http.Request) {
+	var in loginBody
+	defer func() { in.Password.Wipe(); in.Refresh.Wipe() }()
+	if err := (&call{Request: r}).decode(&in); err != nil {
+		l.api.fail(w, r, err)
+		return
+	}
+	var g realm.Grant
+	var err error
+	if in.Refresh.IsZero() {
+		g, err = l.enter(r, in)
+	} else {
+		g, err = l.Logins.Refresh(r.Context(), in.Refresh.Secret)
+	}
+	if err != nil {
+		l.api.fail(w, r, loginError(err))
+		return
+	}
+	defer g.Refresh.Wipe()
+	l.hand(w, r, g)
+}
+
+// hand writes the tokens.
+func (l *login) hand(w http.ResponseWriter, r *http.Request, g realm.Grant) {
+	access := secret.New([]byte(g.Access))
+	defer access.Wipe()
+	b, err := EncodeSecret(Tokens{Type: "Bearer", ExpiresIn: int(g.Expires.Seconds())}, "access_token", access)
+	if err == nil {
+		b, err = AddSecret(b, "refresh_token", g.Refresh)
+	}
+	if err != nil {
+		l.api.fail(w, r, err)
+		return
+	}
+	defer clear(b)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if _, err := w.Write(b); err != nil {
+		l.Log.DebugContext(r.Context(), "answer not taken", slog.Any("err", err))
+	}
+}
+
+// enter checks a password and begins a session.
+func (l *login) enter(r *http.Request, in loginBody) (realm.Grant, error) {
+	ctx := r.Context()
+	user := secret.New([]byte(in.UserID))
+	defer user.Wipe()
+	p, err := l.Authenticator.Check(ctx, auth.Answers{auth.FieldUser: user, auth.FieldPassword: in.Password.Secret})
+	var g realm.Grant
+	if err == nil {
+		g, err = l.Logins.Login(ctx, p.ID, address(r))
+	}
+	e := audit.Event{Name: "AUTH", Outcome: audit.Success, Subject: in.UserID, IP: address(r), Fields: map[string]string{"op": "login"}}
+	if err != nil {
+		e.Outcome, e.Fields["info"] = audit.Failure, err.Error()
+	}
+	if aerr := l.Audit.Record(context.WithoutCancel(ctx), e); aerr != nil {
+		err = errors.Join(err, fmt.Errorf("writing the audit record: %w", aerr))
+	}
+	return g, err
+}
+
+func loginError(err error) error {
+	switch {
+	case errors.Is(err, auth.ErrThrottled):
+		return &Error{Status: http.StatusTooManyRequests, Message: "too many wrong passwords: wait, then try again", Err: err}
+	case errors.Is(err, auth.ErrBadCredentials):
+		return &Error{Status: http.StatusUnauthorized, Message: "wrong user name or password", Err: err}
+	case errors.Is(err, realm.ErrToken):
+		return &Error{Status: http.StatusUnauthorized, Message: "the session has ended: log in again", Err: err}
+	}
+	return err
+}
+
+func (l *login) logout(w http.ResponseWriter, r *http.Request) {
+	var in loginBody
+	defer func() { in.Password.Wipe(); in.Refresh.Wipe() }()
+	err := (&call{Request: r}).decode(&in)
+	if err == nil {
+		err = loginError(l.Logins.Logout(r.Context(), in.Refresh.Secret))
+	}
+	if err != nil {
+		l.api.fail(w, r, err)
+		return
+	}
+	l.api.answer(w, r, reply{})
+}

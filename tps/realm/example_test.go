@@ -1,0 +1,46 @@
+package realm_test
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"inkan/tps/realm"
+	"inkan/tps/store"
+)
+
+func Example() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	db, err := store.Open(ctx, filepath.Join(dir, "inkan.db"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer db.Close()
+	r, err := realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: &events{}, Issuer: "https://tps.example.org"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(r.Prepare(ctx)) // the first key
+	token, err := r.Sign(ctx, realm.ES256, "example+jwt", time.Minute, &realm.Claims{Subject: "ada"})
+	fmt.Println(err)
+	_, before, err := r.Rotate(ctx, realm.ES256, "admin")
+	fmt.Println(before.State, err)
+	var c realm.Claims
+	fmt.Println(r.Verify(ctx, token, "example+jwt", &c, realm.ES256), c.Subject)
+	// Output:
+	// <nil>
+	// <nil>
+	// passive <nil>
+	// <nil> ada
+}

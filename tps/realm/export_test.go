@@ -1,0 +1,18 @@
+package realm
+
+import (
+	"context"
+	"time"
+)
+
+// SetClock replaces the time and the waiting: a wait moves the clock.
+func (r *Realm) SetClock(now func() time.Time, wait func(ctx context.Context, d time.Duration) error) {
+	r.now, r.wait = now, wait
+}
+
+// Parsers, for fuzzing.
+var (
+	ParsePrivateKey   = parsePrivateKey
+	ParseCertificates = parseCertificates
+	OpenKeystore      = openKeystore
+)

@@ -1,0 +1,214 @@
+package realm_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"inkan/tps/audit"
+	"inkan/tps/realm"
+	"inkan/tps/store"
+)
+
+// vault is a vault in memory.
+type vault struct {
+	mu   sync.Mutex
+	keys map[string]crypto.Signer
+	fail error // of Destroy
+}
+
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+func (v *vault) Generate(_ context.Context, name string, k realm.Kind) (crypto.Signer, error) {
+	var s crypto.Signer
+	var err error
+	switch k {
+	case "ec-p256":
+		s, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ec-p384":
+		s, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "ec-p521":
+		s, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case "ed25519":
+		_, s, err = ed25519.GenerateKey(rand.Reader)
+	case "rsa-2048":
+		s, err = rsa.GenerateKey(rand.Reader, 2048)
+	default:
+		return nil, fmt.Errorf("kind %s", k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, v.Import(context.Background(), name, s)
+}
+
+func (v *vault) Import(_ context.Context, name string, key crypto.Signer) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys[name] != nil {
+		return errors.New("exists")
+	}
+	v.keys[name] = key
+	return nil
+}
+
+func (v *vault) Signer(_ context.Context, name string) (crypto.Signer, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if k := v.keys[name]; k != nil {
+		return k, nil
+	}
+	return nil, errors.New("no such key")
+}
+
+func (v *vault) Destroy(_ context.Context, name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.fail == nil {
+		delete(v.keys, name)
+	}
+	return v.fail
+}
+
+func (v *vault) size() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.keys)
+}
+
+// events is an audit log in memory.
+type events struct {
+	mu   sync.Mutex
+	all  []audit.Event
+	fail error
+}
+
+func (e *events) Record(_ context.Context, ev audit.Event) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fail == nil {
+		e.all = append(e.all, ev)
+	}
+	return e.fail
+}
+
+// clock is a time that moves when somebody waits.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func (c *clock) wait(ctx context.Context, d time.Duration) error {
+	c.add(d)
+	return ctx.Err()
+}
+
+// node is a realm over a real store.
+type node struct {
+	*realm.Realm
+	db    *store.DB
+	vault *vault
+	audit *events
+	clock *clock
+}
+
+const issuer = "https://tps.example.org:8443"
+
+func newNode(t testing.TB, edit ...func(*realm.Config)) *node {
+	t.Helper()
+	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "inkan.db"))
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	n := &node{db: db, vault: &vault{keys: map[string]crypto.Signer{}}, audit: &events{}, clock: &clock{t: time.Now().Truncate(time.Second).Add(100 * time.Millisecond)}}
+	n.Realm = n.another(t, edit...)
+	must(t, n.Prepare(t.Context()))
+	return n
+}
+
+// another is a second node over the same records and keys.
+func (n *node) another(t testing.TB, edit ...func(*realm.Config)) *realm.Realm {
+	t.Helper()
+	cfg := realm.Config{Store: n.db, Vault: n.vault, Audit: n.audit, Issuer: issuer, Name: "Inkan test"}
+	for _, e := range edit {
+		e(&cfg)
+	}
+	r, err := realm.New(cfg)
+	must(t, err)
+	r.SetClock(n.clock.now, n.clock.wait)
+	return r
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused checks what an error is of.
+func refused(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+// sign makes a token of an algorithm that is good for an hour.
+func (n *node) sign(t *testing.T, a realm.Algorithm) string {
+	t.Helper()
+	s, err := n.Sign(t.Context(), a, "test+jwt", time.Hour, &realm.Claims{Subject: "ada"})
+	must(t, err)
+	return s
+}
+
+func (n *node) verify(t *testing.T, token string, algorithms ...realm.Algorithm) error {
+	t.Helper()
+	var c realm.Claims
+	err := n.Verify(t.Context(), token, "test+jwt", &c, algorithms...)
+	if err == nil && c.Subject != "ada" {
+		t.Errorf("claims %+v", c)
+	}
+	return err
+}
+
+// only is the first key in a state.
+func (n *node) only(t *testing.T, s realm.State) realm.Key {
+	t.Helper()
+	all, err := n.Keys(t.Context())
+	must(t, err)
+	for _, k := range all {
+		if k.State == s {
+			return k
+		}
+	}
+	t.Fatalf("no %s key in %+v", s, all)
+	return realm.Key{}
+}
