@@ -98,8 +98,10 @@ func (p *program) app() *cli.App {
 func (p *program) commands() []*cli.Command {
 	cs := []*cli.Command{
 		p.demoCommand(), p.initCommand(), p.serveCommand(), p.kioskCommand(), p.cardCommand(), p.simCommand(), p.gpCommand(),
-		p.keysetCommand(), p.profileCommand(), p.mappingCommand(), p.userCommand(), p.tokenCommand(), p.certCommand(), p.activityCommand(), p.operationCommand(),
-		p.caCommand(), p.realmCommand(), p.configCommand(), p.doctorCommand(), p.backupCommand(), p.restoreCommand(),
+		p.keysetCommand(), remote(p.profileCommand()), remote(p.mappingCommand()), remote(p.userCommand()), remote(p.tokenCommand()),
+		remote(p.certCommand()), remote(p.activityCommand()), remote(p.operationCommand()),
+		p.caCommand(), p.realmCommand(), p.loginCommand(), p.logoutCommand(), p.configCommand(), p.doctorCommand(),
+		p.backupCommand(), p.restoreCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)

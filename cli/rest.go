@@ -22,17 +22,23 @@ import (
 	"inkan/tps/api"
 )
 
-// rest is the REST interface of the node on this machine.
-type rest struct{ node *server.Access }
+// rest is the REST interface of a node.
+type rest struct {
+	client *http.Client
+	url    string // scheme and host
+}
 
-// withNode runs do with the node of the data folder, or with the folder opened in
-// this process where no node runs.
+// withNode runs do with the node that --server names; without it, with the node of
+// the data folder, or with the folder opened in this process where no node runs.
 func (p *program) withNode(c *cli.Context, do func(rest) error) error {
+	if c.String("server") != "" {
+		return p.withServer(c, do)
+	}
 	a, err := server.Local(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, err)
 	}
-	return errors.Join(do(rest{a}), a.Close())
+	return errors.Join(do(rest{client: a.Client, url: a.URL}), a.Close())
 }
 
 // get reads a resource into out.
@@ -86,7 +92,7 @@ const maxAnswer = 16 << 20
 
 func (r rest) call(ctx context.Context, q request) error {
 	defer clear(q.body)
-	req, err := http.NewRequestWithContext(ctx, q.method, r.node.URL+api.Base+q.path, bytes.NewReader(q.body))
+	req, err := http.NewRequestWithContext(ctx, q.method, r.url+api.Base+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ func (r rest) call(ctx context.Context, q request) error {
 	if q.match != "" {
 		req.Header.Set("If-Match", q.match)
 	}
-	res, err := r.node.Client.Do(req)
+	res, err := r.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("asking the node: %w", err)
 	}

@@ -101,3 +101,27 @@ func FuzzConfigNoPanic(f *testing.F) {
 		}
 	})
 }
+
+// TestRealm: the section's defaults are the policy's, and clients are checked.
+func TestRealm(t *testing.T) {
+	t.Parallel()
+	c, err := config.Decode([]byte("[[realm.client]]\nid = \"console\"\nadmin_url = \"https://console.example.org\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := c.Realm.Policy(); p.Every != 90*24*time.Hour || p.Off || c.Realm.Client[0].Protocol != config.TMS {
+		t.Errorf("%+v", c.Realm)
+	}
+	for doc, says := range map[string]string{
+		"[realm]\nrotate_every = \"1h\"":                               "rotation period",
+		"[realm]\npassive_for = \"1h\"":                                "time passive",
+		"[[realm.client]]\nid = \"\"":                                  "empty or there twice",
+		"[[realm.client]]\nid = \"a\"\nadmin_url = \"http://a\"":       "https://",
+		"[[realm.client]]\nid = \"a\"\nprotocol = \"paper\"":           "neither tms nor",
+		"[[realm.client]]\nid = \"a\"\n[[realm.client]]\nid = \"a\"\n": "twice",
+	} {
+		if _, err := config.Decode([]byte(doc)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", doc, err, says)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"inkan/cli/config"
 	"inkan/tks/hsm"
@@ -68,6 +69,9 @@ func (v realmVault) Import(ctx context.Context, name string, key crypto.Signer) 
 // Signer implements realm.Vault.
 func (v realmVault) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	l, ours := signerLabel(name)
+	if !ours && strings.HasPrefix(name, "tms:") && !strings.HasPrefix(name, "tms:sign:") {
+		return nil, fmt.Errorf("%s is a key of the node's for something else: %w", name, realm.ErrInput)
+	}
 	s, err := v.v.Signer(ctx, l)
 	if errors.Is(err, hsm.ErrNotFound) && !ours {
 		return nil, fmt.Errorf("%w: %w", err, realm.ErrInput)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"inkan/apdu/secret"
 	"inkan/tps/audit"
@@ -57,8 +58,15 @@ func NewLogin(cfg LoginConfig) (http.Handler, error) {
 	mux.HandleFunc("POST "+Base+TokenPath, l.token)
 	mux.HandleFunc("POST "+Base+LogoutPath, l.logout)
 	mux.HandleFunc("/", l.pass)
-	return mux, nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Bodies are small. A connection that has no deadlines does not come from outside.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		mux.ServeHTTP(w, r)
+	}), nil
 }
+
+// bodyTimeout is how long the body of a request may take.
+const bodyTimeout = 30 * time.Second
 
 // pass hands a request on as one of the person whose token it has.
 func (l *login) pass(w http.ResponseWriter, r *http.Request) {
