@@ -55,18 +55,23 @@ func NewLogin(cfg LoginConfig) (http.Handler, error) {
 	}
 	l := &login{LoginConfig: cfg, api: &api{Config: Config{Log: cfg.Log}}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+Base+TokenPath, l.token)
-	mux.HandleFunc("POST "+Base+LogoutPath, l.logout)
+	mux.HandleFunc("POST "+Base+TokenPath, timely(l.token))
+	mux.HandleFunc("POST "+Base+LogoutPath, timely(l.logout))
 	mux.HandleFunc("/", l.pass)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Bodies are small. A connection that has no deadlines does not come from outside.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		mux.ServeHTTP(w, r)
-	}), nil
+	return mux, nil
 }
 
-// bodyTimeout is how long the body of a request may take.
+// bodyTimeout is how long the body may take of somebody who is not logged in.
 const bodyTimeout = 30 * time.Second
+
+// timely bounds the time that a body takes. What has no deadlines is no connection
+// from outside.
+func timely(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		h(w, r)
+	}
+}
 
 // pass hands a request on as one of the person whose token it has.
 func (l *login) pass(w http.ResponseWriter, r *http.Request) {
