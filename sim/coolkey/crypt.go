@@ -6,6 +6,7 @@ import (
 
 	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
+	"inkan/sim/internal/rawrsa"
 )
 
 // Steps and data locations of COMPUTE CRYPT.
@@ -107,7 +108,7 @@ func (a *Applet) cryptFinal(c call, k *key, b []byte) ([]byte, apdu.StatusWord) 
 	source := b[1:]
 	switch b[0] {
 	case locationAPDU:
-		if 2+k.RSA.size() > maxAnswer {
+		if 2+k.RSA.Size() > maxAnswer {
 			return nil, ck.SWOutputTooSmall
 		}
 	case locationBuffer:
@@ -119,12 +120,12 @@ func (a *Applet) cryptFinal(c call, k *key, b []byte) ([]byte, apdu.StatusWord) 
 		return nil, ck.SWInputTooSmall
 	}
 	block := source[2 : 2+int(binary.BigEndian.Uint16(source))]
-	if len(block) != k.RSA.size() {
+	if len(block) != k.RSA.Size() {
 		return nil, ck.SWDataSize
 	}
-	result, err := k.RSA.raw(c.env.Rand(), block)
+	result, err := k.RSA.Raw(c.env.Rand(), block)
 	switch {
-	case errors.Is(err, errRange):
+	case errors.Is(err, rawrsa.ErrRange):
 		return nil, ck.SWInvalidParameter
 	case err != nil:
 		return nil, ck.SWInternal

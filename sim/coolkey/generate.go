@@ -9,6 +9,7 @@ import (
 
 	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
+	"inkan/sim/internal/rawrsa"
 )
 
 // Bounds of RSA key generation and import, bits.
@@ -73,7 +74,7 @@ func (a *Applet) generateRSA(c call) ([]byte, apdu.StatusWord) {
 	if err != nil || made.N.BitLen() != e.bits {
 		return nil, ck.SWInternal
 	}
-	private, public, err := newRSAKey(made)
+	private, public, err := rawrsa.New(made)
 	if err != nil {
 		return nil, ck.SWInternal
 	}

@@ -6,6 +6,7 @@ import (
 
 	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
+	"inkan/sim/internal/rawrsa"
 )
 
 // importPlain is IMPORT KEY: a plain key blob out of an object or the I/O buffer
@@ -89,14 +90,14 @@ func (a *Applet) importPlainKey(c call, n, mate int, t ck.KeyType, bits int, b [
 		size := int(binary.BigEndian.Uint16(b))
 		v[i], b = b[2:2+size], b[2+size:]
 	}
-	k := &rsaKey{N: new(big.Int).SetBytes(v[0]).Bytes(), E: new(big.Int).SetBytes(v[1]).Bytes()}
+	k := &rawrsa.Key{N: new(big.Int).SetBytes(v[0]).Bytes(), E: new(big.Int).SetBytes(v[1]).Bytes()}
 	if t == ck.KeyRSAPrivate {
 		var err error
-		if k, err = newCRTKey(v[0], v[1], v[2], v[3], v[4]); err != nil {
+		if k, err = rawrsa.FromCRT(v[0], v[1], v[2], v[3], v[4]); err != nil {
 			return ck.SWInvalidParameter
 		}
 	}
-	if !a.rsaSize(bits) || !k.sound(bits, t == ck.KeyRSAPrivate) {
+	if !a.rsaSize(bits) || !k.Sound(bits, t == ck.KeyRSAPrivate) {
 		return ck.SWKeySize
 	}
 	if mate >= len(a.p.Keys) || mate == n {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	ck "inkan/apdu/coolkey"
+	"inkan/sim/internal/rawrsa"
 )
 
 const (
@@ -43,8 +44,8 @@ type key struct {
 	Bits int
 	Mate int // noMate or a slot
 	ACL  ck.KeyACL
-	RSA  *rsaKey `json:",omitempty"`
-	EC   *ecKey  `json:",omitempty"`
+	RSA  *rawrsa.Key `json:",omitempty"`
+	EC   *ecKey      `json:",omitempty"`
 }
 
 // used reports whether the slot holds a key.
@@ -53,7 +54,7 @@ func (k *key) used() bool { return k != nil && k.Type != 0 }
 // wipe clears the key material; the slot stays allocated.
 func (k *key) wipe() {
 	if k.RSA != nil {
-		k.RSA.wipe()
+		k.RSA.Wipe()
 	}
 	if k.EC != nil {
 		clear(k.EC.D)
@@ -158,7 +159,7 @@ func (k *key) sound(t traits) bool {
 	case 0:
 		return k.RSA == nil && k.EC == nil
 	case ck.KeyRSAPublic, ck.KeyRSAPrivate:
-		return k.EC == nil && k.RSA != nil && k.RSA.sound(k.Bits, k.Type == ck.KeyRSAPrivate)
+		return k.EC == nil && k.RSA != nil && k.RSA.Sound(k.Bits, k.Type == ck.KeyRSAPrivate)
 	case ck.KeyECPublic, ck.KeyECPrivate:
 		return k.RSA == nil && k.EC != nil && k.EC.sound(k.Bits, k.Type == ck.KeyECPrivate)
 	}

@@ -13,6 +13,7 @@ import (
 	"inkan/apdu"
 	ck "inkan/apdu/coolkey"
 	"inkan/securechannel/primitive"
+	"inkan/sim/internal/rawrsa"
 )
 
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
@@ -127,7 +128,7 @@ func rsaOfPKCS8(der []byte) (private, public *key, sw apdu.StatusWord) {
 	if err != nil {
 		return nil, nil, ck.SWBadDER
 	}
-	priv, pub, err := newRSAKey(k)
+	priv, pub, err := rawrsa.New(k)
 	if err != nil {
 		return nil, nil, ck.SWBadDER
 	}

@@ -1,4 +1,6 @@
-package coolkey
+// Package rawrsa is RSA as the chips of smart cards do it: modular exponentiation
+// of a whole block, without padding. The software card's applets share it.
+package rawrsa
 
 import (
 	"crypto/rsa"
@@ -9,15 +11,16 @@ import (
 	"math/big"
 )
 
-// rsaKey is an RSA key, big-endian numbers without leading zeros. A public key
-// has N and E only.
-type rsaKey struct {
+// Key is an RSA key, big-endian numbers without leading zeros. A public key
+// has N and E only. Its JSON is what card images hold.
+type Key struct {
 	N, E            []byte
 	P, Q            []byte `json:",omitempty"`
 	DP, DQ, Inverse []byte `json:",omitempty"` // d mod p-1, d mod q-1, q⁻¹ mod p
 }
 
-func newRSAKey(k *rsa.PrivateKey) (private, public *rsaKey, err error) {
+// New takes a key of two primes apart.
+func New(k *rsa.PrivateKey) (private, public *Key, err error) {
 	if len(k.Primes) != 2 {
 		return nil, nil, fmt.Errorf("RSA key of %d primes", len(k.Primes))
 	}
@@ -30,13 +33,13 @@ func newRSAKey(k *rsa.PrivateKey) (private, public *rsaKey, err error) {
 		return nil, nil, errors.New("RSA key with equal primes")
 	}
 	n, e := k.N.Bytes(), big.NewInt(int64(k.E)).Bytes()
-	private = &rsaKey{N: n, E: e, P: p.Bytes(), Q: q.Bytes(), DP: dp.Bytes(), DQ: dq.Bytes(), Inverse: inverse.Bytes()}
-	return private, &rsaKey{N: append([]byte(nil), n...), E: append([]byte(nil), e...)}, nil
+	private = &Key{N: n, E: e, P: p.Bytes(), Q: q.Bytes(), DP: dp.Bytes(), DQ: dq.Bytes(), Inverse: inverse.Bytes()}
+	return private, &Key{N: append([]byte(nil), n...), E: append([]byte(nil), e...)}, nil
 }
 
-// newCRTKey builds a private key from its CRT values alone, as the old plain blob
+// FromCRT builds a private key from its CRT values alone, as the old plain blob
 // has them, and checks them.
-func newCRTKey(p, q, inverse, dp, dq []byte) (*rsaKey, error) {
+func FromCRT(p, q, inverse, dp, dq []byte) (*Key, error) {
 	bp, bq := new(big.Int).SetBytes(p), new(big.Int).SetBytes(q)
 	order := new(big.Int).Sub(bp, big.NewInt(1))
 	if bp.BitLen() < 256 || bq.BitLen() < 256 || bp.BitLen() > 2048 || bq.BitLen() > 2048 {
@@ -46,24 +49,25 @@ func newCRTKey(p, q, inverse, dp, dq []byte) (*rsaKey, error) {
 	if e == nil {
 		return nil, errors.New("RSA exponent without inverse")
 	}
-	k := &rsaKey{
+	k := &Key{
 		N: new(big.Int).Mul(bp, bq).Bytes(), E: e.Bytes(), P: bp.Bytes(), Q: bq.Bytes(),
 		DP: new(big.Int).SetBytes(dp).Bytes(), DQ: new(big.Int).SetBytes(dq).Bytes(),
 		Inverse: new(big.Int).SetBytes(inverse).Bytes(),
 	}
-	if !k.sound(k.bits(), true) {
+	if !k.Sound(k.Bits(), true) {
 		return nil, errors.New("RSA values do not belong together")
 	}
 	return k, nil
 }
 
-func (k *rsaKey) bits() int { return new(big.Int).SetBytes(k.N).BitLen() }
+// Bits is the length of the modulus.
+func (k *Key) Bits() int { return new(big.Int).SetBytes(k.N).BitLen() }
 
-// size is the length of the modulus in bytes.
-func (k *rsaKey) size() int { return len(k.N) }
+// Size is the length of the modulus in bytes.
+func (k *Key) Size() int { return len(k.N) }
 
-// sound checks the numbers against each other, cheaply.
-func (k *rsaKey) sound(bits int, private bool) bool {
+// Sound checks the numbers against each other, cheaply.
+func (k *Key) Sound(bits int, private bool) bool {
 	n, e := new(big.Int).SetBytes(k.N), new(big.Int).SetBytes(k.E)
 	if n.BitLen() != bits || bits < 512 || bits > 4096 || bits%8 != 0 || len(k.N) != bits/8 || n.Bit(0) == 0 ||
 		e.BitLen() < 2 || e.BitLen() > 32 || e.Bit(0) == 0 {
@@ -85,21 +89,22 @@ func (k *rsaKey) sound(bits int, private bool) bool {
 	return exponent(k.DP, p) && exponent(k.DQ, q) && inverse.Mod(inverse, p).Cmp(one) == 0
 }
 
+// Errors of [Key.Raw].
 var (
-	errRange = errors.New("input is not below the modulus")
-	errFault = errors.New("the result does not verify")
+	ErrRange = errors.New("input is not below the modulus")
+	ErrFault = errors.New("the result does not verify")
 )
 
-// raw is the modular exponentiation of a block below the modulus, the public one
+// Raw is the modular exponentiation of a block below the modulus, the public one
 // if k has no private values. The private one is blinded, done by the Chinese
 // remainder theorem, and checked, so that a fault does not give the key away.
-func (k *rsaKey) raw(rnd io.Reader, block []byte) ([]byte, error) {
+func (k *Key) Raw(rnd io.Reader, block []byte) ([]byte, error) {
 	n, e, m := new(big.Int).SetBytes(k.N), new(big.Int).SetBytes(k.E), new(big.Int).SetBytes(block)
 	if m.Cmp(n) >= 0 {
-		return nil, errRange
+		return nil, ErrRange
 	}
 	if len(k.P) == 0 {
-		return m.Exp(m, e, n).FillBytes(make([]byte, k.size())), nil
+		return m.Exp(m, e, n).FillBytes(make([]byte, k.Size())), nil
 	}
 	blind, unblind, err := blinding(rnd, n, e)
 	if err != nil {
@@ -109,15 +114,15 @@ func (k *rsaKey) raw(rnd io.Reader, block []byte) ([]byte, error) {
 	x = k.chinese(x.Mod(x, n))
 	x.Mul(x, unblind).Mod(x, n)
 	check := new(big.Int).Exp(x, e, n)
-	size := k.size()
+	size := k.Size()
 	if subtle.ConstantTimeCompare(check.FillBytes(make([]byte, size)), m.FillBytes(make([]byte, size))) != 1 {
-		return nil, errFault
+		return nil, ErrFault
 	}
 	return x.FillBytes(make([]byte, size)), nil
 }
 
 // chinese is x^d mod n out of the two halves.
-func (k *rsaKey) chinese(x *big.Int) *big.Int {
+func (k *Key) chinese(x *big.Int) *big.Int {
 	p, q := new(big.Int).SetBytes(k.P), new(big.Int).SetBytes(k.Q)
 	m1 := new(big.Int).Exp(x, new(big.Int).SetBytes(k.DP), p)
 	m2 := new(big.Int).Exp(x, new(big.Int).SetBytes(k.DQ), q)
@@ -142,7 +147,8 @@ func blinding(rnd io.Reader, n, e *big.Int) (blind, unblind *big.Int, err error)
 	return nil, nil, errors.New("the random generator gives no blinding value")
 }
 
-func (k *rsaKey) wipe() {
+// Wipe overwrites the private values.
+func (k *Key) Wipe() {
 	for _, b := range [][]byte{k.P, k.Q, k.DP, k.DQ, k.Inverse} {
 		clear(b)
 	}
