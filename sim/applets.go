@@ -1,17 +1,19 @@
 package sim
 
 import (
+	"io"
+
 	"inkan/apdu"
+	"inkan/apdu/gp/loadfile"
 	"inkan/sim/coolkey"
 	"inkan/sim/gp"
+	"inkan/sim/piv"
 )
 
-// coolkeyPackage is the load file of the CoolKey applet.
-var coolkeyPackage = apdu.MustAID("627601FF0000")
-
-// applets gives loaded code its behaviour, by load file.
-func applets(variant string) map[apdu.AID]gp.Factory {
+// applets gives loaded code its behaviour, by load file. A card may have both.
+func applets(variant string, c piv.Config, r io.Reader) map[apdu.AID]gp.Factory {
 	return map[apdu.AID]gp.Factory{
-		coolkeyPackage: coolkey.Factory(coolkey.Config{Variant: coolkey.Variant(variant)}),
+		loadfile.CoolKeyPackage: coolkey.Factory(coolkey.Config{Variant: coolkey.Variant(variant)}),
+		loadfile.PIVPackage:     piv.Factory(c, r),
 	}
 }

@@ -3,8 +3,6 @@ package sim
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/sim/gp"
+	"inkan/sim/piv"
 )
 
 // Config describes a software card. The zero value is a card of the default
@@ -52,6 +51,7 @@ type Card struct {
 	cfg       Config
 	model     string
 	coolkey   string
+	piv       piv.Config
 	atr       apdu.ATR
 	m         *gp.Manager
 	t         transport
@@ -124,16 +124,17 @@ func create(cfg Config, img *image) (*Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Serial > MaxSerial {
-		return nil, fmt.Errorf("serial number %d is larger than %d", cfg.Serial, uint64(MaxSerial))
-	}
 	if cfg.Serial == 0 {
-		if cfg.Serial, err = drawSerial(cfg.Rand); err != nil {
+		if cfg.Serial, err = model.drawSerial(cfg.Rand); err != nil {
 			return nil, err
 		}
 	}
-	c := &Card{cfg: cfg, model: model.Name, coolkey: model.Coolkey, atr: model.ATR, img: img, mischief: newMischief(cfg.Chaos)}
-	m, err := gp.New(model.born(cfg.Serial), c.manager(model.Coolkey))
+	if err := model.checkSerial(cfg.Serial); err != nil {
+		return nil, err
+	}
+	p, applet := model.born(cfg.Serial)
+	c := &Card{cfg: cfg, model: model.Name, coolkey: model.Coolkey, piv: applet, atr: model.ATR, img: img, mischief: newMischief(cfg.Chaos)}
+	m, err := gp.New(p, c.manager(model.Coolkey, applet))
 	if err != nil {
 		return nil, err
 	}
@@ -152,21 +153,9 @@ func open(cfg Config, img *image) (*Card, error) {
 	return c, nil
 }
 
-// drawSerial draws a serial number above zero.
-func drawSerial(r io.Reader) (uint64, error) {
-	if r == nil {
-		r = rand.Reader
-	}
-	var b [8]byte
-	if _, err := io.ReadFull(r, b[2:]); err != nil {
-		return 0, fmt.Errorf("drawing a serial number: %w", err)
-	}
-	return max(binary.BigEndian.Uint64(b[:]), 1), nil
-}
-
 // manager is what the card manager needs to know of this configuration.
-func (c *Card) manager(coolkey string) gp.Config {
-	return gp.Config{Applets: applets(coolkey), Rand: c.cfg.Rand, Keys: c.cfg.Keys, Commit: c.save, UnknownTags: c.cfg.Chaos != nil}
+func (c *Card) manager(coolkey string, applet piv.Config) gp.Config {
+	return gp.Config{Applets: applets(coolkey, applet, c.cfg.Rand), Rand: c.cfg.Rand, Keys: c.cfg.Keys, Commit: c.save, UnknownTags: c.cfg.Chaos != nil}
 }
 
 // plug puts a card manager into the card, freshly powered.
@@ -181,11 +170,11 @@ func (c *Card) load() error {
 	if err != nil {
 		return err
 	}
-	m, err := gp.Restore(p.Card, c.manager(p.Coolkey))
+	m, err := gp.Restore(p.Card, c.manager(p.Coolkey, p.PIV))
 	if err != nil {
 		return fmt.Errorf("reading card image %s: %w: %v", c.img.path, ErrImage, err)
 	}
-	c.model, c.coolkey, c.atr = p.Model, p.Coolkey, p.ATR
+	c.model, c.coolkey, c.piv, c.atr = p.Model, p.Coolkey, p.PIV, p.ATR
 	c.plug(m)
 	return nil
 }
@@ -199,7 +188,7 @@ func (c *Card) save() error {
 	if err != nil {
 		return err
 	}
-	return c.img.write(payload{Model: c.model, ATR: c.atr, Coolkey: c.coolkey, Card: state})
+	return c.img.write(payload{Model: c.model, ATR: c.atr, Coolkey: c.coolkey, PIV: c.piv, Card: state})
 }
 
 // Close ends the card. What it answered so far is on disk already.
@@ -305,6 +294,7 @@ func (c *Card) exchange(raw []byte) apdu.Response {
 	if !c.keep() {
 		return apdu.Response{SW: apdu.SWMemoryFailure}
 	}
+	c.t.exact = c.m.ExactLe()
 	return c.mischief.finish(&c.t, cmd, resp)
 }
 

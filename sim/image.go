@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"inkan/apdu"
+	"inkan/sim/piv"
 )
 
 // An image file is
@@ -40,6 +41,7 @@ type payload struct {
 	Model   string
 	ATR     apdu.ATR
 	Coolkey string
+	PIV     piv.Config      // zero in images from before there was PIV: a PivApplet
 	Card    json.RawMessage // state of the card manager
 }
 

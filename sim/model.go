@@ -2,7 +2,6 @@ package sim
 
 import (
 	"embed"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	agp "inkan/apdu/gp"
 	"inkan/securechannel"
 	"inkan/sim/gp"
+	"inkan/sim/piv"
 )
 
 // DefaultModel is the model of a card whose model nobody named.
@@ -36,7 +36,8 @@ type Model struct {
 	Name    string
 	Title   string // what it is, in a few words
 	ATR     apdu.ATR
-	Coolkey string // behaviour a loaded CoolKey gets: 1.3, 1.4, 1.5 or extended
+	Coolkey string     // behaviour a loaded CoolKey gets: 1.3, 1.4, 1.5 or extended
+	PIV     piv.Config // behaviour a PIV applet gets
 	profile gp.Profile
 }
 
@@ -107,6 +108,7 @@ type document struct {
 	CPLC      hexBytes     `toml:"cplc"`
 	LifeCycle hexBytes     `toml:"life_cycle"`
 	Coolkey   string       `toml:"coolkey"`
+	PIV       *pivEntry    `toml:"piv"`
 	Memory    int          `toml:"memory"`
 	Applets   []applyEntry `toml:"applet"`
 	Quirk     quirkEntry   `toml:"quirk"`
@@ -133,7 +135,9 @@ type applyEntry struct {
 }
 
 // ParseModel decodes a model document strictly: an unknown key is an error, and
-// everything but title, coolkey, applet and quirk is required.
+// everything but title, coolkey, piv, applet and quirk is required. Without isd_aid
+// the card has no card manager: then scp, key_set, cplc, life_cycle, coolkey and
+// memory are not possible, and applets are required.
 func ParseModel(name string, doc []byte) (Model, error) {
 	m, err := parseModel(doc)
 	if err != nil {
@@ -155,10 +159,14 @@ func parseModel(doc []byte) (Model, error) {
 	if keys := meta.Undecoded(); len(keys) > 0 {
 		return Model{}, fmt.Errorf("unknown key %q", keys[0].String())
 	}
+	if len(d.ATR) == 0 {
+		return Model{}, errors.New("no atr")
+	}
+	if !meta.IsDefined("isd_aid") {
+		return d.fixed(meta)
+	}
 	p := gp.Profile{ISD: d.ISD, Version: []byte{0x02, 0x01, 0x01}, Memory: d.Memory}
 	switch {
-	case len(d.ATR) == 0:
-		return Model{}, errors.New("no atr")
 	case len(d.CPLC) != len(p.CPLC):
 		return Model{}, fmt.Errorf("cplc of %d bytes, want %d", len(d.CPLC), len(p.CPLC))
 	case len(d.LifeCycle) != 1:
@@ -180,7 +188,11 @@ func parseModel(doc []byte) (Model, error) {
 	if err != nil {
 		return Model{}, err
 	}
-	return Model{Title: d.Title, ATR: d.ATR, Coolkey: coolkey, profile: p}, nil
+	applet, err := d.PIV.config()
+	if err != nil {
+		return Model{}, err
+	}
+	return Model{Title: d.Title, ATR: d.ATR, Coolkey: coolkey, PIV: applet, profile: p}, nil
 }
 
 // softwareCPLC reports fabricator and type of a software card, "INKA".
@@ -241,27 +253,4 @@ func (d *document) coolkey() (string, error) {
 		return d.Coolkey, nil
 	}
 	return "", fmt.Errorf("coolkey %q is none of 1.3, 1.4, 1.5, extended", d.Coolkey)
-}
-
-// Offsets in the CPLC (Card Specification 2.3.1 §H.6).
-const (
-	cplcFabricationDate = 10
-	cplcSerial          = 12
-	cplcBatch           = 16
-)
-
-// MaxSerial is the largest serial number: 32 bits go to the serial number of the
-// CPLC, 16 to its batch.
-const MaxSerial = 1<<48 - 1
-
-// born is the profile of one card of the model. Its key diversification data
-// follow from its CPLC as on most chips: 0000, fabrication date, serial, batch.
-func (m Model) born(serial uint64) gp.Profile {
-	p := m.profile
-	binary.BigEndian.PutUint32(p.CPLC[cplcSerial:], uint32(serial))
-	binary.BigEndian.PutUint16(p.CPLC[cplcBatch:], uint16(serial>>32))
-	copy(p.KDD[2:4], p.CPLC[cplcFabricationDate:])
-	copy(p.KDD[4:8], p.CPLC[cplcSerial:])
-	copy(p.KDD[8:], p.CPLC[cplcBatch:])
-	return p
 }

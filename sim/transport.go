@@ -16,6 +16,7 @@ const maxChained = 32 << 10
 // Le, command chaining. All of it is volatile.
 type transport struct {
 	t0, steps bool // quirks
+	exact     bool // the answer is cut at Le, however short
 
 	rest    []byte // of an answer, for GET RESPONSE
 	restSW  apdu.StatusWord
@@ -108,6 +109,9 @@ func more(n int) apdu.StatusWord {
 func (t *transport) finish(cmd apdu.Command, r apdu.Response) apdu.Response {
 	n := len(r.Data)
 	room := max(cmd.Ne, apdu.MaxShortNe)
+	if t.exact && cmd.Ne > 0 {
+		room = cmd.Ne
+	}
 	switch {
 	case n == 0:
 		return r

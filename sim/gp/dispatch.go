@@ -33,6 +33,8 @@ func (m *Manager) dispatch(cmd apdu.Command) apdu.Response {
 		return m.terminated(cmd)
 	case cmd.CLA == 0x00 && cmd.INS == insSelect && cmd.P1 == 0x04:
 		return m.selectByName(cmd)
+	case m.s.Profile.NoManager():
+		return m.fixed(cmd)
 	case cmd.CLA&0xFC == 0x00 && cmd.INS == insManageChannel,
 		supplementary(cmd.CLA), further(cmd.CLA) && m.v.selected == nil:
 		return sw(apdu.SWChannelNotSupported)
@@ -44,6 +46,16 @@ func (m *Manager) dispatch(cmd apdu.Command) apdu.Response {
 		return m.runSecured(cmd)
 	}
 	return m.runPlain(cmd)
+}
+
+// fixed runs a command on a card without a card manager: nothing stands between
+// the reader and the applet.
+func (m *Manager) fixed(cmd apdu.Command) apdu.Response {
+	a := m.v.selected
+	if a == nil {
+		return sw(apdu.SWInsNotSupported)
+	}
+	return a.applet.Process(&env{m: m, app: a, level: plainLevel}, cmd)
 }
 
 // supplementary reports a class byte that names logical channel 1, 2 or 3

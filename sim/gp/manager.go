@@ -184,6 +184,24 @@ func (m *Manager) Save() (b []byte, err error) {
 	return b, nil
 }
 
+// Applet returns the behaviour of an application, nil where there is none.
+func (m *Manager) Applet(aid apdu.AID) Applet {
+	if a := m.s.app(aid); a != nil {
+		return a.applet
+	}
+	return nil
+}
+
+// ExactLe reports whether the selected application cuts its answers at the Le of
+// the command: an applet says so with a method ExactLe() bool.
+func (m *Manager) ExactLe() bool {
+	if m.v.selected == nil {
+		return false
+	}
+	a, ok := m.v.selected.applet.(interface{ ExactLe() bool })
+	return ok && a.ExactLe()
+}
+
 // Changed reports whether persistent state changed since the last call.
 func (m *Manager) Changed() bool {
 	d := m.dirty

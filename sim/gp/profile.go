@@ -14,7 +14,7 @@ import (
 // cards as they are. The keys in it are the software card's own and protect
 // nothing but the software card.
 type Profile struct {
-	ISD      apdu.AID        // AID of the card manager
+	ISD      apdu.AID        // AID of the card manager; none = see NoManager
 	Channels []ChannelOption // the first is what tag 66 reports first
 	CPLC     [42]byte        // value of GET DATA 9F7F
 	KDD      agp.KDD         // first ten bytes of the INITIALIZE UPDATE answer
@@ -25,6 +25,11 @@ type Profile struct {
 	Applets  []PresetApplet  // installed at birth
 	Quirks   Quirks          // deviations from the norm
 }
+
+// NoManager reports a card without a card manager, as YubiKeys are: it has the
+// applets it was born with and nothing else, for ever. Of such a profile only
+// Applets and Quirks count.
+func (p *Profile) NoManager() bool { return p.ISD.Len() == 0 }
 
 // ChannelOption is a secure channel protocol with its implementation option.
 type ChannelOption struct {
@@ -68,6 +73,9 @@ func (t KeyType) String() string {
 
 // Check reports the first thing that makes p no card.
 func (p *Profile) Check() error {
+	if p.NoManager() {
+		return p.checkFixed()
+	}
 	if n := p.ISD.Len(); n < 5 {
 		return fmt.Errorf("AID of the card manager of %d bytes", n)
 	}
@@ -89,6 +97,16 @@ func (p *Profile) Check() error {
 		return err
 	}
 	return p.checkKeys()
+}
+
+func (p *Profile) checkFixed() error {
+	switch {
+	case len(p.Applets) == 0:
+		return errors.New("neither card manager nor applet")
+	case len(p.Channels) > 0 || len(p.Keys) > 0:
+		return errors.New("a card without card manager has no secure channel")
+	}
+	return nil
 }
 
 func (p *Profile) checkKeys() error {

@@ -52,10 +52,11 @@ func (m *Manager) selected() apdu.Response {
 // is the card manager.
 func (m *Manager) lookup(aid apdu.AID, next bool) (a *app, found bool) {
 	if aid.Len() == 0 && !next {
-		return m.implicit(), true
+		a := m.implicit()
+		return a, a != nil || !m.s.Profile.NoManager()
 	}
 	skip := next
-	if m.s.Profile.ISD.HasPrefix(aid) {
+	if !m.s.Profile.NoManager() && m.s.Profile.ISD.HasPrefix(aid) {
 		if !skip {
 			return nil, true
 		}

@@ -14,6 +14,12 @@ var (
 	CoolKeyApplet  = apdu.MustAID("627601FF000000")
 )
 
+// AIDs of PivApplet. It registers under the AID of the applet and no other.
+var (
+	PIVPackage = apdu.MustAID("A000000308000010")
+	PIVApplet  = apdu.MustAID("A000000308000010000100")
+)
+
 // Sizes of the synthetic file's components where nothing depends on their content.
 const (
 	syntheticMethod      = 160
@@ -34,13 +40,26 @@ func Synthetic(v CoolKeyVersion) ([]byte, error) {
 			return nil, fmt.Errorf("making load file %v: version %d is no signed byte", v, n)
 		}
 	}
+	return synthetic(CoolKeyPackage, CoolKeyApplet, syntheticCode(v)), nil
+}
+
+// SyntheticPIV is [Synthetic] for PivApplet: package and applet are the real ones,
+// the code is filler.
+func SyntheticPIV() []byte {
+	return synthetic(PIVPackage, PIVApplet, bytes.Repeat([]byte{returnCode}, syntheticMethod))
+}
+
+// returnCode is the instruction return.
+const returnCode = 0x7A
+
+func synthetic(pkg, applet apdu.AID, code []byte) []byte {
 	cs := []Component{
-		{Header, syntheticHeader()},
+		{Header, syntheticHeader(pkg)},
 		{Directory, nil}, // sizes of the others, below
 		{Import, []byte{0}},
-		{Applet, append(append([]byte{1, byte(CoolKeyApplet.Len())}, CoolKeyApplet.Bytes()...), 0, 0)},
+		{Applet, append(append([]byte{1, byte(applet.Len())}, applet.Bytes()...), 0, 0)},
 		{Class, make([]byte, syntheticClass)},
-		{Method, syntheticCode(v)},
+		{Method, code},
 		{StaticField, make([]byte, syntheticStaticField)},
 		{ConstantPool, make([]byte, 2)},
 		{RefLocation, make([]byte, syntheticRefLocation)},
@@ -51,13 +70,13 @@ func Synthetic(v CoolKeyVersion) ([]byte, error) {
 		b = append(b, byte(c.Tag), byte(len(c.Body)>>8), byte(len(c.Body)))
 		b = append(b, c.Body...)
 	}
-	return b, nil
+	return b
 }
 
 // syntheticHeader is CAP 2.1 with applets, package version 1.0.
-func syntheticHeader() []byte {
-	b := append([]byte(magic), 1, 2, 0x04, 0, 1, byte(CoolKeyPackage.Len()))
-	return append(b, CoolKeyPackage.Bytes()...)
+func syntheticHeader(pkg apdu.AID) []byte {
+	b := append([]byte(magic), 1, 2, 0x04, 0, 1, byte(pkg.Len()))
+	return append(b, pkg.Bytes()...)
 }
 
 // syntheticDirectory lists the sizes in the order of the Directory component, then
@@ -90,5 +109,5 @@ func syntheticCode(v CoolKeyVersion) []byte {
 		}
 		b = append(b, 0x38)
 	}
-	return append(b, bytes.Repeat([]byte{0x7A}, syntheticMethod-len(b))...)
+	return append(b, bytes.Repeat([]byte{returnCode}, syntheticMethod-len(b))...)
 }
