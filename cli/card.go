@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -89,17 +90,18 @@ func (p *program) listCards(c *cli.Context) error {
 		Reader string `json:"reader"`
 		State  string `json:"state"`
 		ATR    string `json:"atr,omitempty"`
+		Kind   string `json:"kind,omitempty"`
 	}
 	rows := make([]row, len(readers))
 	for i, r := range readers {
-		rows[i] = row{r.Name, r.State.String(), r.ATR.String()}
+		rows[i] = row{r.Name, r.State.String(), r.ATR.String(), kindOf(c.Context, svc, r)}
 	}
 	return p.print(c, rows, func(w io.Writer) {
 		if len(rows) == 0 {
 			fmt.Fprintln(w, "No reader is connected.")
 		}
 		for _, r := range rows {
-			fmt.Fprintf(w, "%-40s  %s  %s\n", r.Reader, r.State, r.ATR)
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-40s  %s  %s  %s", r.Reader, r.State, r.ATR, r.Kind), " "))
 		}
 	})
 }
@@ -147,9 +149,14 @@ func printInfo(w io.Writer, i station.Info) {
 	for _, s := range i.Problems {
 		line("Unreadable", s)
 	}
+	if i.PIV != nil {
+		printPIV(line, i.PIV)
+	}
 	a := i.Applet
 	if a == nil {
-		line("Applet", "none")
+		if i.PIV == nil {
+			line("Applet", "none")
+		}
 		return
 	}
 	line("Applet", fmt.Sprintf("%s %s, %s, %d of %d bytes free", a.Kind, a.Version, a.State, a.MemoryFree, a.MemoryTotal))

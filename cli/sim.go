@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,10 @@ func (p *program) simCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "new", Usage: "make a software card",
 				Description: "Models:\n\n" + modelTable() + "\n   inkan sim new --image card.img --model gp-scp03", Flags: make, Action: p.newSim},
-			{Name: "info", Usage: "show a software card", Description: "   inkan sim info --image card.img", Flags: []cli.Flag{image}, Action: p.showSim},
+			{
+				Name: "info", Usage: "show a software card", Description: "   inkan sim info --image card.img", Action: p.showSim,
+				Flags: []cli.Flag{image, &cli.BoolFlag{Name: "attestation-root", Usage: "print the root of its PIV attestation, PEM, and nothing else"}},
+			},
 			{
 				Name: "run", Usage: "put a software card into the machine's PC/SC service, until interrupted",
 				Description: "Needs the reader driver vpcd (Debian: vsmartcard-vpcd) in pcscd. The image is made if it is not there.\n\n" +
@@ -76,7 +80,19 @@ func (p *program) showSim(c *cli.Context) error {
 		return err
 	}
 	defer card.Close()
+	if s, ok := card.(*sim.Card); ok && c.Bool("attestation-root") {
+		return p.attestationRoot(s, c.String("image"))
+	}
 	return p.describeSim(c, card, c.String("image"))
+}
+
+// attestationRoot prints what a verifier of this software card would have to trust.
+func (p *program) attestationRoot(card *sim.Card, path string) error {
+	root := card.Info().Attestation
+	if root == nil {
+		return fmt.Errorf("%s has no PIV applet that attests", path)
+	}
+	return pem.Encode(p.out, &pem.Block{Type: "CERTIFICATE", Bytes: root})
 }
 
 func (p *program) describeSim(c *cli.Context, card station.Card, path string) error {

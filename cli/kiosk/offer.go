@@ -49,7 +49,7 @@ type sight struct {
 func (s sight) condition() condition {
 	a := s.Applet
 	switch {
-	case s.CUID == "":
+	case !s.Issuable():
 		return foreign
 	case s.cut != 0 || s.damaged:
 		return unfinished

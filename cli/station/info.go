@@ -26,6 +26,7 @@ type Info struct {
 	Protocols []string `json:"protocols,omitempty"`
 	Keys      []string `json:"key_versions,omitempty"`
 	Applet    *Applet  `json:"applet,omitempty"`
+	PIV       *PIV     `json:"piv,omitempty"`
 	Problems  []string `json:"problems,omitempty"`
 }
 
@@ -69,8 +70,28 @@ func Describe(ctx context.Context, card Card) (Info, error) {
 		return info, err
 	}
 	info.Applet = a
+	if info.PIV, err = readPIV(ctx, conn); err != nil {
+		return info, err
+	}
+	info.identify()
 	return info, nil
 }
+
+// identify names a card with PIV and without a card manager, where it is no problem
+// that there is none.
+func (i *Info) identify() {
+	if i.PIV == nil || i.Manager != "" || i.CUID != "" {
+		return
+	}
+	i.Problems = nil
+	if id, simulated, ok := i.PIV.cuid(); ok {
+		i.CUID, i.Simulated = id.String(), simulated
+	}
+}
+
+// Issuable reports whether the server's operations can work on the card: one that
+// shows its number and has a card manager.
+func (i Info) Issuable() bool { return i.CUID != "" && (i.PIV == nil || i.Manager != "") }
 
 // lost tells a card that refuses from one that does not answer.
 func lost(err error) bool {

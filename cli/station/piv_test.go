@@ -1,0 +1,84 @@
+package station_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"testing"
+	"time"
+
+	"inkan/apdu"
+	"inkan/apdu/piv"
+	"inkan/apdu/secret"
+	"inkan/cli/station"
+	"inkan/sim"
+)
+
+// TestDescribePIV: a card with a generated key, an imported one, and a certificate
+// object that is none.
+func TestDescribePIV(t *testing.T) {
+	t.Parallel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	card, err := sim.New(sim.Config{Model: "yubikey-5.7", Serial: 0xF0000001})
+	must(err)
+	defer card.Close()
+	ctx, d := t.Context(), apdu.NewConn(card)
+	_, err = piv.Select(ctx, d)
+	must(err)
+	must(piv.Authenticate(ctx, d, piv.AES192, secret.New(piv.DefaultManagementKey())))
+	_, err = piv.Generate(ctx, d, piv.Authentication, piv.P256, piv.Policy{})
+	must(err)
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	must(err)
+	must(piv.Import(ctx, d, piv.Retired(1), key, piv.Policy{PIN: piv.PINNever, Touch: piv.TouchCached}))
+	end := time.Date(2031, 5, 6, 0, 0, 0, 0, time.UTC)
+	template := &x509.Certificate{SerialNumber: big.NewInt(9), Subject: pkix.Name{CommonName: "Ada"}, NotAfter: end}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	must(err)
+	must(piv.WriteCertificate(ctx, d, piv.Retired(1), der))
+	must(piv.PutData(ctx, d, piv.Signature.Certificate(), []byte{0x70, 0x01, 0x30}))
+	must(piv.PutData(ctx, d, piv.CHUIDObject, piv.NewCHUID([16]byte{0xAB}, end).Encode()))
+	pin, err := secret.NewPIN([]byte("000000"))
+	must(err)
+	if err := piv.VerifyPIN(ctx, d, pin); !errors.Is(err, apdu.StatusWord(0x63C2)) {
+		t.Fatal(err)
+	}
+	must(card.Reset(ctx))
+
+	i, err := station.Describe(ctx, card)
+	must(err)
+	p := i.PIV
+	if p == nil || i.CUID != "FFFF594B0000F0000001" || !i.Simulated || i.Issuable() || len(i.Problems) > 0 {
+		t.Fatalf("%+v", i)
+	}
+	if p.Version != "5.7.1" || p.Serial != 0xF0000001 || p.PIN != "2 tries left of 3, the factory's" || p.Management != "AES-192, the factory's" ||
+		p.GUID != "ab000000000000000000000000000000" || p.Expiry != "20310506" || p.Attestation == "" || len(p.Slots) != 3 {
+		t.Fatalf("%+v", p)
+	}
+	a, c, r := p.Slots[0], p.Slots[1], p.Slots[2]
+	if a.Slot != "9A" || a.Key != "P-256" || a.Origin != "generated" || !a.Attested || a.PINPolicy != "once" || a.NotAfter != nil {
+		t.Errorf("%+v", a)
+	}
+	if c.Slot != "9C" || c.Problem == "" {
+		t.Errorf("%+v", c)
+	}
+	if r.Slot != "82" || r.Key != "P-384" || r.Origin != "imported" || r.Attested || r.TouchPolicy != "cached" || r.Subject != "CN=Ada" || !r.NotAfter.Equal(end) {
+		t.Errorf("%+v", r)
+	}
+	if kind := station.Kind(ctx, card); kind != "PIV 5.7.1, serial 4026531841" {
+		t.Errorf("kind %q", kind)
+	}
+	card.Remove()
+	if _, err := station.Describe(ctx, card); !errors.Is(err, apdu.ErrCardRemoved) {
+		t.Errorf("a card that is gone: %v", err)
+	}
+}
