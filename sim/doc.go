@@ -7,7 +7,8 @@
 //
 // What the card is follows from its [Model] (GlobalPlatform Card Specification
 // 2.3.1, SCP01, SCP02 and SCP03); the card manager is package sim/gp, the applets that
-// loaded code turns into are in sim/coolkey. Code itself is not executed: an
+// loaded code turns into are in sim/coolkey and sim/piv. A model may have no card
+// manager: then it is the PIV applet it was born with, as a YubiKey is. Code itself is not executed: an
 // unknown load file gives applications that can be selected, no more. Logical
 // channels are not supported.
 //

@@ -86,7 +86,7 @@ type CCC struct {
 	ID [14]byte // of the card, behind the RID of the GSC specification
 }
 
-// gscRID and javaCard begin the card identifier.
+// gscRID, manufacturer and card type begin the card identifier.
 var gscRID = []byte{0xA0, 0x00, 0x00, 0x01, 0x16, 0xFF, 0x02}
 
 // Encode is the content of object 5FC107.
