@@ -48,8 +48,8 @@ unit:
 real: SHELL := /bin/bash
 real:
 	@echo "INKAN_REAL=1 $(GO) test ./..."; log=$$(mktemp); set -o pipefail; \
-	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep --line-buffered -E '^(cuts|chaos|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
-	[ $$rc = 0 ] || grep -vE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
+	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
+	[ $$rc = 0 ] || grep -avE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
 
 # nocgo tests what is another code without cgo.
 nocgo:

@@ -56,6 +56,9 @@ func signerLabel(name string) (l hsm.SignerLabel, ours bool) {
 func (v realmVault) Generate(ctx context.Context, name string, k realm.Kind) (crypto.Signer, error) {
 	l, _ := signerLabel(name)
 	s, err := v.v.GenerateSigner(ctx, l, hsm.Algorithm(k))
+	if missing := (*hsm.MechanismError)(nil); errors.As(err, &missing) {
+		return nil, fmt.Errorf("%w: %w", realm.ErrKind, keyError(err))
+	}
 	return s, keyError(err)
 }
 

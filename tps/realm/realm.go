@@ -31,7 +31,7 @@ import (
 // Vault holds the private keys under names of at most 32 of a-z and 0-9, which
 // [Realm] chooses. Whoever hands it in says what a name is in the HSM.
 type Vault interface {
-	// Generate makes a key pair of a kind under a new name.
+	// Generate makes a key pair of a kind under a new name; [ErrKind] where it cannot.
 	Generate(ctx context.Context, name string, k Kind) (crypto.Signer, error)
 	// Import stores a key pair of known value under a new name.
 	Import(ctx context.Context, name string, key crypto.Signer) error
@@ -106,6 +106,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrNoKey: no active key has the algorithm; nothing can be signed.
 	ErrNoKey = errors.New("no active signing key")
+	// ErrKind: the vault makes no keys of this kind.
+	ErrKind = errors.New("no keys of this kind")
 )
 
 // New checks the configuration. It reads nothing yet.
@@ -132,14 +134,37 @@ func New(cfg Config) (*Realm, error) {
 // Issuer is the address that tokens name as theirs.
 func (r *Realm) Issuer() string { return r.cfg.Issuer }
 
-// Prepare makes the first key, ES256, where there has never been one.
+// accessAlgorithms are those of access tokens, the best first; the second is for
+// HSMs that have no elliptic curves.
+var accessAlgorithms = []Algorithm{ES256, RS256}
+
+// Prepare makes the first key, of the best algorithm of access tokens that the vault
+// has keys for, where there has never been one.
 func (r *Realm) Prepare(ctx context.Context) error {
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil || len(rec.Keys) > 0 {
 		return err
 	}
-	_, err = r.Add(ctx, NewKey{Provider: Generated, Algorithm: ES256, Priority: 100}, "")
+	for _, a := range accessAlgorithms {
+		if _, err = r.Add(ctx, NewKey{Provider: Generated, Algorithm: a, Priority: 100}, ""); !errors.Is(err, ErrKind) {
+			return err
+		}
+	}
 	return err
+}
+
+// accessAlgorithm is the best algorithm of access tokens that a key signs with.
+func (r *Realm) accessAlgorithm(ctx context.Context) (Algorithm, error) {
+	rec, err := r.cfg.Store.Realm(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range accessAlgorithms {
+		if _, err = signing(rec.Keys, a); err == nil {
+			return a, nil
+		}
+	}
+	return "", err
 }
 
 // Keys lists every key, the one that signs first; the public halves of deleted keys

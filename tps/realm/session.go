@@ -134,7 +134,7 @@ func (l *Logins) Logout(ctx context.Context, refresh secret.Secret) error {
 // Person reads an access token.
 func (l *Logins) Person(ctx context.Context, access string) (auth.Person, error) {
 	var c accessClaims
-	if err := l.realm.Verify(ctx, access, accessType, &c, ES256); err != nil {
+	if err := l.realm.Verify(ctx, access, accessType, &c, accessAlgorithms...); err != nil {
 		return auth.Person{}, err
 	}
 	if c.Audience != l.realm.cfg.Issuer || c.Subject == "" {
@@ -192,7 +192,11 @@ func (l *Logins) grant(ctx context.Context, s *Session, u auth.User) (Grant, err
 		roles = []auth.Role{}
 	}
 	c := &accessClaims{Claims: Claims{Subject: string(u.ID), Audience: l.realm.cfg.Issuer, ID: uuid.NewString()}, Session: string(s.ID), Roles: roles}
-	access, err := l.realm.Sign(ctx, ES256, accessType, AccessLife, c)
+	algorithm, err := l.realm.accessAlgorithm(ctx)
+	if err != nil {
+		return Grant{}, err
+	}
+	access, err := l.realm.Sign(ctx, algorithm, accessType, AccessLife, c)
 	if err != nil {
 		return Grant{}, err
 	}

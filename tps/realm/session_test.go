@@ -2,8 +2,11 @@ package realm_test
 
 import (
 	"bytes"
+	"context"
+	"crypto"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +17,9 @@ import (
 )
 
 // loggedIn is a node on which ada may log in.
-func loggedIn(t *testing.T) (*node, *realm.Logins) {
+func loggedIn(t *testing.T, edit ...func(*realm.Config)) (*node, *realm.Logins) {
 	t.Helper()
-	n := newNode(t)
+	n := newNode(t, edit...)
 	_, err := n.db.CreateUser(t.Context(), auth.User{ID: "ada", Roles: []auth.Role{auth.Agent}, Hash: "hash"})
 	must(t, err)
 	return n, realm.NewLogins(n.Realm, n.db, n.db)
@@ -145,4 +148,31 @@ func TestNoSecretInRecords(t *testing.T) {
 	rand.Read(forged)
 	_, err = l.Refresh(t.Context(), secret.New(append(append(id, '.'), forged...)))
 	refused(t, "forged", err, realm.ErrToken)
+}
+
+// noCurves is a vault that makes RSA keys only.
+type noCurves struct{ *vault }
+
+func (v noCurves) Generate(ctx context.Context, name string, k realm.Kind) (crypto.Signer, error) {
+	if k != "rsa-3072" {
+		return nil, fmt.Errorf("kind %s: %w", k, realm.ErrKind)
+	}
+	return rsaKey(), v.Import(ctx, name, rsaKey())
+}
+
+// TestVaultWithoutCurves: people log in where the HSM has no elliptic curves.
+func TestVaultWithoutCurves(t *testing.T) {
+	t.Parallel()
+	n, l := loggedIn(t, func(c *realm.Config) { c.Vault = noCurves{c.Vault.(*vault)} })
+	keys, err := n.Keys(t.Context())
+	if err != nil || len(keys) != 1 || keys[0].Algorithm != realm.RS256 {
+		t.Fatalf("%v, %v", keys, err)
+	}
+	g, err := l.Login(t.Context(), "ada", "")
+	must(t, err)
+	if p, err := l.Person(t.Context(), g.Access); err != nil || p.ID != "ada" {
+		t.Errorf("%v, %v", p, err)
+	}
+	_, err = l.Refresh(t.Context(), g.Refresh)
+	must(t, err)
 }

@@ -40,7 +40,7 @@ func (r *Realm) discovery(tokenPath string) ([]byte, error) {
 		"token_endpoint":        r.cfg.Issuer + tokenPath,
 		"tms_revocation_uri":    r.cfg.Issuer + "/.well-known/tms-revocation",
 		"grant_types_supported": []string{"password", "refresh_token"},
-		"access_token_signing_alg_values_supported": []Algorithm{ES256},
+		"access_token_signing_alg_values_supported": accessAlgorithms,
 	})
 }
 
