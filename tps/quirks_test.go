@@ -22,6 +22,8 @@ func TestOddCards(t *testing.T) {
 		switch model {
 		case "gp-no-cplc", "gp-scp03-aes256": // not ours to serve: see TestNoCPLC, and keys that nobody imported
 			continue
+		case "piv", "yubikey-5.4", "yubikey-5.7": // cards of another applet: see TestNoManager
+			continue
 		}
 		for _, batch := range []int{0, wire.DefaultBatch} {
 			t.Run(fmt.Sprintf("model=%s/batch=%d", model, batch), func(t *testing.T) {
@@ -66,6 +68,17 @@ func TestNoCPLC(t *testing.T) {
 	wantStatus(t, err, tps.StatusSecureChannel)
 	if !strings.Contains(err.Error(), "the card has no CPLC, so nothing tells it from another") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNoManager: a card without a card manager is refused before anything happens to it.
+func TestNoManager(t *testing.T) {
+	t.Parallel()
+	for _, model := range []string{"yubikey-5.4", "yubikey-5.7"} {
+		s := newSite(t)
+		_, err := s.run(tps.OpFormat, newCard(t, model))
+		wantStatus(t, err, tps.StatusNoCardManager)
+		t.Log(err)
 	}
 }
 
