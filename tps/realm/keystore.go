@@ -44,6 +44,9 @@ func openKeystore(n *NewKey) (key crypto.Signer, chain []*x509.Certificate, err 
 }
 
 func openJKS(n *NewKey) (crypto.Signer, []*x509.Certificate, error) {
+	if !soundJKS(n.Material.Bytes()) {
+		return nil, nil, fmt.Errorf("the JKS key store is damaged: %w", ErrInput)
+	}
 	ks := keystore.New()
 	if err := ks.Load(bytes.NewReader(n.Material.Bytes()), n.StorePassword.Bytes()); err != nil {
 		return nil, nil, fmt.Errorf("opening the JKS key store: wrong password or damaged file: %w", ErrInput)
@@ -99,6 +102,9 @@ func choose(alias string, keys []string) (string, error) {
 
 // openPKCS12 reads every entry, because the file may hold several keys.
 func openPKCS12(n *NewKey) (crypto.Signer, []*x509.Certificate, error) {
+	if costly(n.Material.Bytes(), maxDepth) {
+		return nil, nil, fmt.Errorf("the PKCS #12 key store wants its password hashed many millions of times: %w", ErrInput)
+	}
 	//lint:ignore SA1019 the other decoders take files with exactly one key, and do not tell its alias
 	blocks, err := pkcs12.ToPEM(n.Material.Bytes(), string(n.StorePassword.Bytes()))
 	if errors.Is(err, pkcs12.ErrIncorrectPassword) {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"strings"
 	"testing"
@@ -124,6 +125,27 @@ func TestKeystore(t *testing.T) {
 	}
 	if n.vault.size() != 5 {
 		t.Errorf("%d keys in the vault", n.vault.size())
+	}
+}
+
+// TestGreedyKeystore: a file that promises more than it holds, or wants a password
+// hashed for hours, is refused at once.
+func TestGreedyKeystore(t *testing.T) {
+	t.Parallel()
+	good := jks(t)
+	kind := bytes.Index(good, []byte("X509")) // behind the count of certificates and its own length, before that of the certificate
+	tooMany, tooLong := bytes.Clone(good), bytes.Clone(good)
+	copy(tooMany[kind-6:], []byte{0x7F, 0xFF, 0xFF, 0xFF})
+	copy(tooLong[kind+4:], []byte{0xFF, 0xFF, 0xFF, 0xFF})
+	slow := []byte{0x30, 0x13, 2, 1, 3, 0x30, 0, 0x30, 12, 0x30, 0, 4, 2, 1, 2, 2, 4, 0x7F, 0xFF, 0xFF, 0xFF} // MacData with its salt and count
+	for _, c := range []struct {
+		file []byte
+		says string
+	}{{tooMany, "damaged"}, {tooLong, "damaged"}, {slow, "millions of times"}} {
+		_, _, err := realm.OpenKeystore(&realm.NewKey{Material: secret.New(c.file), StorePassword: secret.New([]byte("store-password"))})
+		if !errors.Is(err, realm.ErrInput) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v, want %q", err, c.says)
+		}
 	}
 }
 
