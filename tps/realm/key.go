@@ -205,14 +205,18 @@ func Compare(a, b Key) int {
 	return cmp.Compare(a.ID, b.ID)
 }
 
-// signing is the key that signs with an algorithm: the first active one.
-func signing(keys []Key, a Algorithm) (Key, error) {
-	for _, k := range slices.SortedFunc(slices.Values(keys), Compare) {
-		if k.State == Active && k.Algorithm == a {
-			return k, nil
+// signing is the key that signs with the first of the algorithms that has one: the
+// first active one.
+func signing(keys []Key, algorithms ...Algorithm) (Key, error) {
+	sorted := slices.SortedFunc(slices.Values(keys), Compare)
+	for _, a := range algorithms {
+		for _, k := range sorted {
+			if k.State == Active && k.Algorithm == a {
+				return k, nil
+			}
 		}
 	}
-	return Key{}, fmt.Errorf("%w for %s: inkan realm add --algorithm %s makes one", ErrNoKey, a, a)
+	return Key{}, fmt.Errorf("%w for %s: inkan realm add --algorithm %[2]s makes one", ErrNoKey, algorithms[0])
 }
 
 // Signs reports whether k is the one of keys that signs with its algorithm.

@@ -153,20 +153,6 @@ func (r *Realm) Prepare(ctx context.Context) error {
 	return err
 }
 
-// accessAlgorithm is the best algorithm of access tokens that a key signs with.
-func (r *Realm) accessAlgorithm(ctx context.Context) (Algorithm, error) {
-	rec, err := r.cfg.Store.Realm(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, a := range accessAlgorithms {
-		if _, err = signing(rec.Keys, a); err == nil {
-			return a, nil
-		}
-	}
-	return "", err
-}
-
 // Keys lists every key, the one that signs first; the public halves of deleted keys
 // stay for ever.
 func (r *Realm) Keys(ctx context.Context) ([]Key, error) {

@@ -192,11 +192,7 @@ func (l *Logins) grant(ctx context.Context, s *Session, u auth.User) (Grant, err
 		roles = []auth.Role{}
 	}
 	c := &accessClaims{Claims: Claims{Subject: string(u.ID), Audience: l.realm.cfg.Issuer, ID: uuid.NewString()}, Session: string(s.ID), Roles: roles}
-	algorithm, err := l.realm.accessAlgorithm(ctx)
-	if err != nil {
-		return Grant{}, err
-	}
-	access, err := l.realm.Sign(ctx, algorithm, accessType, AccessLife, c)
+	access, err := l.realm.signBest(ctx, accessAlgorithms, accessType, AccessLife, c)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -48,6 +48,11 @@ const maxToken = 16 << 10
 // algorithm now, good for a time from now. It waits out the second of a compromise.
 // [ErrNoKey] where no key has the algorithm.
 func (r *Realm) Sign(ctx context.Context, a Algorithm, typ string, lifetime time.Duration, claims claimer) (string, error) {
+	return r.signBest(ctx, []Algorithm{a}, typ, lifetime, claims)
+}
+
+// signBest is Sign with the first of the algorithms that a key signs with.
+func (r *Realm) signBest(ctx context.Context, algorithms []Algorithm, typ string, lifetime time.Duration, claims claimer) (string, error) {
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil {
 		return "", err
@@ -61,7 +66,7 @@ func (r *Realm) Sign(ctx context.Context, a Algorithm, typ string, lifetime time
 	}
 	c := claims.Standard()
 	c.Issuer, c.IssuedAt, c.Expires = r.cfg.Issuer, now.Unix(), now.Add(lifetime).Unix()
-	k, err := signing(rec.Keys, a)
+	k, err := signing(rec.Keys, algorithms...)
 	if err != nil {
 		return "", err
 	}
