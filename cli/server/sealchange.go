@@ -101,6 +101,21 @@ func replacePlain(ctx context.Context, folder string, expect uint64, text []byte
 
 // change runs do on the sealed files of a folder that no node has open, audited.
 func change(ctx context.Context, folder string, o Options, event string, fields map[string]string, do func(*sealing) error) error {
+	return withLocked(ctx, folder, o, func(s *sealing) error {
+		if err := s.finish(ctx); err != nil {
+			return err
+		}
+		c, opened, err := s.openConfig(ctx)
+		if err != nil {
+			return err
+		}
+		opened.Wipe()
+		return audited(ctx, folder, c, event, fields, func() error { return do(s) })
+	})
+}
+
+// withLocked runs do with the sealing of a folder, under its lock.
+func withLocked(ctx context.Context, folder string, o Options, do func(*sealing) error) error {
 	boot, lock, err := lockPrepared(folder)
 	if err != nil {
 		return err
@@ -114,15 +129,7 @@ func change(ctx context.Context, folder string, o Options, event string, fields 
 		return err
 	}
 	defer s.Close()
-	if err := s.finish(ctx); err != nil {
-		return err
-	}
-	c, opened, err := s.openConfig(ctx)
-	if err != nil {
-		return err
-	}
-	opened.Wipe()
-	return audited(ctx, folder, c, event, fields, func() error { return do(s) })
+	return do(s)
 }
 
 // ErrNotSealed means that a folder's files are plain.
@@ -139,31 +146,20 @@ func TakeIn(ctx context.Context, folder string, o Options) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", within(folder, ConfigFile), err)
 	}
-	boot, lock, err := lockPrepared(folder)
-	if err != nil {
-		return 0, err
-	}
-	defer lock.release()
-	if boot.Phase != seal.Sealed {
-		return 0, ErrNotSealed
-	}
-	s, err := openSealing(ctx, folder, boot, o)
-	if err != nil {
-		return 0, err
-	}
-	defer s.Close()
-	was, err := s.open(ctx, RoleConfig)
-	if err != nil {
-		return 0, err
-	}
-	was.Wipe()
 	var g uint64
-	err = audited(ctx, folder, c, eventSave, map[string]string{"taken_in": ConfigFile}, func() error {
-		if g, err = s.save(ctx, RoleConfig, was.Generation(), text); err != nil {
+	err = withLocked(ctx, folder, o, func(s *sealing) error {
+		was, err := s.open(ctx, RoleConfig)
+		if err != nil {
 			return err
 		}
-		s.o.Step(RoleConfig, "clear")
-		return shred(within(folder, ConfigFile))
+		was.Wipe()
+		return audited(ctx, folder, c, eventSave, map[string]string{"taken_in": ConfigFile}, func() error {
+			if g, err = s.save(ctx, RoleConfig, was.Generation(), text); err != nil {
+				return err
+			}
+			s.o.Step(RoleConfig, "clear")
+			return shred(within(folder, ConfigFile))
+		})
 	})
 	return g, err
 }

@@ -219,37 +219,26 @@ func (s *sealing) destroyKeys(ctx context.Context) error {
 // Export writes the plain text of a role to a new file, mode 0600: encrypt, if not
 // nil, makes what is written of it. The audit record has its SHA-256.
 func Export(ctx context.Context, folder string, r seal.Role, to string, encrypt func([]byte) ([]byte, error), o Options) error {
-	boot, lock, err := lockPrepared(folder) // for the audit record
-	if err != nil {
-		return err
-	}
-	defer lock.release()
-	if boot.Phase != seal.Sealed {
-		return ErrNotSealed
-	}
-	s, err := openSealing(ctx, folder, boot, o)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	c, opened, err := s.openConfig(ctx)
-	if err != nil {
-		return err
-	}
-	opened.Wipe()
-	out, err := s.open(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer out.Wipe()
-	b := out.Bytes()
-	if encrypt != nil {
-		if b, err = encrypt(b); err != nil {
+	return withLocked(ctx, folder, o, func(s *sealing) error { // the lock is for the audit record
+		c, opened, err := s.openConfig(ctx)
+		if err != nil {
 			return err
 		}
-	}
-	fields := map[string]string{"role": string(r), "path": to, "sha256": hexSum(b), "encrypted": fmt.Sprint(encrypt != nil)}
-	return audited(ctx, folder, c, eventExport, fields, func() error { return writeOnce(to, b) })
+		opened.Wipe()
+		out, err := s.open(ctx, r)
+		if err != nil {
+			return err
+		}
+		defer out.Wipe()
+		b := out.Bytes()
+		if encrypt != nil {
+			if b, err = encrypt(b); err != nil {
+				return err
+			}
+		}
+		fields := map[string]string{"role": string(r), "path": to, "sha256": hexSum(b), "encrypted": fmt.Sprint(encrypt != nil)}
+		return audited(ctx, folder, c, eventExport, fields, func() error { return writeOnce(to, b) })
+	})
 }
 
 // writeOnce writes a new file; one that is there stays as it is.
