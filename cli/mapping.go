@@ -135,14 +135,7 @@ func (p *program) warnOf(x api.ProfileMapping) {
 }
 
 func (p *program) setMapping(c *cli.Context) error {
-	file, err := oneArgument(c, "FILE")
-	if err != nil {
-		return err
-	}
-	if c.Int("revision") < 0 {
-		return usagef("--revision %d: want 0 or more", c.Int("revision"))
-	}
-	document, err := p.readDocument(file)
+	file, document, err := p.readDocument(c)
 	if err != nil {
 		return err
 	}
@@ -151,14 +144,7 @@ func (p *program) setMapping(c *cli.Context) error {
 		return fmt.Errorf("%s is not taken: %w", file, err)
 	}
 	return p.withNode(c, func(r rest) error {
-		match, err := expectedRevision(c, r, mappingPath(x.Name))
-		if err != nil {
-			return err
-		}
-		out, err := putDocument[api.ProfileMapping](c.Context, r, mappingPath(x.Name), match, document)
-		if isStatus(err, http.StatusPreconditionRequired) { // nobody expected one
-			return fmt.Errorf("there are mappings %s already", x.Name)
-		}
+		out, err := putDocument[api.ProfileMapping](c, r, mappingPath(x.Name), document, "there are mappings "+x.Name)
 		if err != nil {
 			return err
 		}

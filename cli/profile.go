@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 
@@ -103,33 +102,8 @@ func (p *program) showProfile(c *cli.Context) error {
 	})
 }
 
-// readDocument reads a document from a file, - for standard input.
-func (p *program) readDocument(file string) ([]byte, error) {
-	in := p.in
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the document: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, profile.MaxDocument+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the document: %w", err)
-	}
-	return b, nil
-}
-
 func (p *program) setProfile(c *cli.Context) error {
-	file, err := oneArgument(c, "FILE")
-	if err != nil {
-		return err
-	}
-	if c.Int("revision") < 0 {
-		return usagef("--revision %d: want 0 or more", c.Int("revision"))
-	}
-	document, err := p.readDocument(file)
+	file, document, err := p.readDocument(c)
 	if err != nil {
 		return err
 	}
@@ -138,15 +112,7 @@ func (p *program) setProfile(c *cli.Context) error {
 		return fmt.Errorf("%s is not taken: %w", file, err)
 	}
 	return p.withNode(c, func(r rest) error {
-		path := profilePath(string(x.Name))
-		match, err := expectedRevision(c, r, path)
-		if err != nil {
-			return err
-		}
-		out, err := putDocument[api.Profile](c.Context, r, path, match, document)
-		if isStatus(err, http.StatusPreconditionRequired) { // nobody expected one
-			return fmt.Errorf("there is a profile %s already", x.Name)
-		}
+		out, err := putDocument[api.Profile](c, r, profilePath(string(x.Name)), document, "there is a profile "+string(x.Name))
 		if err != nil {
 			return err
 		}
@@ -157,23 +123,6 @@ func (p *program) setProfile(c *cli.Context) error {
 			}
 		})
 	})
-}
-
-// expectedRevision is the If-Match of a change: the revision that was asked for,
-// else the newest; "" where there is no profile yet.
-func expectedRevision(c *cli.Context, r rest, path string) (string, error) {
-	switch n := c.Int("revision"); {
-	case n > 0:
-		return strconv.Quote(strconv.Itoa(n)), nil
-	case c.IsSet("revision"):
-		return "", nil
-	}
-	var etag string
-	err := r.call(c.Context, request{method: http.MethodGet, path: path, etag: &etag})
-	if isStatus(err, http.StatusNotFound) {
-		err = nil
-	}
-	return etag, err
 }
 
 func (p *program) changeProfile(c *cli.Context, action string) error {

@@ -67,16 +67,6 @@ func (r rest) patch(ctx context.Context, path string, body, out any) error {
 	return r.call(ctx, request{method: http.MethodPatch, path: path, body: b, out: out})
 }
 
-// putDocument sends a document for the revision that match names.
-func putDocument[T any](ctx context.Context, r rest, path, match string, document []byte) (out T, err error) {
-	b, err := json.Marshal(api.ProfileDocument{Document: string(document)})
-	if err != nil {
-		return out, err
-	}
-	err = r.call(ctx, request{method: http.MethodPut, path: path, body: b, match: match, out: &out})
-	return out, err
-}
-
 // request is one call. The body is wiped.
 type request struct {
 	method, path string
