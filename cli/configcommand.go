@@ -14,6 +14,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tps/seal"
 )
@@ -57,12 +58,12 @@ func (p *program) configCommand() *cli.Command {
 					&cli.StringFlag{Name: "serial", Usage: "its `SERIAL` number"}, &cli.StringFlag{Name: "pin-source", Usage: "`SOURCE`: prompt, file:PATH, cred:NAME, fd:N"},
 					&cli.BoolFlag{Name: "from-prev", Usage: "go back one generation where a file is missing or damaged"},
 					&cli.Uint64Flag{Name: "accept-generation", Usage: "take generation `N` though a newer one was written"},
-					&cli.StringFlag{Name: "role", Value: string(server.RoleConfig), Usage: "the `FILE` whose generation is meant"}}, Action: p.configRecover},
+					&cli.StringFlag{Name: "role", Value: string(sealing.RoleConfig), Usage: "the `FILE` whose generation is meant"}}, Action: p.configRecover},
 			{Name: "export", Usage: "write the plain text to a file",
 				Description: "   inkan config export --out config.age --age-recipient age1…\n   inkan config export --out /run/user/0/inkan.toml --i-understand-plaintext",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "out", Usage: "new `FILE`"}, &cli.BoolFlag{Name: "i-understand-plaintext", Usage: "who has the file has its secrets"},
 					&cli.StringFlag{Name: "age-recipient", Usage: "encrypt for `RECIPIENT`"},
-					&cli.StringFlag{Name: "role", Value: string(server.RoleConfig), Usage: "the `FILE` to export"}}, Action: p.configExport},
+					&cli.StringFlag{Name: "role", Value: string(sealing.RoleConfig), Usage: "the `FILE` to export"}}, Action: p.configExport},
 			{Name: "disable", Usage: "go back to plain files, or to the key file",
 				Description: "   inkan config disable --to plain\n   inkan config disable --to keyfile",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "to", Usage: "`PLACE`: plain or keyfile"}, yes, recovery,
@@ -115,14 +116,14 @@ func (p *program) configStatus(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	st, err := server.SealStatus(c.Context, c.String("data"), c.Bool("probe"), p.options(c, slog.LevelWarn))
+	st, err := sealing.SealStatus(c.Context, c.String("data"), c.Bool("probe"), p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, err)
 	}
 	return p.print(c, st, func(w io.Writer) { printStatus(w, st) })
 }
 
-func printStatus(w io.Writer, st server.Status) {
+func printStatus(w io.Writer, st sealing.Status) {
 	if st.Phase == "plain" {
 		fmt.Fprintln(w, "The folder is not sealed: inkan config seal does that.")
 		return
@@ -163,7 +164,7 @@ func (p *program) configShow(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	d, err := server.ReadConfig(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
+	d, err := sealing.ReadConfig(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, err)
 	}
@@ -195,7 +196,7 @@ func (p *program) configSet(c *cli.Context) error {
 		return usagef("%s takes SECTION.NAME=VALUE", c.Command.FullName())
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
-	d, err := server.ReadConfig(c.Context, folder, o)
+	d, err := sealing.ReadConfig(c.Context, folder, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
@@ -208,7 +209,7 @@ func (p *program) configSet(c *cli.Context) error {
 			return err
 		}
 	}
-	g, err := server.WriteConfig(c.Context, folder, d.Generation, d.Text, o)
+	g, err := sealing.WriteConfig(c.Context, folder, d.Generation, d.Text, o)
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -221,12 +222,12 @@ func (p *program) configCheck(c *cli.Context) error {
 		return err
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
-	st, err := server.SealStatus(c.Context, folder, true, o)
+	st, err := sealing.SealStatus(c.Context, folder, true, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
 	if st.Phase == "plain" {
-		if _, err := server.ReadConfig(c.Context, folder, o); err != nil {
+		if _, err := sealing.ReadConfig(c.Context, folder, o); err != nil {
 			return err
 		}
 		return p.print(c, st, func(w io.Writer) { fmt.Fprintln(w, "The configuration is in order. It is not sealed.") })

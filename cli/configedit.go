@@ -14,7 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"inkan/cli/config"
-	"inkan/cli/server"
+	"inkan/cli/sealing"
 )
 
 func (p *program) configEdit(c *cli.Context) error {
@@ -22,7 +22,7 @@ func (p *program) configEdit(c *cli.Context) error {
 		return err
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
-	d, err := server.ReadConfig(c.Context, folder, o)
+	d, err := sealing.ReadConfig(c.Context, folder, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
@@ -42,7 +42,7 @@ func (p *program) configEdit(c *cli.Context) error {
 		fmt.Fprintln(p.err, "Nothing was changed.")
 		return nil
 	}
-	g, err := server.WriteConfig(c.Context, folder, d.Generation, text, o)
+	g, err := sealing.WriteConfig(c.Context, folder, d.Generation, text, o)
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -55,7 +55,7 @@ func (p *program) edit(ctx context.Context, dir string, text []byte) (out []byte
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(tmp, server.ConfigFile)
+	path := filepath.Join(tmp, sealing.ConfigFile)
 	defer func() { err = errors.Join(err, wipeFile(path), os.RemoveAll(tmp)) }()
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tps/seal"
 )
@@ -37,18 +38,18 @@ func (p *program) configSeal(c *cli.Context) error {
 		return err
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
-	st, err := server.SealStatus(c.Context, folder, false, o)
+	st, err := sealing.SealStatus(c.Context, folder, false, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
 	if st.Phase == string(seal.Sealed) {
 		return p.takeIn(c, folder, o)
 	}
-	d, err := server.ReadConfig(c.Context, folder, o)
+	d, err := sealing.ReadConfig(c.Context, folder, o)
 	if err != nil {
 		return err
 	}
-	var s *sealing
+	var s *sealChoice
 	if file := c.String("answers"); file != "" {
 		a, err := readSealAnswers(file)
 		if err != nil {
@@ -81,8 +82,8 @@ func readSealAnswers(file string) (*sealAnswers, error) {
 }
 
 // runSeal seals the folder and says what was done.
-func (p *program) runSeal(c *cli.Context, folder string, s *sealing) error {
-	report, err := server.Seal(c.Context, folder, s.plan, s.options(p.options(c, slog.LevelWarn)))
+func (p *program) runSeal(c *cli.Context, folder string, s *sealChoice) error {
+	report, err := sealing.Seal(c.Context, folder, s.plan, s.options(p.options(c, slog.LevelWarn)))
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -92,7 +93,7 @@ func (p *program) runSeal(c *cli.Context, folder string, s *sealing) error {
 	})
 }
 
-func printReport(w io.Writer, r server.SealReport) {
+func printReport(w io.Writer, r sealing.SealReport) {
 	fmt.Fprintf(w, "Sealed under %s", r.Key)
 	if r.Token != "" {
 		fmt.Fprintf(w, " in token %s", printable(r.Token))
@@ -117,10 +118,10 @@ func printGenerationsOf(w io.Writer, generations map[string]uint64) {
 
 // takeIn seals a plain configuration that lies beside the sealed one.
 func (p *program) takeIn(c *cli.Context, folder string, o server.Options) error {
-	if _, err := os.Stat(filepath.Join(folder, server.ConfigFile)); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(folder, sealing.ConfigFile)); errors.Is(err, os.ErrNotExist) {
 		return errors.New("the folder is sealed already: inkan config status shows how")
 	}
-	g, err := server.TakeIn(c.Context, folder, o)
+	g, err := sealing.TakeIn(c.Context, folder, o)
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -131,7 +132,7 @@ func (p *program) configReseal(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	plan := server.ResealPlan{Recovery: strings.TrimPrefix(c.String("recovery"), "age:")}
+	plan := sealing.ResealPlan{Recovery: strings.TrimPrefix(c.String("recovery"), "age:")}
 	if d := c.String("not-after"); d != "" {
 		var err error
 		if plan.NotAfter, err = time.ParseInLocation(time.DateOnly, d, time.Local); err != nil {
@@ -139,7 +140,7 @@ func (p *program) configReseal(c *cli.Context) error {
 		}
 		plan.NotAfter = plan.NotAfter.AddDate(0, 0, 1)
 	}
-	out, err := server.Reseal(c.Context, c.String("data"), plan, p.options(c, slog.LevelWarn))
+	out, err := sealing.Reseal(c.Context, c.String("data"), plan, p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -153,7 +154,7 @@ func (p *program) configRotate(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	out, err := server.RotateKey(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
+	out, err := sealing.RotateKey(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -167,7 +168,7 @@ func (p *program) configRecover(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	plan := server.RecoverPlan{FromPrev: c.Bool("from-prev"), Accept: c.Uint64("accept-generation"), Role: seal.Role(c.String("role")), PINSource: c.String("pin-source")}
+	plan := sealing.RecoverPlan{FromPrev: c.Bool("from-prev"), Accept: c.Uint64("accept-generation"), Role: seal.Role(c.String("role")), PINSource: c.String("pin-source")}
 	var err error
 	if module := c.String("module"); module != "" {
 		t, err := chooseToken(module, "", c.String("token"), c.String("serial"))
@@ -191,7 +192,7 @@ func (p *program) configRecover(c *cli.Context) error {
 			return err
 		}
 	}
-	report, err := server.Recover(c.Context, c.String("data"), plan, p.options(c, slog.LevelWarn))
+	report, err := sealing.Recover(c.Context, c.String("data"), plan, p.options(c, slog.LevelWarn))
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -236,7 +237,7 @@ func (p *program) configExport(c *cli.Context) error {
 		encrypt = func(b []byte) ([]byte, error) { return encryptAge(b, rs) }
 	}
 	role := seal.Role(c.String("role"))
-	if err := server.Export(c.Context, c.String("data"), role, absolute(to), encrypt, p.options(c, slog.LevelWarn)); err != nil {
+	if err := sealing.Export(c.Context, c.String("data"), role, absolute(to), encrypt, p.options(c, slog.LevelWarn)); err != nil {
 		return p.explained(c, stopped(err))
 	}
 	return p.print(c, map[string]string{"Role": string(role), "Path": absolute(to)}, func(w io.Writer) {
@@ -266,7 +267,7 @@ func (p *program) configDisable(c *cli.Context) error {
 				return err
 			}
 		}
-		if err := server.Disable(c.Context, folder, o); err != nil {
+		if err := sealing.Disable(c.Context, folder, o); err != nil {
 			return p.explained(c, stopped(err))
 		}
 		return p.print(c, map[string]string{"To": "plain"}, func(w io.Writer) {
@@ -290,7 +291,7 @@ func (p *program) disableToKeyFile(c *cli.Context, folder string, o server.Optio
 		return err
 	}
 	defer pass.Wipe()
-	out, err := server.DisableToKeyFile(c.Context, folder, pass, c.String("pin-source"), nil, o)
+	out, err := sealing.DisableToKeyFile(c.Context, folder, pass, c.String("pin-source"), nil, o)
 	if err != nil {
 		return p.explained(c, stopped(err))
 	}
@@ -306,7 +307,7 @@ func (p *program) configAdopt(c *cli.Context) error {
 		return err
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
-	list, err := server.AheadOfAnchor(c.Context, folder, o)
+	list, err := sealing.AheadOfAnchor(c.Context, folder, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
@@ -319,7 +320,7 @@ func (p *program) configAdopt(c *cli.Context) error {
 	if err := p.sure(c, "Accept the files"); err != nil {
 		return err
 	}
-	if list, err = server.Adopt(c.Context, folder, o); err != nil {
+	if list, err = sealing.Adopt(c.Context, folder, o); err != nil {
 		return p.explained(c, stopped(err))
 	}
 	return p.print(c, list, func(w io.Writer) { fmt.Fprintf(w, "%d files are accepted.\n", len(list)) })
@@ -337,7 +338,7 @@ func (p *program) configDestroy(c *cli.Context) error {
 	if err := p.sure(c, question); err != nil {
 		return err
 	}
-	if err := server.Destroy(c.Context, folder, c.Bool("with-key"), o); err != nil {
+	if err := sealing.Destroy(c.Context, folder, c.Bool("with-key"), o); err != nil {
 		return p.explained(c, stopped(err))
 	}
 	return p.print(c, map[string]bool{"WithKey": c.Bool("with-key")}, func(w io.Writer) {

@@ -3,12 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"inkan/cli/sealing"
 	"io"
 	"log/slog"
 
 	"github.com/urfave/cli/v2"
-
-	"inkan/cli/server"
 )
 
 func (p *program) doctorCommand() *cli.Command {
@@ -27,7 +26,7 @@ func (p *program) doctor(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	found := server.Diagnose(c.Context, c.String("data"), !c.Bool("no-login"), p.options(c, slog.LevelError))
+	found := sealing.Diagnose(c.Context, c.String("data"), !c.Bool("no-login"), p.options(c, slog.LevelError))
 	err := p.print(c, found, func(w io.Writer) {
 		for _, f := range found {
 			fmt.Fprintf(w, "%-4s  %s: %s\n", f.Verdict, f.Check, printable(f.Evidence))
@@ -38,7 +37,7 @@ func (p *program) doctor(c *cli.Context) error {
 	})
 	failed := 0
 	for _, f := range found {
-		if f.Verdict == server.Failed {
+		if f.Verdict == sealing.Failed {
 			failed++
 		}
 	}

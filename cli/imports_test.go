@@ -66,7 +66,8 @@ var rooms = map[string][]string{
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/bench":                      {}, // tests only
 	"cli/config":                     {"apdu", "tks/hsm", "tps/realm", "tps/token"},
-	"cli/server":                     {"apdu", "apdu/gp", "apdu/secret", "cli/config", "fixtures", "tks", "tks/...", "tps", "tps/..."},
+	"cli/server":                     {"apdu", "apdu/gp", "apdu/secret", "cli/config", "cli/sealing", "fixtures", "tks", "tks/...", "tps", "tps/..."},
+	"cli/sealing":                    {"apdu/secret", "cli/config", "tks", "tks/...", "tps/audit", "tps/seal"},
 	"cli/kiosk":                      {"apdu", "apdu/secret", "cli/station", "pcsc", "tps/auth", "tps/wire"},
 	"cli/station":                    {"apdu", "apdu/coolkey", "apdu/gp", "apdu/piv", "apdu/secret", "pcsc", "sim", "tps/ca", "tps/wire"},
 	"cli/manager":                    {"apdu", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "securechannel", "securechannel/..."},

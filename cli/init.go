@@ -15,6 +15,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tps/auth"
@@ -47,7 +48,7 @@ type initAnswers struct {
 	} `toml:"backup"`
 	Seal *sealAnswers `toml:"seal"` // left out: the configuration stays plain
 
-	sealing *sealing // what was answered at a terminal
+	sealing *sealChoice // what was answered at a terminal
 }
 
 func (p *program) initCommand() *cli.Command {
@@ -203,7 +204,7 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 	}
 	result := map[string]string{"folder": absolute(c.String("data")), "url": out.Config.Listen.URL, "administrator": string(out.Admin.ID)}
 	if a.sealing != nil {
-		report, err := server.Seal(c.Context, c.String("data"), a.sealing.plan, a.sealing.options(p.options(c, slog.LevelWarn)))
+		report, err := sealing.Seal(c.Context, c.String("data"), a.sealing.plan, a.sealing.options(p.options(c, slog.LevelWarn)))
 		if err != nil {
 			return p.explained(c, fmt.Errorf("the folder is ready and not sealed; once this is mended: inkan config seal: %w", err))
 		}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/fixtures"
 	"inkan/sim/vpcd/vpcdtest"
@@ -130,7 +131,7 @@ func (s *site) allowSimulator(t *testing.T) {
 // configure edits the configuration as an administrator would.
 func (s *site) configure(t *testing.T, old, changed string) {
 	t.Helper()
-	path := filepath.Join(s.data, server.ConfigFile)
+	path := filepath.Join(s.data, sealing.ConfigFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tps/seal"
 )
@@ -33,15 +34,15 @@ type sealAnswers struct {
 // keyFileModule is the answer for a site without HSM.
 const keyFileModule = "keyfile"
 
-// sealing is what a folder is to be sealed with, and the secrets for it.
-type sealing struct {
-	plan     server.SealPlan
+// sealChoice is what a folder is to be sealed with, and the secrets for it.
+type sealChoice struct {
+	plan     sealing.SealPlan
 	pin      secret.Secret // typed; zero: where the plan says
 	recovery secret.Secret // passphrase; zero: none
 }
 
 // options gives the secrets to a call.
-func (s sealing) options(o server.Options) server.Options {
+func (s sealChoice) options(o server.Options) server.Options {
 	if !s.pin.IsZero() {
 		o.PIN = func(string) (secret.Secret, error) { return s.pin.Clone(), nil }
 	}
@@ -53,11 +54,11 @@ func (s sealing) options(o server.Options) server.Options {
 
 // sealPlan turns answers from a file into a plan. site is the URI of the site's HSM,
 // empty for a key file.
-func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealing, error) {
+func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealChoice, error) {
 	if a == nil || a.Enable != nil && !*a.Enable {
 		return nil, nil
 	}
-	out := &sealing{plan: server.SealPlan{PINSource: a.PINSource, KeyLabel: a.KeyLabel, UseExisting: a.UseExisting, Roles: a.Roles}}
+	out := &sealChoice{plan: sealing.SealPlan{PINSource: a.PINSource, KeyLabel: a.KeyLabel, UseExisting: a.UseExisting, Roles: a.Roles}}
 	if err := a.place(&out.plan, folder, site); err != nil {
 		return nil, err
 	}
@@ -87,13 +88,13 @@ func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealing, error
 }
 
 // place finds the token.
-func (a *sealAnswers) place(plan *server.SealPlan, folder, site string) error {
+func (a *sealAnswers) place(plan *sealing.SealPlan, folder, site string) error {
 	if a.Module == keyFileModule || a.Module == "" && site == "" {
 		plan.PINSource = defaultString(plan.PINSource, passphraseSource(folder))
 		return nil
 	}
 	if a.Module == "" {
-		_, t, pin, err := server.TokenOf(site)
+		_, t, pin, err := sealing.TokenOf(site)
 		if err != nil {
 			return err
 		}
@@ -119,12 +120,12 @@ func defaultString(s, byDefault string) string {
 }
 
 // chooseToken finds the one token that is meant.
-func chooseToken(module, reserved, label, serial string) (server.Token, error) {
-	all, err := server.Tokens(module, reserved)
+func chooseToken(module, reserved, label, serial string) (sealing.Token, error) {
+	all, err := sealing.Tokens(module, reserved)
 	if err != nil {
-		return server.Token{}, err
+		return sealing.Token{}, err
 	}
-	var found []server.Token
+	var found []sealing.Token
 	var names []string
 	for _, t := range all {
 		names = append(names, fmt.Sprintf("%s (serial %s)", t.Label, t.Serial))
@@ -133,20 +134,20 @@ func chooseToken(module, reserved, label, serial string) (server.Token, error) {
 		}
 	}
 	if len(found) != 1 {
-		return server.Token{}, fmt.Errorf("%d tokens of %s are meant, want one: there are %s", len(found), module, strings.Join(names, ", "))
+		return sealing.Token{}, fmt.Errorf("%d tokens of %s are meant, want one: there are %s", len(found), module, strings.Join(names, ", "))
 	}
 	return found[0], nil
 }
 
 // askSealing is the dialogue of config-sealing.md §10. nil: not wanted.
-func (p *program) askSealing(ctx context.Context, folder, site string) (*sealing, error) {
+func (p *program) askSealing(ctx context.Context, folder, site string) (*sealChoice, error) {
 	if yes, err := p.confirm("Configure secure key storage"); err != nil || !yes {
 		if err == nil {
 			fmt.Fprintln(p.err, "The configuration stays a plain file that only its owner may read.")
 		}
 		return nil, err
 	}
-	s := &sealing{}
+	s := &sealChoice{}
 	for _, step := range []func() error{
 		func() error { return p.askPlace(ctx, s, folder, site) },
 		func() error { return p.askKey(s) },
@@ -167,14 +168,14 @@ func (p *program) askSealing(ctx context.Context, folder, site string) (*sealing
 
 // askPlace asks for module, token and PIN. A token with a PIN that is nearly used up
 // says so before anybody types.
-func (p *program) askPlace(ctx context.Context, s *sealing, folder, site string) error {
-	byDefault, t, pinSource := keyFileModule, server.Token{}, ""
+func (p *program) askPlace(ctx context.Context, s *sealChoice, folder, site string) error {
+	byDefault, t, pinSource := keyFileModule, sealing.Token{}, ""
 	var err error
 	if site != "" {
-		if byDefault, t, pinSource, err = server.TokenOf(site); err != nil {
+		if byDefault, t, pinSource, err = sealing.TokenOf(site); err != nil {
 			return err
 		}
-	} else if found := server.Modules(); len(found) > 0 {
+	} else if found := sealing.Modules(); len(found) > 0 {
 		byDefault = found[0]
 		fmt.Fprintf(p.err, "PKCS#11 modules on this machine: %s\n", strings.Join(found, ", "))
 	}
@@ -185,7 +186,7 @@ func (p *program) askPlace(ctx context.Context, s *sealing, folder, site string)
 	what := "PIN of the token"
 	if module == keyFileModule {
 		what = "Passphrase of the key file"
-		t, pinSource = server.Token{}, passphraseSource(folder)
+		t, pinSource = sealing.Token{}, passphraseSource(folder)
 		fmt.Fprintln(p.err, "The key file is in this folder: whoever has the folder and its passphrase has the configuration.")
 	} else if t, err = p.askToken(module, t.Reserved, t.Label); err != nil {
 		return err
@@ -206,30 +207,30 @@ func (p *program) askPlace(ctx context.Context, s *sealing, folder, site string)
 // passphraseSource is where the passphrase of a folder's key file comes from: the
 // folder, which init leaves it in, or somebody who types it.
 func passphraseSource(folder string) string {
-	path := filepath.Join(folder, server.PassphraseFile)
-	_, keys := os.Stat(filepath.Join(folder, filepath.FromSlash(server.KeyFile)))
+	path := filepath.Join(folder, sealing.PassphraseFile)
+	_, keys := os.Stat(filepath.Join(folder, filepath.FromSlash(sealing.KeyFile)))
 	if _, err := os.Stat(path); keys == nil && errors.Is(err, os.ErrNotExist) {
 		return "prompt"
 	}
 	return "file:" + absolute(path)
 }
 
-func (p *program) askToken(module, reserved, byDefault string) (server.Token, error) {
-	all, err := server.Tokens(module, reserved)
+func (p *program) askToken(module, reserved, byDefault string) (sealing.Token, error) {
+	all, err := sealing.Tokens(module, reserved)
 	if err != nil {
-		return server.Token{}, err
+		return sealing.Token{}, err
 	}
 	for _, t := range all {
 		fmt.Fprintf(p.err, "  %s, serial %s, %s\n", printable(t.Label), printable(t.Serial), printable(t.Model))
 	}
 	label, err := p.ask("Token", defaultString(byDefault, all[0].Label))
 	if err != nil {
-		return server.Token{}, err
+		return sealing.Token{}, err
 	}
 	serial := ""
-	if twins := slices.DeleteFunc(slices.Clone(all), func(t server.Token) bool { return t.Label != label }); len(twins) > 1 {
+	if twins := slices.DeleteFunc(slices.Clone(all), func(t sealing.Token) bool { return t.Label != label }); len(twins) > 1 {
 		if serial, err = p.ask("Serial number of the token", twins[0].Serial); err != nil {
-			return server.Token{}, err
+			return sealing.Token{}, err
 		}
 	}
 	t, err := chooseToken(module, reserved, label, serial)
@@ -239,7 +240,7 @@ func (p *program) askToken(module, reserved, byDefault string) (server.Token, er
 	return t, err
 }
 
-func (p *program) askKey(s *sealing) (err error) {
+func (p *program) askKey(s *sealChoice) (err error) {
 	if s.plan.KeyLabel, err = p.ask("Label of the sealing key, empty for a new one of this instance", ""); err != nil || s.plan.KeyLabel == "" {
 		return err
 	}
@@ -248,7 +249,7 @@ func (p *program) askKey(s *sealing) (err error) {
 }
 
 // askRecovery makes a recovery key, or takes one.
-func (p *program) askRecovery(ctx context.Context, s *sealing) error {
+func (p *program) askRecovery(ctx context.Context, s *sealChoice) error {
 	a, err := p.ask("Recovery without the HSM: age for a new recovery key, an age recipient, passphrase, or none", "age")
 	if err != nil {
 		return err
@@ -274,7 +275,7 @@ func (p *program) askRecovery(ctx context.Context, s *sealing) error {
 }
 
 // makeRecoveryKey shows the new identity once, and has its end typed back.
-func (p *program) makeRecoveryKey(s *sealing) error {
+func (p *program) makeRecoveryKey(s *sealChoice) error {
 	identity, recipient, err := seal.NewRecoveryKey()
 	if err != nil {
 		return err
@@ -297,7 +298,7 @@ func (p *program) makeRecoveryKey(s *sealing) error {
 	return errors.New("the recovery key was not written down")
 }
 
-func (p *program) askAnchor(s *sealing) error {
+func (p *program) askAnchor(s *sealChoice) error {
 	a, err := p.ask("Where old files are noticed that somebody puts back (hsm, none)", seal.AnchorHSM)
 	if err != nil {
 		return err
@@ -309,8 +310,8 @@ func (p *program) askAnchor(s *sealing) error {
 	return nil
 }
 
-func (p *program) askRoles(s *sealing) error {
-	all := []string{string(server.RoleConfig), string(server.RolePassphrase), string(server.RoleServerKey)}
+func (p *program) askRoles(s *sealChoice) error {
+	all := []string{string(sealing.RoleConfig), string(sealing.RolePassphrase), string(sealing.RoleServerKey)}
 	a, err := p.ask("Files to seal", strings.Join(all, " "))
 	for _, r := range strings.Fields(a) {
 		s.plan.Roles = append(s.plan.Roles, seal.Role(r))

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"inkan/cli/sealing"
 	"inkan/tps/seal"
 )
 
@@ -88,7 +89,7 @@ func (a *archiver) end() error {
 // in another way.
 func passing(name string) bool {
 	base := filepath.Base(name)
-	return name == LockFile || name == SocketFile || base == seal.LockFile || strings.HasSuffix(base, ".lock") ||
+	return name == sealing.LockFile || name == SocketFile || base == seal.LockFile || strings.HasSuffix(base, ".lock") ||
 		strings.HasPrefix(base, ".new-") || strings.HasPrefix(base, ".s") || strings.HasPrefix(base, ".doctor-") ||
 		strings.Contains(base, ".new-") || strings.HasPrefix(base, backupTemp)
 }

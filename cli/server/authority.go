@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"inkan/cli/sealing"
 	"inkan/tks/hsm"
 	"inkan/tps/audit"
 	"inkan/tps/ca"
@@ -153,10 +154,10 @@ func storeName(generation int) string {
 // ListGenerations returns the keys of a folder's authority, newest first. A node
 // may have the folder open.
 func ListGenerations(folder string) ([]Generation, error) {
-	if _, err := prepared(folder); err != nil {
+	if _, err := sealing.Prepared(folder); err != nil {
 		return nil, err
 	}
-	certs, err := readAuthority(within(folder, caFile))
+	certs, err := readAuthority(sealing.Within(folder, caFile))
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +247,7 @@ func (n *Node) addGeneration(ctx context.Context, certs *caCertificates, algorit
 		return fmt.Errorf("decoding the authority's certificate: %w", err)
 	}
 	certs.roots = slices.Insert(certs.roots, 0, root)
-	return writeFile(n.path(caFile), certs.encode(), 0o644)
+	return sealing.WriteFile(n.path(caFile), certs.encode(), 0o644)
 }
 
 // caKeys are the kinds of key that an authority can have.
@@ -261,7 +262,7 @@ func checkCAKey(algorithm hsm.Algorithm) error {
 }
 
 // makeCAKey makes a key of the authority, or takes the one that a cut attempt left.
-func makeCAKey(ctx context.Context, v vault, label hsm.SignerLabel, algorithm hsm.Algorithm) (crypto.Signer, error) {
+func makeCAKey(ctx context.Context, v sealing.Vault, label hsm.SignerLabel, algorithm hsm.Algorithm) (crypto.Signer, error) {
 	signer, err := v.GenerateSigner(ctx, label, algorithm)
 	if errors.Is(err, hsm.ErrExists) {
 		signer, err = v.Signer(ctx, label)
@@ -276,7 +277,7 @@ func makeCAKey(ctx context.Context, v vault, label hsm.SignerLabel, algorithm hs
 	return signer, nil
 }
 
-func createAuthority(ctx context.Context, v vault, path func(string) string, a Answers) error {
+func createAuthority(ctx context.Context, v sealing.Vault, path func(string) string, a Answers) error {
 	if a.CAKey == "" {
 		a.CAKey = hsm.P256
 	}
@@ -298,5 +299,5 @@ func createAuthority(ctx context.Context, v vault, path func(string) string, a A
 	if err != nil {
 		return err
 	}
-	return writeFile(path(caFile), pemOf("CERTIFICATE", der), 0o644)
+	return sealing.WriteFile(path(caFile), pemOf("CERTIFICATE", der), 0o644)
 }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
@@ -195,9 +196,9 @@ func checkOCSP(t *testing.T, at string, cert, issuer *x509.Certificate) {
 func TestRollOverCut(t *testing.T) {
 	t.Parallel()
 	folder := prepared(t, t.TempDir())
-	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	pass, err := os.ReadFile(filepath.Join(folder, sealing.PassphraseFile))
 	must(t, err)
-	v, err := softkey.Open(filepath.Join(folder, server.KeyFile), secret.New(pass))
+	v, err := softkey.Open(filepath.Join(folder, sealing.KeyFile), secret.New(pass))
 	must(t, err)
 	left, err := v.GenerateSigner(t.Context(), hsm.CALabel("inkan", 2), hsm.P256)
 	must(t, err)

@@ -12,6 +12,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/fixtures"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -60,8 +61,8 @@ var ErrPrepared = errors.New("the data folder is prepared already")
 // first administrator. The configuration is written last: a folder without it
 // is not prepared, and Create may be run on it again after a cut.
 func Create(ctx context.Context, folder string, a Answers) error {
-	path := func(name string) string { return within(folder, name) }
-	if _, err := prepared(folder); !errors.Is(err, ErrNotPrepared) {
+	path := func(name string) string { return sealing.Within(folder, name) }
+	if _, err := sealing.Prepared(folder); !errors.Is(err, ErrNotPrepared) {
 		return errors.Join(fmt.Errorf("%s: %w", folder, ErrPrepared), err)
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -70,11 +71,11 @@ func Create(ctx context.Context, folder string, a Answers) error {
 	if err := mayBackUp(folder, a); err != nil {
 		return err
 	}
-	lock, err := lockFolder(path(LockFile))
+	lock, err := sealing.Lock(path(sealing.LockFile))
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	for _, dir := range []string{"keys", "ca", AppletFolder, a.Config.Audit.Folder} {
 		if err := os.MkdirAll(path(dir), 0o700); err != nil {
 			return fmt.Errorf("making the data folder: %w", err)
@@ -105,17 +106,17 @@ func Create(ctx context.Context, folder string, a Answers) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path(ConfigFile), doc, 0o600)
+	return sealing.WriteFile(path(sealing.ConfigFile), doc, 0o600)
 }
 
 // createVault makes the key file, or opens the HSM. A key file of an earlier,
 // cut attempt is opened.
-func createVault(ctx context.Context, a Answers, path func(string) string) (vault, error) {
+func createVault(ctx context.Context, a Answers, path func(string) string) (sealing.Vault, error) {
 	if a.Config.HSM.URI != "" {
-		return openVault(ctx, a.Config.HSM, path, Options{})
+		return sealing.OpenVault(ctx, a.Config.HSM, path, Options{})
 	}
-	if _, err := os.Stat(path(KeyFile)); err == nil {
-		return openVault(ctx, a.Config.HSM, path, Options{Passphrase: func() (secret.Secret, error) { return a.Passphrase.Clone(), nil }})
+	if _, err := os.Stat(path(sealing.KeyFile)); err == nil {
+		return sealing.OpenVault(ctx, a.Config.HSM, path, Options{Passphrase: func() (secret.Secret, error) { return a.Passphrase.Clone(), nil }})
 	}
 	p := a.Passphrase
 	keep := a.KeepPassphrase
@@ -127,11 +128,11 @@ func createVault(ctx context.Context, a Answers, path func(string) string) (vaul
 		p, keep = secret.New(text), true
 	}
 	if keep {
-		if err := writeFile(path(PassphraseFile), p.Bytes(), 0o400); err != nil {
+		if err := sealing.WriteFile(path(sealing.PassphraseFile), p.Bytes(), 0o400); err != nil {
 			return nil, err
 		}
 	}
-	v, err := softkey.Create(path(KeyFile), p, a.KeyParams)
+	v, err := softkey.Create(path(sealing.KeyFile), p, a.KeyParams)
 	if err != nil {
 		return nil, fmt.Errorf("making the key file: %w", err)
 	}
@@ -155,7 +156,7 @@ func mayBackUp(folder string, a Answers) error {
 
 // backUp writes the copy of the key file and reads one key of it back. A copy of an
 // earlier, cut attempt only has to pass.
-func backUp(v vault, a Answers) error {
+func backUp(v sealing.Vault, a Answers) error {
 	keys, ok := v.(*softkey.Store)
 	if !ok || a.Config.Node.Lab {
 		return nil
@@ -168,7 +169,7 @@ func backUp(v vault, a Answers) error {
 	return err
 }
 
-func createMaster(ctx context.Context, v vault, path func(string) string, a Answers) error {
+func createMaster(ctx context.Context, v sealing.Vault, path func(string) string, a Answers) error {
 	ledger, err := local.OpenLedger(path(LedgerFile))
 	if err != nil {
 		return err
@@ -232,5 +233,5 @@ func createApplets(path func(string) string, lab bool) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path(AppletFolder+"/"+fixtures.DefaultApplet+".ijc"), b, 0o644)
+	return sealing.WriteFile(path(AppletFolder+"/"+fixtures.DefaultApplet+".ijc"), b, 0o644)
 }

@@ -18,9 +18,6 @@ func WithUser(ctx context.Context, uid string, err error) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer{uid, err})
 }
 
-// OwnerOf is a file's owner.
-var OwnerOf = ownerOf
-
 // ListenLocal listens on the local socket.
 func (n *Node) ListenLocal() (net.Listener, error) { return n.listenLocal() }
 
@@ -29,12 +26,6 @@ func (n *Node) LocalHandler() http.Handler { return n.localHandler() }
 
 // IsBound reports whether a key set's cards have keys of their own.
 func (n *Node) IsBound(set tks.KeySetName) bool { return n.bound(set) }
-
-// What is known of sealed files.
-var (
-	DecodeSealed  = decodeSealed
-	ReadPINSource = readPINSource
-)
 
 // ServeReady answers /readyz.
 func (n *Node) ServeReady(w http.ResponseWriter, r *http.Request) { n.serveReady(w, r) }

@@ -19,6 +19,7 @@ import (
 	"filippo.io/age"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/tps/api"
 	"inkan/tps/seal"
 )
@@ -55,7 +56,7 @@ func (n *Node) recipients(recipient string, passphrase secret.Secret) (age.Recip
 		return r, "", err
 	}
 	if recipient == "" && n.sealing != nil {
-		recipient = n.sealing.boot.Recipient
+		recipient = n.sealing.Recipient()
 	}
 	if recipient == "" || recipient == seal.RecoveryPassphrase {
 		return nil, "", errors.New("a backup needs an age recipient or a passphrase: the folder has no recovery key")
@@ -92,7 +93,7 @@ func (n *Node) backUp(ctx context.Context, path string, to age.Recipient, out *a
 	if err := os.Rename(f.Name(), path); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return syncFolder(filepath.Dir(path))
+	return sealing.SyncFolder(filepath.Dir(path))
 }
 
 // copyDatabase copies the database into the folder, and removes copies of cut
@@ -137,7 +138,7 @@ func (n *Node) archive(w io.Writer, sum hash.Hash, db string, to age.Recipient, 
 		return err
 	}
 	for _, f := range files {
-		if err := a.add(f, within(n.Folder, f)); err != nil {
+		if err := a.add(f, sealing.Within(n.Folder, f)); err != nil {
 			return err
 		}
 	}
@@ -168,7 +169,7 @@ type Restored struct {
 // checked against the manifest. Then the folder is looked at: an HSM that knows of
 // newer generations, or is not there, is a Problem and no error.
 func Restore(ctx context.Context, from, folder string, identity, passphrase secret.Secret, o Options) (Restored, error) {
-	o = o.complete()
+	o = o.Complete()
 	if err := vacant(folder); err != nil {
 		return Restored{}, err
 	}
@@ -237,7 +238,7 @@ func place(r io.Reader, folder string, o Options) (manifest, error) {
 	}
 	m, err := extract(r, stage, func(string) { o.Step("", "extract") })
 	if err == nil {
-		err = errors.Join(moved(stage, m.Folder, folder), os.MkdirAll(within(stage, AppletFolder), 0o700), syncFolders(stage))
+		err = errors.Join(moved(stage, m.Folder, folder), os.MkdirAll(sealing.Within(stage, AppletFolder), 0o700), syncFolders(stage))
 	}
 	if err != nil {
 		return m, errors.Join(err, os.RemoveAll(stage))
@@ -249,12 +250,12 @@ func place(r io.Reader, folder string, o Options) (manifest, error) {
 	if err := os.Rename(stage, folder); err != nil {
 		return m, errors.Join(err, os.RemoveAll(stage))
 	}
-	return m, syncFolder(filepath.Dir(folder))
+	return m, sealing.SyncFolder(filepath.Dir(folder))
 }
 
 // moved corrects what seal.toml says of a folder that is elsewhere now.
 func moved(stage, from, to string) error {
-	b, err := phaseOf(stage)
+	b, err := sealing.PhaseOf(stage)
 	if err != nil || b.Phase == "" {
 		return err
 	}
@@ -272,6 +273,6 @@ func syncFolders(folder string) error {
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		return syncFolder(path)
+		return sealing.SyncFolder(path)
 	})
 }

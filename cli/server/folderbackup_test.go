@@ -21,6 +21,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tps/api"
 	"inkan/tps/seal"
@@ -90,7 +91,7 @@ func TestBackupRestore(t *testing.T) {
 		}
 		// The HSM goes on counting: an older copy is noticed.
 		if p.uri != "" {
-			_, err = server.Reseal(t.Context(), folder, server.ResealPlan{}, server.Options{})
+			_, err = sealing.Reseal(t.Context(), folder, sealing.ResealPlan{}, server.Options{})
 			must(t, err)
 			got, err = server.Restore(t.Context(), path, filepath.Join(t.TempDir(), "old"), secret.New([]byte(recoveryIdentity)), secret.Secret{}, server.Options{})
 			must(t, err)

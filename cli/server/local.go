@@ -7,11 +7,9 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"os/user"
-	"strconv"
 	"time"
 
+	"inkan/cli/sealing"
 	"inkan/tps/api"
 	"inkan/tps/auth"
 )
@@ -65,7 +63,7 @@ func reachSocket(ctx context.Context, folder string) (*Access, error) {
 	c, err := dialLocal(ctx, folder)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("reaching the node at %s: %w: run this as root or as the owner of the folder", within(folder, SocketFile), fs.ErrPermission)
+		return nil, fmt.Errorf("reaching the node at %s: %w: run this as root or as the owner of the folder", sealing.Within(folder, SocketFile), fs.ErrPermission)
 	case err != nil:
 		return nil, nil
 	}
@@ -80,19 +78,11 @@ func (n *Node) access() (*Access, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	who := localAdministrator(thisUser())
+	who := localAdministrator(sealing.ThisUser())
 	t := inProcess(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(api.WithCaller(r.Context(), who)))
 	})
 	return &Access{Client: &http.Client{Transport: t}, URL: localURL, close: n.Close}, nil
-}
-
-// thisUser is the user id of this process.
-func thisUser() string {
-	if u, err := user.Current(); err == nil {
-		return u.Uid
-	}
-	return strconv.Itoa(os.Getuid())
 }
 
 // localAPI is the REST handler over this node.
@@ -148,7 +138,7 @@ func (n *Node) admit(ctx context.Context) (string, error) {
 	if p.err != nil {
 		return "", fmt.Errorf("asking whose connection it is: %w", p.err)
 	}
-	owner, err := ownerOf(n.Folder)
+	owner, err := sealing.OwnerOf(n.Folder)
 	if err != nil {
 		return "", fmt.Errorf("asking whose folder it is: %w", err)
 	}
@@ -161,11 +151,5 @@ func (n *Node) admit(ctx context.Context) (string, error) {
 // localAdministrator is somebody on this machine who owns the node. The name has
 // a colon, which no user's id has.
 func localAdministrator(uid string) api.Caller {
-	name := "local:" + uid
-	if u, err := user.LookupId(uid); err == nil {
-		name = "local:" + u.Username
-	} else if uid == "" {
-		name = "local:owner"
-	}
-	return api.Caller{Name: name, Roles: auth.Roles}
+	return api.Caller{Name: sealing.LocalName(uid), Roles: auth.Roles}
 }

@@ -22,6 +22,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
@@ -180,7 +181,7 @@ func TestListenLocal(t *testing.T) {
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	n, log := opened(t)
-	owner, err := server.OwnerOf(n.Folder)
+	owner, err := sealing.OwnerOf(n.Folder)
 	must(t, err)
 	h := n.LocalHandler()
 	ask := func(ctx context.Context) int {

@@ -10,9 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
-	"syscall"
 )
 
 // listenLocal listens on the local socket, mode 0600. A socket that a killed node
@@ -81,17 +79,4 @@ func dialLocal(ctx context.Context, folder string) (net.Conn, error) {
 	defer done()
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", filepath.Join(short, SocketFile))
-}
-
-// ownerOf is the user id of a file's owner.
-func ownerOf(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "", errors.New("this system does not say whose file it is")
-	}
-	return strconv.FormatUint(uint64(st.Uid), 10), nil
 }

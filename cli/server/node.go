@@ -8,20 +8,15 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"inkan/apdu/gp"
-	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/tks"
 	"inkan/tks/hsm"
-	"inkan/tks/hsm/pkcs11"
-	"inkan/tks/hsm/softkey"
 	"inkan/tks/local"
 	"inkan/tps"
 	"inkan/tps/audit"
@@ -33,52 +28,26 @@ import (
 	"inkan/tps/store"
 )
 
-// Names of what is in a data folder (design.md §6).
+// Names of what is in a data folder (design.md §6), beside those of sealing.
 const (
-	ConfigFile     = "inkan.toml"
-	KeyFile        = "keys/keystore"
 	LedgerFile     = "keys/ledger"
-	PassphraseFile = "passphrase"
 	AppletFolder   = "applets"
-	LockFile       = "lock"
 	SocketFile     = "admin.sock"
 	caFile         = "ca/ca.pem"
 	serverCertFile = "ca/server.pem"
-	serverKeyFile  = "ca/server.key"
 )
 
 // authorityName names the embedded authority in profiles and labels.
 const authorityName = "embedded"
 
-// vault is what a node needs of its HSM or key file.
-type vault interface {
-	hsm.Vault
-	hsm.Signers
-	hsm.Wrappers
-	hsm.Counters
-	io.Closer
-}
-
 // Options are what Open cannot read from the folder. The zero value is usable.
-type Options struct {
-	Log *slog.Logger // nil = discard
-	// Passphrase of the key file, asked for when there is no file passphrase in
-	// the folder; nil = that is an error.
-	Passphrase func() (secret.Secret, error)
-	// PIN asks for the PIN or passphrase of the sealing key; nil = that is an error.
-	PIN func(what string) (secret.Secret, error)
-	// Recovery asks for the recovery passphrase where one is a key slot of what is
-	// written; nil = that is an error.
-	Recovery func() (secret.Secret, error)
-	// RecoveryCost of that passphrase; nil = the default. Tests take less.
-	RecoveryCost *seal.Cost
-	// WaitHSM is how long to wait for an HSM that does not answer at the start.
-	WaitHSM time.Duration
-	Program string // version, for sealed files
-	// Step, if not nil, is told of each durable step of a change of sealed files
-	// before it is taken. Tests end the process in it.
-	Step func(r seal.Role, step string)
-}
+type Options = sealing.Options
+
+// ErrNotPrepared means that the folder is not a data folder yet.
+var ErrNotPrepared = sealing.ErrNotPrepared
+
+// ErrInUse means that another process has the data folder open.
+var ErrInUse = sealing.ErrInUse
 
 // Node is an open data folder.
 type Node struct {
@@ -94,18 +63,15 @@ type Node struct {
 	Logins    *realm.Logins
 
 	log   *slog.Logger
-	vault vault
+	vault sealing.Vault
 	// caLabels are the labels of all keys that the authority has had.
 	caLabels []string
 	ledger   *local.FileLedger
-	lock     *folderLock
+	lock     *sealing.FolderLock
 	boot     string
 	program  string
-	sealing  *sealing // nil: the folder is plain
+	sealing  *sealing.Folder // nil: the folder is plain
 }
-
-// ErrNotPrepared means that the folder is not a data folder yet.
-var ErrNotPrepared = errors.New("the data folder is not prepared: run inkan init first")
 
 // Open opens a data folder. The caller closes the node.
 func Open(ctx context.Context, folder string, o Options) (*Node, error) {
@@ -120,13 +86,13 @@ func Open(ctx context.Context, folder string, o Options) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context, o Options) error {
-	boot, lock, err := lockPrepared(n.Folder)
+	boot, lock, err := sealing.LockPrepared(n.Folder)
 	if err != nil {
 		return err
 	}
 	n.lock = lock
 	if boot.Phase == seal.Sealed {
-		if n.sealing, err = openSealing(ctx, n.Folder, boot, o); err != nil {
+		if n.sealing, err = sealing.Open(ctx, n.Folder, boot, o); err != nil {
 			return err
 		}
 		err = n.openSealed(ctx, o)
@@ -154,102 +120,35 @@ func (n *Node) open(ctx context.Context, o Options) error {
 	return n.openEngine()
 }
 
-// prepared reports a folder that is none yet; else what seal.toml says, if it is
-// there.
-func prepared(folder string) (seal.Bootstrap, error) {
-	boot, err := phaseOf(folder)
-	if err != nil || boot.Phase == seal.Sealed {
-		return boot, err
-	}
-	if _, err := os.Stat(within(folder, ConfigFile)); errors.Is(err, os.ErrNotExist) {
-		return boot, fmt.Errorf("%s: %w", folder, ErrNotPrepared)
-	}
-	return boot, nil
-}
-
 func (n *Node) openPlain(ctx context.Context, boot seal.Bootstrap, o Options) (err error) {
 	if boot.Phase != "" {
 		n.log.WarnContext(ctx, "a change of the sealing was interrupted, the plain files count: run inkan config seal or inkan config disable again")
 	}
-	if n.Config, err = config.Load(n.path(ConfigFile)); err != nil {
+	if n.Config, err = config.Load(n.path(sealing.ConfigFile)); err != nil {
 		return err
 	}
-	n.vault, err = openVault(ctx, n.Config.HSM, n.path, o)
+	n.vault, err = sealing.OpenVault(ctx, n.Config.HSM, n.path, o)
 	return err
 }
 
 // openSealed opens the configuration, and the keys with what else is sealed.
 func (n *Node) openSealed(ctx context.Context, o Options) error {
-	if err := n.sealing.finish(ctx); err != nil {
+	if err := n.sealing.Finish(ctx); err != nil {
 		return err
 	}
-	c, opened, err := n.sealing.openConfig(ctx)
+	c, opened, err := n.sealing.Config(ctx)
 	if err != nil {
 		return err
 	}
 	n.Config = c
 	n.log.InfoContext(ctx, "sealed configuration opened", slog.Uint64("generation", opened.Generation()), slog.String("slot", opened.Slot().String()))
 	opened.Wipe()
-	n.vault, err = n.sealing.keysOf(ctx, c.HSM, o)
+	n.vault, err = n.sealing.KeysOf(ctx, c.HSM, o)
 	return err
 }
 
 // path resolves a name within the folder; absolute ones stay.
-func (n *Node) path(name string) string { return within(n.Folder, name) }
-
-func within(folder, name string) string {
-	if filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(folder, filepath.FromSlash(name))
-}
-
-func openVault(ctx context.Context, c config.HSM, path func(string) string, o Options) (vault, error) {
-	if c.URI != "" {
-		uri, err := pkcs11.ParseURI(c.URI)
-		if err != nil {
-			return nil, fmt.Errorf("[hsm] uri: %w", err)
-		}
-		cfg := pkcs11.Config{URI: uri, OpTimeout: time.Duration(c.OpTimeout), Log: o.Log}
-		if uri.PINSource == "" && o.PIN != nil {
-			if cfg.PIN, err = o.PIN("PIN of the HSM token"); err != nil {
-				return nil, err
-			}
-			defer cfg.PIN.Wipe()
-		}
-		return pkcs11.Open(ctx, cfg)
-	}
-	p, err := passphrase(path(PassphraseFile), o)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Wipe()
-	v, err := softkey.Open(path(KeyFile), p)
-	if err != nil {
-		return nil, fmt.Errorf("opening the key file: %w", err)
-	}
-	return v, nil
-}
-
-func passphrase(file string, o Options) (secret.Secret, error) {
-	b, err := os.ReadFile(file)
-	switch {
-	case err == nil:
-		return secret.New(trimNewline(b)), nil
-	case !errors.Is(err, os.ErrNotExist):
-		return secret.Secret{}, fmt.Errorf("reading the passphrase of the key file: %w", err)
-	case o.Passphrase == nil:
-		return secret.Secret{}, fmt.Errorf("the key file's passphrase is not in %s and cannot be asked for here", file)
-	}
-	return o.Passphrase()
-}
-
-func trimNewline(b []byte) []byte {
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
-	}
-	return b
-}
+func (n *Node) path(name string) string { return sealing.Within(n.Folder, name) }
 
 // openKeys starts the key service over the vault.
 func (n *Node) openKeys() error {
@@ -364,7 +263,7 @@ func (n *Node) Close() error {
 	}
 	errs = append(errs, n.sealing.Close()) // closing a vault again does nothing
 	if n.lock != nil {
-		errs = append(errs, n.lock.release())
+		errs = append(errs, n.lock.Release())
 	}
 	return errors.Join(errs...)
 }

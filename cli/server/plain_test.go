@@ -22,6 +22,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/fixtures"
 	"inkan/tps/auth"
@@ -58,7 +59,7 @@ func (o *output) String() string {
 func servedPlain(t *testing.T, plain string) *plainNode {
 	t.Helper()
 	folder := prepared(t, t.TempDir())
-	path := filepath.Join(folder, server.ConfigFile)
+	path := filepath.Join(folder, sealing.ConfigFile)
 	doc, err := os.ReadFile(path)
 	must(t, err)
 	must(t, os.WriteFile(path, bytes.Replace(doc, []byte(`plain = ""`), fmt.Appendf(nil, "plain = %q", plain), 1), 0o600))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/hsmtest"
@@ -30,14 +31,14 @@ import (
 func sealedFolder(t *testing.T, p place) string {
 	t.Helper()
 	folder := prepared(t, t.TempDir())
-	_, err := server.Seal(t.Context(), folder, p.plan(folder), server.Options{})
+	_, err := sealing.Seal(t.Context(), folder, p.plan(folder), server.Options{})
 	must(t, err)
 	return folder
 }
 
 func text(t *testing.T, folder string) string {
 	t.Helper()
-	d, err := server.ReadConfig(t.Context(), folder, server.Options{})
+	d, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
 	must(t, err)
 	return string(d.Text)
 }
@@ -51,7 +52,7 @@ func TestSealedNode(t *testing.T) {
 		for range 2 {
 			n, err := server.Open(t.Context(), folder, server.Options{})
 			must(t, err)
-			if _, err := server.WriteConfig(t.Context(), folder, 1, []byte("[node]\n"), server.Options{}); !errors.Is(err, server.ErrInUse) && !errors.Is(err, seal.Locked) {
+			if _, err := sealing.WriteConfig(t.Context(), folder, 1, []byte("[node]\n"), server.Options{}); !errors.Is(err, server.ErrInUse) && !errors.Is(err, seal.Locked) {
 				t.Errorf("a change under a running node: %v", err)
 			}
 			ctx, stop := context.WithCancel(t.Context())
@@ -76,7 +77,7 @@ func TestSealedNode(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(folder, "ca", "server.key")); !errors.Is(err, os.ErrNotExist) {
 			t.Error("the server key lies in the clear")
 		}
-		st, err := server.SealStatus(t.Context(), folder, true, server.Options{})
+		st, err := sealing.SealStatus(t.Context(), folder, true, server.Options{})
 		must(t, err)
 		if st.HSM != "ok" || len(st.KCV) != 6 {
 			t.Errorf("%+v", st)
@@ -109,7 +110,7 @@ func TestFailedSeal(t *testing.T) {
 	folder := prepared(t, t.TempDir())
 	plan := place{}.plan(folder)
 	plan.Recipient = "age1broken"
-	if _, err := server.Seal(t.Context(), folder, plan, server.Options{}); err == nil {
+	if _, err := sealing.Seal(t.Context(), folder, plan, server.Options{}); err == nil {
 		t.Fatal("sealed for a broken recipient")
 	}
 	entries, err := os.ReadDir(folder)
@@ -119,9 +120,9 @@ func TestFailedSeal(t *testing.T) {
 			t.Errorf("left %s", e.Name())
 		}
 	}
-	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	pass, err := os.ReadFile(filepath.Join(folder, sealing.PassphraseFile))
 	must(t, err)
-	v, err := softkey.Open(filepath.Join(folder, server.KeyFile), secret.New(pass))
+	v, err := softkey.Open(filepath.Join(folder, sealing.KeyFile), secret.New(pass))
 	must(t, err)
 	defer v.Close()
 	if keys, err := v.Wrappers(t.Context()); err != nil || len(keys) != 0 {
@@ -135,47 +136,18 @@ func TestFailedSeal(t *testing.T) {
 func TestPlainFileModes(t *testing.T) {
 	t.Parallel()
 	folder := prepared(t, t.TempDir())
-	must(t, os.Chmod(filepath.Join(folder, server.ConfigFile), 0o644))
-	if _, err := server.Seal(t.Context(), folder, place{}.plan(folder), server.Options{}); !errors.Is(err, seal.Permission) {
+	must(t, os.Chmod(filepath.Join(folder, sealing.ConfigFile), 0o644))
+	if _, err := sealing.Seal(t.Context(), folder, place{}.plan(folder), server.Options{}); !errors.Is(err, seal.Permission) {
 		t.Errorf("a file that others read was sealed: %v", err)
 	}
 }
 
-// TestNotUTF8: what was sealed and is no text is no configuration.
+// TestNotUTF8: what is no text is not sealed.
 func TestNotUTF8(t *testing.T) {
 	t.Parallel()
 	folder := sealedFolder(t, place{})
-	if _, err := server.WriteConfig(t.Context(), folder, 1, []byte("[node]\nname = \"\xff\"\n"), server.Options{}); err == nil {
+	if _, err := sealing.WriteConfig(t.Context(), folder, 1, []byte("[node]\nname = \"\xff\"\n"), server.Options{}); err == nil {
 		t.Error("sealed what is no text")
-	}
-	if _, err := server.DecodeSealed([]byte("[node]\nname = \"\xff\"\n")); !errors.Is(err, seal.Damaged) || !strings.Contains(err.Error(), "not a valid sealed configuration") {
-		t.Errorf("%v", err)
-	}
-	if _, err := server.DecodeSealed([]byte("[nod]\n")); !errors.Is(err, seal.Damaged) {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestPINSources(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "pin")
-	must(t, os.WriteFile(path, []byte("1234\r\nmore\n"), 0o400))
-	ask := server.Options{PIN: func(string) (secret.Secret, error) { return secret.New([]byte("typed")), nil }}
-	for source, want := range map[string]string{"file:" + path: "1234", "prompt": "typed"} {
-		got, err := server.ReadPINSource(source, "PIN", ask)
-		if err != nil || string(got.Bytes()) != want {
-			t.Errorf("%s: %q, %v", source, got.Bytes(), err)
-		}
-	}
-	must(t, os.Chmod(path, 0o444))
-	for _, source := range []string{"file:" + path, "file:/nowhere", "cred:pin", "env:PIN", ""} {
-		if got, err := server.ReadPINSource(source, "PIN", server.Options{}); err == nil {
-			t.Errorf("%s: %d bytes", source, got.Len())
-		}
-	}
-	if _, err := server.ReadPINSource("prompt", "PIN", server.Options{}); err == nil {
-		t.Error("nobody was asked")
 	}
 }
 
@@ -183,7 +155,7 @@ func TestPINSources(t *testing.T) {
 // and the recovery key moves everything into another token.
 func TestLostHSM(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)
-	_, token, pinSource, err := server.TokenOf(soft.URI)
+	_, token, pinSource, err := sealing.TokenOf(soft.URI)
 	must(t, err)
 	p := place{uri: token.URI, pinSource: pinSource}
 	folder := sealedFolder(t, p)
@@ -195,12 +167,12 @@ func TestLostHSM(t *testing.T) {
 			t.Errorf("opened: %v, want %s", err, want)
 			return
 		}
-		for _, f := range server.Diagnose(t.Context(), folder, true, server.Options{}) { // the doctor in the same words
-			if f.Verdict == server.Failed && f.Code == want && f.Number == want.Number() && f.Next != "" {
+		for _, f := range sealing.Diagnose(t.Context(), folder, true, server.Options{}) { // the doctor in the same words
+			if f.Verdict == sealing.Failed && f.Code == want && f.Number == want.Number() && f.Next != "" {
 				return
 			}
 		}
-		t.Errorf("the doctor does not find %s: %+v", want, server.Diagnose(t.Context(), folder, true, server.Options{}))
+		t.Errorf("the doctor does not find %s: %+v", want, sealing.Diagnose(t.Context(), folder, true, server.Options{}))
 	}
 	bootstrap := filepath.Join(folder, seal.BootstrapFile)
 	good, err := os.ReadFile(bootstrap)
@@ -231,10 +203,10 @@ func TestLostHSM(t *testing.T) {
 	refused(seal.KeyMissing)
 
 	identity := secret.New([]byte(recoveryIdentity))
-	if _, err := server.Recover(t.Context(), folder, server.RecoverPlan{}, server.Options{}); err == nil {
+	if _, err := sealing.Recover(t.Context(), folder, sealing.RecoverPlan{}, server.Options{}); err == nil {
 		t.Error("recovered without a recovery key")
 	}
-	report, err := server.Recover(t.Context(), folder, server.RecoverPlan{Identity: identity}, server.Options{})
+	report, err := sealing.Recover(t.Context(), folder, sealing.RecoverPlan{Identity: identity}, server.Options{})
 	must(t, err)
 	if !strings.HasSuffix(report.Key, ":v02") || report.Generations["inkan.toml"] != 2 {
 		t.Errorf("%+v", report)
@@ -248,7 +220,7 @@ func TestLostHSM(t *testing.T) {
 // TestHSMAway: a running node goes on without the HSM and says so.
 func TestHSMAway(t *testing.T) {
 	soft := hsmtest.SoftHSM(t)
-	_, token, pinSource, err := server.TokenOf(soft.URI)
+	_, token, pinSource, err := sealing.TokenOf(soft.URI)
 	must(t, err)
 	folder := sealedFolder(t, place{uri: token.URI, pinSource: pinSource})
 	n, err := server.Open(t.Context(), folder, server.Options{})
@@ -297,13 +269,13 @@ func sealedCopy(t *testing.T, folder string) string {
 func TestAdoptAfterRestore(t *testing.T) {
 	t.Parallel()
 	folder := sealedFolder(t, place{})
-	_, err := server.Reseal(t.Context(), folder, server.ResealPlan{}, server.Options{})
+	_, err := sealing.Reseal(t.Context(), folder, sealing.ResealPlan{}, server.Options{})
 	must(t, err)
-	_, err = server.Reseal(t.Context(), folder, server.ResealPlan{Recovery: server.NoRecovery}, server.Options{})
+	_, err = sealing.Reseal(t.Context(), folder, sealing.ResealPlan{Recovery: sealing.NoRecovery}, server.Options{})
 	must(t, err)
-	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	pass, err := os.ReadFile(filepath.Join(folder, sealing.PassphraseFile))
 	must(t, err)
-	v, err := softkey.Open(filepath.Join(folder, server.KeyFile), secret.New(pass))
+	v, err := softkey.Open(filepath.Join(folder, sealing.KeyFile), secret.New(pass))
 	must(t, err)
 	boot, err := seal.LoadBootstrap(folder)
 	must(t, err)
@@ -312,10 +284,10 @@ func TestAdoptAfterRestore(t *testing.T) {
 	}
 	must(t, v.SetCounter(t.Context(), hsm.CounterLabel("tms:sealgen:"+boot.Instance.Short()+":inkan.toml"), 1))
 	must(t, v.Close())
-	if _, err := server.ReadConfig(t.Context(), folder, server.Options{}); !errors.Is(err, seal.AnchorBehind) {
+	if _, err := sealing.ReadConfig(t.Context(), folder, server.Options{}); !errors.Is(err, seal.AnchorBehind) {
 		t.Errorf("%v", err)
 	}
-	got, err := server.Adopt(t.Context(), folder, server.Options{})
+	got, err := sealing.Adopt(t.Context(), folder, server.Options{})
 	must(t, err)
 	if len(got) != 1 || got[0].Anchor != 1 || got[0].Accepted != 3 {
 		t.Errorf("%+v", got)
@@ -333,27 +305,27 @@ func TestRecoveryPassphrase(t *testing.T) {
 	cost, asked := seal.FloorCost(), 0
 	words := secret.New([]byte("grace hopper's cat"))
 	o := server.Options{RecoveryCost: &cost, Recovery: func() (secret.Secret, error) { asked++; return words.Clone(), nil }}
-	_, err := server.Seal(t.Context(), folder, plan, o)
+	_, err := sealing.Seal(t.Context(), folder, plan, o)
 	must(t, err)
 	before := text(t, folder)
-	if _, err := server.WriteConfig(t.Context(), folder, 1, []byte(before), server.Options{}); err == nil || !strings.Contains(err.Error(), "recovery passphrase") {
+	if _, err := sealing.WriteConfig(t.Context(), folder, 1, []byte(before), server.Options{}); err == nil || !strings.Contains(err.Error(), "recovery passphrase") {
 		t.Errorf("changed without it: %v", err)
 	}
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}
-	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	pass, err := os.ReadFile(filepath.Join(folder, sealing.PassphraseFile))
 	must(t, err)
-	v, err := softkey.Open(filepath.Join(folder, server.KeyFile), secret.New(pass))
+	v, err := softkey.Open(filepath.Join(folder, sealing.KeyFile), secret.New(pass))
 	must(t, err)
 	keys, err := v.Wrappers(t.Context())
 	must(t, err)
 	must(t, v.DestroyWrapper(t.Context(), keys[0]))
 	must(t, v.Close())
-	if _, err := server.Recover(t.Context(), folder, server.RecoverPlan{Passphrase: secret.New([]byte("grace hopper's dog"))}, o); err == nil {
+	if _, err := sealing.Recover(t.Context(), folder, sealing.RecoverPlan{Passphrase: secret.New([]byte("grace hopper's dog"))}, o); err == nil {
 		t.Error("another passphrase opened it")
 	}
-	_, err = server.Recover(t.Context(), folder, server.RecoverPlan{Passphrase: words.Clone()}, o)
+	_, err = sealing.Recover(t.Context(), folder, sealing.RecoverPlan{Passphrase: words.Clone()}, o)
 	must(t, err)
 	if text(t, folder) != before {
 		t.Error("another configuration came out")

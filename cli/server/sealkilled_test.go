@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm/hsmtest"
 	"inkan/tks/hsm/softkey"
@@ -41,16 +42,16 @@ func everyPlace(t *testing.T, run func(*testing.T, place)) {
 	t.Run("key=file", func(t *testing.T) { run(t, place{}) })
 	t.Run("key=softhsm", func(t *testing.T) {
 		soft := hsmtest.SoftHSM(t)
-		_, token, pinSource, err := server.TokenOf(soft.URI)
+		_, token, pinSource, err := sealing.TokenOf(soft.URI)
 		must(t, err)
 		run(t, place{uri: token.URI, pinSource: pinSource, conf: soft.Conf})
 	})
 }
 
-func (p place) plan(folder string) server.SealPlan {
-	plan := server.SealPlan{URI: p.uri, PINSource: p.pinSource, Recipient: recoveryRecipient}
+func (p place) plan(folder string) sealing.SealPlan {
+	plan := sealing.SealPlan{URI: p.uri, PINSource: p.pinSource, Recipient: recoveryRecipient}
 	if p.uri == "" {
-		plan.PINSource = "file:" + filepath.Join(folder, server.PassphraseFile)
+		plan.PINSource = "file:" + filepath.Join(folder, sealing.PassphraseFile)
 	}
 	return plan
 }
@@ -64,23 +65,23 @@ const (
 // changes are what is cut.
 var changes = map[string]func(context.Context, string, place, server.Options) error{
 	"seal": func(ctx context.Context, folder string, p place, o server.Options) error {
-		_, err := server.Seal(ctx, folder, p.plan(folder), o)
+		_, err := sealing.Seal(ctx, folder, p.plan(folder), o)
 		return err
 	},
 	"set": func(ctx context.Context, folder string, _ place, o server.Options) error {
-		d, err := server.ReadConfig(ctx, folder, server.Options{})
+		d, err := sealing.ReadConfig(ctx, folder, server.Options{})
 		if err != nil {
 			return err
 		}
-		_, err = server.WriteConfig(ctx, folder, d.Generation, append(d.Text, "# changed\n"...), o)
+		_, err = sealing.WriteConfig(ctx, folder, d.Generation, append(d.Text, "# changed\n"...), o)
 		return err
 	},
 	"rotate": func(ctx context.Context, folder string, _ place, o server.Options) error {
-		_, err := server.RotateKey(ctx, folder, o)
+		_, err := sealing.RotateKey(ctx, folder, o)
 		return err
 	},
 	"disable": func(ctx context.Context, folder string, _ place, o server.Options) error {
-		return server.Disable(ctx, folder, o)
+		return sealing.Disable(ctx, folder, o)
 	},
 	"keyfile": func(ctx context.Context, folder string, _ place, o server.Options) error {
 		p, err := os.ReadFile(filepath.Join(folder, "..", "passphrase"))
@@ -88,7 +89,7 @@ var changes = map[string]func(context.Context, string, place, server.Options) er
 			return err
 		}
 		params := softkey.FloorParams()
-		_, err = server.DisableToKeyFile(ctx, folder, secret.New(p), "file:"+filepath.Join(folder, "..", "passphrase"), &params, o)
+		_, err = sealing.DisableToKeyFile(ctx, folder, secret.New(p), "file:"+filepath.Join(folder, "..", "passphrase"), &params, o)
 		return err
 	},
 }
@@ -112,10 +113,10 @@ func killEverywhere(t *testing.T, p place, name string) {
 	folder := filepath.Join(base, "data")
 	prepared(t, folder)
 	must(t, os.WriteFile(filepath.Join(folder, "ca", "server.key"), []byte("a key\n"), 0o600))
-	pass, err := os.ReadFile(filepath.Join(folder, server.PassphraseFile))
+	pass, err := os.ReadFile(filepath.Join(folder, sealing.PassphraseFile))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(base, "passphrase"), pass, 0o600))
-	before, err := server.ReadConfig(t.Context(), folder, server.Options{})
+	before, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
 	must(t, err)
 	if name != "seal" {
 		must(t, changes["seal"](t.Context(), folder, p, server.Options{}))
@@ -216,7 +217,7 @@ func TestSealKilledChild(t *testing.T) {
 // makes the change again.
 func (p place) check(t *testing.T, folder, name, before string) error {
 	t.Helper()
-	d, err := server.ReadConfig(t.Context(), folder, server.Options{})
+	d, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (p place) check(t *testing.T, folder, name, before string) error {
 		return err
 	}
 	if sealed := d.Generation > 0; sealed {
-		if _, err := os.Stat(filepath.Join(folder, server.ConfigFile)); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(folder, sealing.ConfigFile)); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("the plain file is still there: %v", err)
 		}
 	}
@@ -237,7 +238,7 @@ func (p place) check(t *testing.T, folder, name, before string) error {
 		if err == nil || !strings.Contains(err.Error(), "sealed already") {
 			return fmt.Errorf("sealed twice: %w", err)
 		}
-	case name == "disable" && errors.Is(err, server.ErrNotSealed):
+	case name == "disable" && errors.Is(err, sealing.ErrNotSealed):
 	case err != nil:
 		return fmt.Errorf("again: %w", err)
 	}

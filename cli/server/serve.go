@@ -207,7 +207,7 @@ func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if n.sealing != nil {
-		body["sealing"] = n.sealing.health(ctx)
+		body["sealing"] = n.sealing.Health(ctx)
 	}
 	answer(w, status, body)
 }

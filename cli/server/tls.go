@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"inkan/cli/sealing"
 	"inkan/tps/seal"
 )
 
@@ -66,11 +67,11 @@ func (n *Node) ownPair(ctx context.Context) (tls.Certificate, error) {
 // readServerKey reads the key of the node's own certificate, and the generation
 // where it is sealed.
 func (n *Node) readServerKey(ctx context.Context) ([]byte, uint64, error) {
-	if !n.sealing.has(RoleServerKey) {
-		b, err := os.ReadFile(n.path(serverKeyFile))
+	if !n.sealing.Has(sealing.RoleServerKey) {
+		b, err := os.ReadFile(n.path(sealing.ServerKeyFile))
 		return b, 0, err
 	}
-	o, err := n.sealing.open(ctx, RoleServerKey)
+	o, err := n.sealing.Open(ctx, sealing.RoleServerKey)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -78,15 +79,15 @@ func (n *Node) readServerKey(ctx context.Context) ([]byte, uint64, error) {
 }
 
 func (n *Node) writeServerKey(ctx context.Context, pem []byte) error {
-	if !n.sealing.has(RoleServerKey) {
-		return writeFile(n.path(serverKeyFile), pem, 0o600)
+	if !n.sealing.Has(sealing.RoleServerKey) {
+		return sealing.WriteFile(n.path(sealing.ServerKeyFile), pem, 0o600)
 	}
 	old, g, err := n.readServerKey(ctx)
 	if err != nil && !errors.Is(err, seal.SealedMissing) {
 		return err
 	}
 	clear(old)
-	_, err = n.sealing.save(ctx, RoleServerKey, g, pem)
+	_, err = n.sealing.Save(ctx, sealing.RoleServerKey, g, pem)
 	return err
 }
 
@@ -131,7 +132,7 @@ func (n *Node) makeCertificate(ctx context.Context) error {
 	if err := n.writeServerKey(ctx, pemOf("PRIVATE KEY", der)); err != nil {
 		return err
 	}
-	return writeFile(n.path(serverCertFile), chain, 0o644)
+	return sealing.WriteFile(n.path(serverCertFile), chain, 0o644)
 }
 
 func pemOf(kind string, der []byte) []byte {

@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -41,7 +41,7 @@ type FileStatus struct {
 // SealStatus reads the state of a folder. Without probe it needs neither PIN nor HSM.
 // It takes no lock, and changes nothing unless probing finds an anchor one behind.
 func SealStatus(ctx context.Context, folder string, probe bool, o Options) (Status, error) {
-	boot, err := prepared(folder)
+	boot, err := Prepared(folder)
 	if err != nil {
 		return Status{}, err
 	}
@@ -51,11 +51,11 @@ func SealStatus(ctx context.Context, folder string, probe bool, o Options) (Stat
 	st := Status{Phase: string(boot.Phase), Instance: boot.Instance.String(), Place: boot.URI, Key: boot.Key, PINSource: boot.PINSource,
 		Recovery: seal.ShortRecipient(boot.Recipient), Anchor: boot.Anchor}
 	if boot.URI == "" {
-		st.Place = within(folder, boot.KeyFile)
+		st.Place = Within(folder, boot.KeyFile)
 	}
-	var s *sealing
+	var s *Folder
 	if probe {
-		if s, err = openSealing(ctx, folder, boot, o); err != nil {
+		if s, err = Open(ctx, folder, boot, o); err != nil {
 			st.HSM = err.Error()
 		} else {
 			defer s.Close()
@@ -70,7 +70,7 @@ func SealStatus(ctx context.Context, folder string, probe bool, o Options) (Stat
 }
 
 // probe tries the key.
-func (st *Status) probe(ctx context.Context, s *sealing) {
+func (st *Status) probe(ctx context.Context, s *Folder) {
 	key, err := s.key(ctx)
 	if err == nil {
 		err = seal.Probe(ctx, key)
@@ -85,7 +85,7 @@ func (st *Status) probe(ctx context.Context, s *sealing) {
 	}
 }
 
-func fileStatus(ctx context.Context, plain *seal.Sealer, s *sealing, r seal.Role) FileStatus {
+func fileStatus(ctx context.Context, plain *seal.Sealer, s *Folder, r seal.Role) FileStatus {
 	out := FileStatus{Role: string(r)}
 	st, err := plain.State(ctx, r)
 	if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
@@ -111,13 +111,13 @@ func fileStatus(ctx context.Context, plain *seal.Sealer, s *sealing, r seal.Role
 }
 
 // open opens the file and reads its anchor.
-func (f *FileStatus) open(ctx context.Context, s *sealing, r seal.Role) error {
+func (f *FileStatus) open(ctx context.Context, s *Folder, r seal.Role) error {
 	if s.anchor() != nil {
 		if st, err := s.sealer().State(ctx, r); err == nil {
 			f.Anchor = &st.Anchor
 		}
 	}
-	o, err := s.open(ctx, r)
+	o, err := s.Open(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package server
+package sealing
 
 import (
 	"os"
@@ -14,8 +14,8 @@ func tryLock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|uni
 
 func unlock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
 
-// syncFolder makes what happened to names in a folder durable.
-func syncFolder(dir string) error {
+// SyncFolder makes what happened to names in a folder durable.
+func SyncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

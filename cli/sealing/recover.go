@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -50,11 +50,11 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if err != nil {
 		return SealReport{}, err
 	}
-	boot, lock, err := lockPrepared(folder)
+	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return SealReport{}, err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if boot.Phase != seal.Sealed {
 		return SealReport{}, ErrNotSealed
 	}
@@ -64,7 +64,7 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if p.PINSource != "" {
 		boot.PINSource = p.PINSource
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return SealReport{}, err
 	}
@@ -88,7 +88,7 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	return report, err
 }
 
-func (s *sealing) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.Opener) (SealReport, error) {
+func (s *Folder) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.Opener) (SealReport, error) {
 	key, err := s.usableKey(ctx)
 	if err != nil {
 		return SealReport{}, err
@@ -109,7 +109,7 @@ func (s *sealing) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.
 
 // usableKey is the key of seal.toml where it is in the token and opens the files;
 // else the next one, made now.
-func (s *sealing) usableKey(ctx context.Context) (seal.WrappingKey, error) {
+func (s *Folder) usableKey(ctx context.Context) (seal.WrappingKey, error) {
 	key, err := s.key(ctx)
 	if err == nil {
 		if _, err = s.peek(ctx); err == nil {
@@ -137,7 +137,7 @@ func (s *sealing) usableKey(ctx context.Context) (seal.WrappingKey, error) {
 	return nil, errors.New("the instance has had 255 keys")
 }
 
-func (s *sealing) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, key seal.WrappingKey, openers []seal.Opener) (uint64, error) {
+func (s *Folder) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, key seal.WrappingKey, openers []seal.Opener) (uint64, error) {
 	slots, err := s.slots(r, key)
 	if err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"inkan/tps/seal"
 )
 
-// sealed gives an error of the HSM the code that tps/seal has for it. One without a
+// coded gives an error of the HSM the code that tps/seal has for it. One without a
 // code stays: what failed is the operation, not the HSM.
-func sealed(err error) error {
+func coded(err error) error {
 	if err == nil || seal.CodeOf(err) != "" {
 		return err
 	}
@@ -57,17 +57,17 @@ func (k wrappingKey) Describe() seal.KeyDescription {
 
 func (k wrappingKey) Wrap(ctx context.Context, dataKey secret.Secret, aad []byte) (seal.Wrapped, error) {
 	w, err := k.w.Wrap(ctx, dataKey, aad)
-	return seal.Wrapped{Mechanism: w.Mechanism, Nonce: w.Nonce, Data: w.Data}, sealed(err)
+	return seal.Wrapped{Mechanism: w.Mechanism, Nonce: w.Nonce, Data: w.Data}, coded(err)
 }
 
 func (k wrappingKey) Unwrap(ctx context.Context, w seal.Wrapped, aad []byte) (secret.Secret, error) {
 	s, err := k.w.Unwrap(ctx, hsm.WrappedKey{Mechanism: w.Mechanism, Nonce: w.Nonce, Data: w.Data}, aad)
-	return s, sealed(err)
+	return s, coded(err)
 }
 
 // vaultKeys finds the keys that slots name.
 type vaultKeys struct {
-	v    vault
+	v    Vault
 	kind seal.Kind
 }
 
@@ -92,13 +92,13 @@ func (k vaultKeys) find(ctx context.Context, id hsm.WrapperID) (seal.WrappingKey
 		return nil, &seal.Error{Code: seal.KeyMissing, Cause: fmt.Errorf("%w (CKA_ID %X); sealing keys there: %q", err, ckaID[:], others)}
 	}
 	if err != nil {
-		return nil, sealed(err)
+		return nil, coded(err)
 	}
 	return wrappingKey{w, k.kind}, nil
 }
 
 // vaultAnchor keeps generations in the HSM or key file.
-type vaultAnchor struct{ v vault }
+type vaultAnchor struct{ v Vault }
 
 func anchorLabel(i seal.InstanceID, r seal.Role) hsm.CounterLabel {
 	return hsm.CounterLabel("tms:sealgen:" + i.Short() + ":" + string(r))
@@ -106,13 +106,13 @@ func anchorLabel(i seal.InstanceID, r seal.Role) hsm.CounterLabel {
 
 func (a vaultAnchor) Generation(ctx context.Context, i seal.InstanceID, r seal.Role) (uint64, error) {
 	g, err := a.v.Counter(ctx, anchorLabel(i, r))
-	return g, sealed(err)
+	return g, coded(err)
 }
 
 func (a vaultAnchor) SetGeneration(ctx context.Context, i seal.InstanceID, r seal.Role, g uint64) error {
-	return sealed(a.v.SetCounter(ctx, anchorLabel(i, r), g))
+	return coded(a.v.SetCounter(ctx, anchorLabel(i, r), g))
 }
 
 func (a vaultAnchor) Forget(ctx context.Context, i seal.InstanceID, r seal.Role) error {
-	return sealed(a.v.DeleteCounter(ctx, anchorLabel(i, r)))
+	return coded(a.v.DeleteCounter(ctx, anchorLabel(i, r)))
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package server
+package sealing
 
 // memoryWarning is something that takes secrets out of memory.
 type memoryWarning struct{ evidence, next string }

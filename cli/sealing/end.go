@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -18,14 +18,14 @@ import (
 // stays in the HSM: older backups need it. A cut call leaves what opens; run it again
 // to finish.
 func Disable(ctx context.Context, folder string, o Options) error {
-	boot, err := prepared(folder)
+	boot, err := Prepared(folder)
 	if err != nil {
 		return err
 	}
 	if boot.Phase == seal.Disabling || boot.Phase == seal.Enabling {
 		return finishDisable(ctx, folder, o)
 	}
-	return change(ctx, folder, o, eventDisable, map[string]string{"to": "plain"}, func(s *sealing) error {
+	return change(ctx, folder, o, eventDisable, map[string]string{"to": "plain"}, func(s *Folder) error {
 		for _, r := range s.boot.Roles {
 			if err := s.lay(ctx, r); err != nil {
 				return err
@@ -41,8 +41,8 @@ func Disable(ctx context.Context, folder string, o Options) error {
 }
 
 // lay writes the plain file of a role.
-func (s *sealing) lay(ctx context.Context, r seal.Role) error {
-	o, err := s.open(ctx, r)
+func (s *Folder) lay(ctx context.Context, r seal.Role) error {
+	o, err := s.Open(ctx, r)
 	if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
 		return nil
 	}
@@ -51,27 +51,27 @@ func (s *sealing) lay(ctx context.Context, r seal.Role) error {
 	}
 	defer o.Wipe()
 	s.o.Step(r, "lay")
-	return sealed(writeFile(within(s.folder, plainNames[r]), o.Bytes(), plainMode(r)))
+	return coded(WriteFile(Within(s.folder, plainNames[r]), o.Bytes(), plainMode(r)))
 }
 
 // drop removes the sealed files and, last, seal.toml.
-func (s *sealing) drop(ctx context.Context) error {
+func (s *Folder) drop(ctx context.Context) error {
 	for _, r := range s.boot.Roles {
 		if err := s.sealer().Drop(ctx, r); err != nil {
 			return err
 		}
 	}
 	s.o.Step("", "forget")
-	return seal.Remove(within(s.folder, seal.BootstrapFile))
+	return seal.Remove(Within(s.folder, seal.BootstrapFile))
 }
 
 // finishDisable ends an interrupted change after which the plain files count.
 func finishDisable(ctx context.Context, folder string, o Options) error {
-	boot, lock, err := lockPrepared(folder)
+	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if boot.Phase != seal.Enabling && boot.Phase != seal.Disabling { // somebody else was at it
 		return ErrNotSealed
 	}
@@ -79,7 +79,7 @@ func finishDisable(ctx context.Context, folder string, o Options) error {
 	if err != nil {
 		return err
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return err
 	}
@@ -92,11 +92,11 @@ func finishDisable(ctx context.Context, folder string, o Options) error {
 // later starts get it. A cut call leaves what opens; run it again to finish.
 func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secret, pinSource string, params *softkey.Params, o Options) (Rotation, error) {
 	out := Rotation{Generations: map[string]uint64{}}
-	err := change(ctx, folder, o, eventDisable, map[string]string{"to": "key file"}, func(s *sealing) error {
+	err := change(ctx, folder, o, eventDisable, map[string]string{"to": "key file"}, func(s *Folder) error {
 		if s.boot.URI == "" { // an interrupted call has come so far
 			return s.endKeyFile(ctx, &out)
 		}
-		if s.has(RolePassphrase) {
+		if s.Has(RolePassphrase) {
 			if err := s.checkPassphrase(ctx, passphrase); err != nil {
 				return err
 			}
@@ -115,13 +115,13 @@ func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secr
 }
 
 // endKeyFile seals under the key file alone what is also open to the HSM's key.
-func (s *sealing) endKeyFile(ctx context.Context, out *Rotation) error {
+func (s *Folder) endKeyFile(ctx context.Context, out *Rotation) error {
 	key, err := s.key(ctx)
 	if err != nil {
 		return err
 	}
 	out.Old, out.New = s.boot.Key, s.boot.Key
-	if err := s.resealAll(ctx, time.Time{}, out.Generations, key); err != nil || s.has(RolePassphrase) {
+	if err := s.resealAll(ctx, time.Time{}, out.Generations, key); err != nil || s.Has(RolePassphrase) {
 		return err
 	}
 	return s.sealer().Drop(ctx, RolePassphrase)
@@ -129,8 +129,8 @@ func (s *sealing) endKeyFile(ctx context.Context, out *Rotation) error {
 
 // checkPassphrase compares with the sealed one, which cannot be sealed under the key
 // file that it opens and has to be known otherwise from now on.
-func (s *sealing) checkPassphrase(ctx context.Context, passphrase secret.Secret) error {
-	o, err := s.open(ctx, RolePassphrase)
+func (s *Folder) checkPassphrase(ctx context.Context, passphrase secret.Secret) error {
+	o, err := s.Open(ctx, RolePassphrase)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *sealing) checkPassphrase(ctx context.Context, passphrase secret.Secret)
 	return nil
 }
 
-func (s *sealing) toKeyFile(ctx context.Context, next *sealing, out *Rotation) error {
+func (s *Folder) toKeyFile(ctx context.Context, next *Folder, out *Rotation) error {
 	old, err := s.key(ctx)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *sealing) toKeyFile(ctx context.Context, next *sealing, out *Rotation) e
 	if err := s.move(ctx, next, old, fresh, out.Generations); err != nil {
 		return err
 	}
-	if s.has(RolePassphrase) {
+	if s.Has(RolePassphrase) {
 		return s.sealer().Drop(ctx, RolePassphrase)
 	}
 	return nil
@@ -171,19 +171,19 @@ func (s *sealing) toKeyFile(ctx context.Context, next *sealing, out *Rotation) e
 // Destroy removes the sealed files of a folder, its seal.toml and the generations in
 // the HSM; with the key, which no backup then opens, where withKey is set.
 func Destroy(ctx context.Context, folder string, withKey bool, o Options) error {
-	boot, err := phaseOf(folder)
+	boot, err := PhaseOf(folder)
 	if err != nil {
 		return err
 	}
 	if boot.Phase == "" {
 		return ErrNotSealed
 	}
-	lock, err := lockFolder(within(folder, LockFile))
+	lock, err := Lock(Within(folder, LockFile))
 	if err != nil {
 		return err
 	}
-	defer lock.release()
-	s, err := openSealing(ctx, folder, boot, o)
+	defer lock.Release()
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return err
 	}
@@ -201,15 +201,15 @@ func Destroy(ctx context.Context, folder string, withKey bool, o Options) error 
 }
 
 // destroyKeys removes every key of the instance.
-func (s *sealing) destroyKeys(ctx context.Context) error {
+func (s *Folder) destroyKeys(ctx context.Context) error {
 	all, err := s.vault.Wrappers(ctx)
 	if err != nil {
-		return sealed(err)
+		return coded(err)
 	}
 	for _, id := range all {
 		if id.Instance == [4]byte(s.boot.Instance[:4]) {
 			if err := s.vault.DestroyWrapper(ctx, id); err != nil {
-				return sealed(err)
+				return coded(err)
 			}
 		}
 	}
@@ -219,13 +219,13 @@ func (s *sealing) destroyKeys(ctx context.Context) error {
 // Export writes the plain text of a role to a new file, mode 0600: encrypt, if not
 // nil, makes what is written of it. The audit record has its SHA-256.
 func Export(ctx context.Context, folder string, r seal.Role, to string, encrypt func([]byte) ([]byte, error), o Options) error {
-	return withLocked(ctx, folder, o, func(s *sealing) error { // the lock is for the audit record
-		c, opened, err := s.openConfig(ctx)
+	return withLocked(ctx, folder, o, func(s *Folder) error { // the lock is for the audit record
+		c, opened, err := s.Config(ctx)
 		if err != nil {
 			return err
 		}
 		opened.Wipe()
-		out, err := s.open(ctx, r)
+		out, err := s.Open(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ type Adopted struct {
 
 // AheadOfAnchor lists what Adopt would accept, and changes nothing.
 func AheadOfAnchor(ctx context.Context, folder string, o Options) (out []Adopted, err error) {
-	err = withSealing(ctx, folder, o, func(s *sealing) error {
+	err = withSealing(ctx, folder, o, func(s *Folder) error {
 		for _, r := range s.boot.Roles {
 			st, err := s.sealer().State(ctx, r)
 			if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
@@ -290,12 +290,12 @@ func Adopt(ctx context.Context, folder string, o Options) (out []Adopted, err er
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	err = withSealing(ctx, folder, o, func(s *sealing) error {
-		lock, err := lockFolder(within(folder, LockFile))
+	err = withSealing(ctx, folder, o, func(s *Folder) error {
+		lock, err := Lock(Within(folder, LockFile))
 		if err != nil {
 			return err
 		}
-		defer lock.release()
+		defer lock.Release()
 		fields := map[string]string{}
 		for _, a := range list {
 			fields[string(a.Role)] = fmt.Sprintf("%d over %d", a.Accepted, a.Anchor)
@@ -320,7 +320,7 @@ func Adopt(ctx context.Context, folder string, o Options) (out []Adopted, err er
 
 // peek decodes the configuration whatever the anchor says: to know where the audit
 // log is.
-func (s *sealing) peek(ctx context.Context, openers ...seal.Opener) (config.Config, error) {
+func (s *Folder) peek(ctx context.Context, openers ...seal.Opener) (config.Config, error) {
 	blind := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: append(openers, seal.With(s.keys()))})
 	o, err := blind.Open(ctx, RoleConfig)
 	if err != nil {
@@ -331,15 +331,15 @@ func (s *sealing) peek(ctx context.Context, openers ...seal.Opener) (config.Conf
 }
 
 // withSealing runs do with the sealing of a folder, without its lock.
-func withSealing(ctx context.Context, folder string, o Options, do func(*sealing) error) error {
-	boot, err := prepared(folder)
+func withSealing(ctx context.Context, folder string, o Options, do func(*Folder) error) error {
+	boot, err := Prepared(folder)
 	if err != nil {
 		return err
 	}
 	if boot.Phase != seal.Sealed {
 		return ErrNotSealed
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return err
 	}

@@ -1,15 +1,30 @@
-package server
+package sealing
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// writeFile replaces a file whole: a new file, flushed, renamed, folder flushed.
-func writeFile(path string, b []byte, mode os.FileMode) (err error) {
+// Names in a data folder (design.md §6) of what is needed to open it.
+const (
+	ConfigFile     = "inkan.toml"
+	KeyFile        = "keys/keystore"
+	PassphraseFile = "passphrase"
+	LockFile       = "lock"
+	ServerKeyFile  = "ca/server.key"
+)
+
+// Within resolves a name in a folder; an absolute one stays.
+func Within(folder, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(folder, filepath.FromSlash(name))
+}
+
+// WriteFile replaces a file whole: a new file, flushed, renamed, folder flushed.
+func WriteFile(path string, b []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
@@ -40,11 +55,5 @@ func writeFile(path string, b []byte, mode os.FileMode) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncFolder(dir)
-}
-
-func newBoot() string {
-	var b [8]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	return SyncFolder(dir)
 }

@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"errors"
@@ -6,13 +6,13 @@ import (
 	"os"
 )
 
-// folderLock keeps other processes out of a data folder.
-type folderLock struct{ f *os.File }
+// FolderLock keeps other processes out of a data folder.
+type FolderLock struct{ f *os.File }
 
 // ErrInUse means that another process has the data folder open.
 var ErrInUse = errors.New("another inkan process has this data folder open")
 
-func lockFolder(path string) (*folderLock, error) {
+func Lock(path string) (*FolderLock, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the data folder: %w", err)
@@ -24,9 +24,9 @@ func lockFolder(path string) (*folderLock, error) {
 		}
 		return nil, fmt.Errorf("locking the data folder: %w", err)
 	}
-	return &folderLock{f}, nil
+	return &FolderLock{f}, nil
 }
 
-// release unlocks before it closes: a child process that is just being started may
+// Release unlocks before it closes: a child process that is just being started may
 // hold a copy of the file for a moment, and the lock with it.
-func (l *folderLock) release() error { return errors.Join(unlock(l.f), l.f.Close()) }
+func (l *FolderLock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }

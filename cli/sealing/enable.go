@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"unicode/utf8"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
@@ -56,7 +55,7 @@ const (
 // audited runs do between two records of the folder's audit log. No node may have
 // the folder open.
 func audited(ctx context.Context, folder string, c config.Config, event string, fields map[string]string, do func() error) (err error) {
-	dir := within(folder, c.Audit.Folder)
+	dir := Within(folder, c.Audit.Folder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("opening audit log: %w", err)
 	}
@@ -65,7 +64,7 @@ func audited(ctx context.Context, folder string, c config.Config, event string, 
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	e := audit.Event{Name: event, Outcome: audit.Attempt, Subject: localAdministrator(thisUser()).Name, Fields: maps.Clone(fields)}
+	e := audit.Event{Name: event, Outcome: audit.Attempt, Subject: LocalName(ThisUser()), Fields: maps.Clone(fields)}
 	if err := log.Record(ctx, e); err != nil {
 		return err
 	}
@@ -83,16 +82,16 @@ func audited(ctx context.Context, folder string, c config.Config, event string, 
 // Seal seals a folder that no node has open. Until the last file is sealed and was
 // opened again the plain files count; what fails before leaves the folder plain.
 func Seal(ctx context.Context, folder string, p SealPlan, o Options) (SealReport, error) {
-	o = o.complete()
-	boot, lock, err := lockPrepared(folder)
+	o = o.Complete()
+	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return SealReport{}, err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if boot.Phase == seal.Sealed {
 		return SealReport{}, errors.New("the folder is sealed already: inkan config status shows how")
 	}
-	c, err := config.Load(within(folder, ConfigFile))
+	c, err := config.Load(Within(folder, ConfigFile))
 	if err != nil {
 		return SealReport{}, err
 	}
@@ -145,7 +144,7 @@ func (p SealPlan) roles(folder string) ([]seal.Role, error) {
 			return nil, fmt.Errorf("%s is no file that can be sealed: want %s, %s, %s", r, RoleConfig, RolePassphrase, RoleServerKey)
 		}
 		if r == RolePassphrase {
-			if _, err := os.Stat(within(folder, name)); p.URI == "" || errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(Within(folder, name)); p.URI == "" || errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 		}
@@ -163,7 +162,7 @@ func (p SealPlan) run(ctx context.Context, folder string, before seal.Bootstrap,
 	if err != nil {
 		return SealReport{}, err
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return SealReport{}, err
 	}
@@ -180,7 +179,7 @@ func (p SealPlan) run(ctx context.Context, folder string, before seal.Bootstrap,
 }
 
 // makeKey makes the sealing key and tries it.
-func (s *sealing) makeKey(ctx context.Context, orUse bool) (key seal.WrappingKey, made bool, err error) {
+func (s *Folder) makeKey(ctx context.Context, orUse bool) (key seal.WrappingKey, made bool, err error) {
 	id, err := hsm.ParseWrapperLabel(s.boot.Key)
 	if err != nil {
 		return nil, false, err
@@ -194,7 +193,7 @@ func (s *sealing) makeKey(ctx context.Context, orUse bool) (key seal.WrappingKey
 		return nil, false, fmt.Errorf("making the sealing key: %w: say that it is to be used, or choose another label", err)
 	}
 	if err != nil {
-		return nil, false, sealed(fmt.Errorf("making the sealing key: %w", err))
+		return nil, false, coded(fmt.Errorf("making the sealing key: %w", err))
 	}
 	key = wrappingKey{w, s.kind()}
 	if err := seal.Probe(ctx, key); err != nil {
@@ -208,7 +207,7 @@ func (s *sealing) makeKey(ctx context.Context, orUse bool) (key seal.WrappingKey
 
 // enable seals every role beside its plain file, opens all again, and then makes
 // the sealed ones count.
-func (s *sealing) enable(ctx context.Context, key seal.WrappingKey) (SealReport, error) {
+func (s *Folder) enable(ctx context.Context, key seal.WrappingKey) (SealReport, error) {
 	report := s.report(ctx, key)
 	s.o.Step("", "enabling")
 	if err := s.boot.Write(s.folder); err != nil {
@@ -228,7 +227,7 @@ func (s *sealing) enable(ctx context.Context, key seal.WrappingKey) (SealReport,
 	return report, s.boot.Write(s.folder)
 }
 
-func (s *sealing) report(ctx context.Context, key seal.WrappingKey) SealReport {
+func (s *Folder) report(ctx context.Context, key seal.WrappingKey) SealReport {
 	d := key.Describe()
 	out := SealReport{Instance: s.boot.Instance.String(), Key: d.Label, Token: d.Token, Generations: map[string]uint64{}}
 	if len(d.KCV) > 0 {
@@ -259,7 +258,7 @@ func mechanismName(m uint32) string {
 }
 
 // sealPlain seals one plain file and opens it again. Generation 0: there is none.
-func (s *sealing) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingKey) (uint64, error) {
+func (s *Folder) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingKey) (uint64, error) {
 	plain, err := readPlain(s.folder, r)
 	if errors.Is(err, fs.ErrNotExist) && r == RoleServerKey {
 		return 0, nil
@@ -279,7 +278,7 @@ func (s *sealing) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingK
 	if err != nil {
 		return 0, err
 	}
-	o, err := s.open(ctx, r)
+	o, err := s.Open(ctx, r)
 	if err != nil {
 		return 0, fmt.Errorf("opening what was sealed: %w", err)
 	}
@@ -287,30 +286,8 @@ func (s *sealing) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingK
 	return g, nil
 }
 
-// readPlain reads the plain file of a role that only its owner may read.
-func readPlain(folder string, r seal.Role) ([]byte, error) {
-	path := within(folder, plainNames[r])
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 && os.PathSeparator == '/' {
-		return nil, &seal.Error{Code: seal.Permission, Role: r, Cause: fmt.Errorf("%s has mode %04o, want 0600", path, st.Mode().Perm())}
-	}
-	b, err := os.ReadFile(path)
-	if err == nil && r == RoleConfig && !utf8.Valid(b) {
-		err = fmt.Errorf("%s is not UTF-8 text", path)
-	}
-	return b, err
-}
-
 // undo leaves a folder plain in which sealing failed.
-func (s *sealing) undo(ctx context.Context, made bool) error {
+func (s *Folder) undo(ctx context.Context, made bool) error {
 	var errs []error
 	for _, r := range s.boot.Roles {
 		errs = append(errs, s.sealer().Drop(ctx, r))
@@ -318,7 +295,7 @@ func (s *sealing) undo(ctx context.Context, made bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // seal.toml stays: the next attempt goes on from it
 	}
-	if err := seal.Remove(within(s.folder, seal.BootstrapFile)); err != nil {
+	if err := seal.Remove(Within(s.folder, seal.BootstrapFile)); err != nil {
 		return err
 	}
 	if !made {
@@ -332,11 +309,11 @@ func (s *sealing) undo(ctx context.Context, made bool) error {
 }
 
 // clear removes the plain files once the sealed ones count.
-func (s *sealing) clear() error {
+func (s *Folder) clear() error {
 	for _, r := range s.boot.Roles {
 		s.o.Step(r, "clear")
-		if err := shred(within(s.folder, plainNames[r])); err != nil {
-			return sealed(fmt.Errorf("removing the plain file of %s, which is sealed: %w", r, err))
+		if err := shred(Within(s.folder, plainNames[r])); err != nil {
+			return coded(fmt.Errorf("removing the plain file of %s, which is sealed: %w", r, err))
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"os"
@@ -16,5 +16,5 @@ func tryLock(f *os.File) error {
 // unlock does nothing: the lock ends with the file.
 func unlock(*os.File) error { return nil }
 
-// syncFolder does nothing: Windows flushes a rename with the file.
-func syncFolder(string) error { return nil }
+// SyncFolder does nothing: Windows flushes a rename with the file.
+func SyncFolder(string) error { return nil }

@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -49,8 +49,8 @@ type doctor struct {
 // nothing. With login it logs in to the HSM, once. A node may run meanwhile. The
 // evidence of a failure is the text with which the node would refuse to start.
 func Diagnose(ctx context.Context, folder string, login bool, o Options) []Finding {
-	d := &doctor{folder: folder, o: o.complete(), login: login}
-	boot, err := prepared(folder)
+	d := &doctor{folder: folder, o: o.Complete(), login: login}
+	boot, err := Prepared(folder)
 	d.folderItself()
 	if err != nil {
 		d.fail("configuration", err)
@@ -85,7 +85,7 @@ func (d *doctor) warn(check, next, format string, a ...any) {
 
 // fail adds an error with its code and what to do.
 func (d *doctor) fail(check string, err error) {
-	err = sealed(err)
+	err = coded(err)
 	f := Finding{Check: check, Verdict: Failed, Evidence: err.Error(), Code: seal.CodeOf(err)}
 	f.Number = f.Code.Number()
 	var e *seal.Error
@@ -111,8 +111,8 @@ func (d *doctor) folderItself() {
 	} else {
 		d.fine("folder", "%s", d.folder)
 	}
-	if owner, err := ownerOf(d.folder); err == nil && owner != thisUser() && thisUser() != "0" {
-		d.warn("owner", "run this as the owner of the folder", "the folder is user %s's, this is user %s", owner, thisUser())
+	if owner, err := OwnerOf(d.folder); err == nil && owner != ThisUser() && ThisUser() != "0" {
+		d.warn("owner", "run this as the owner of the folder", "the folder is user %s's, this is user %s", owner, ThisUser())
 	}
 	probe, err := os.CreateTemp(d.folder, ".doctor-*")
 	if err != nil {
@@ -149,7 +149,7 @@ func (d *doctor) remains(boot seal.Bootstrap) {
 	}
 	if boot.Phase == seal.Sealed {
 		for _, r := range boot.Roles {
-			if _, err := os.Lstat(within(d.folder, plainNames[r])); err == nil {
+			if _, err := os.Lstat(Within(d.folder, plainNames[r])); err == nil {
 				d.warn("plain text", "the next start removes it if it says the same; else: inkan config seal", "%s lies beside its sealed file", plainNames[r])
 			}
 		}
@@ -188,8 +188,8 @@ func (d *doctor) plain(ctx context.Context) {
 	if !d.login {
 		return
 	}
-	v, err := openVault(ctx, doc.Config.HSM, func(name string) string { return within(d.folder, name) }, d.o)
-	if err = sealed(err); err != nil {
+	v, err := OpenVault(ctx, doc.Config.HSM, func(name string) string { return Within(d.folder, name) }, d.o)
+	if err = coded(err); err != nil {
 		d.busyOr("keys", err)
 		return
 	}
@@ -265,7 +265,7 @@ func (d *doctor) sealed(ctx context.Context, boot seal.Bootstrap) (config.Config
 		d.files(ctx, boot, nil)
 		return config.Config{}, false
 	}
-	s, err := openSealing(ctx, d.folder, boot, d.o)
+	s, err := Open(ctx, d.folder, boot, d.o)
 	if err != nil {
 		d.busyOr("login", err)
 		d.files(ctx, boot, nil)
@@ -277,7 +277,7 @@ func (d *doctor) sealed(ctx context.Context, boot seal.Bootstrap) (config.Config
 	if !d.files(ctx, boot, s) {
 		return config.Config{}, false
 	}
-	c, o, err := s.openConfig(ctx)
+	c, o, err := s.Config(ctx)
 	if err != nil {
 		return c, false // files has said so
 	}
@@ -285,7 +285,7 @@ func (d *doctor) sealed(ctx context.Context, boot seal.Bootstrap) (config.Config
 	return c, true
 }
 
-func (d *doctor) key(ctx context.Context, s *sealing) {
+func (d *doctor) key(ctx context.Context, s *Folder) {
 	key, err := s.key(ctx)
 	if err == nil {
 		err = seal.Probe(ctx, key)
@@ -299,7 +299,7 @@ func (d *doctor) key(ctx context.Context, s *sealing) {
 }
 
 // files checks each sealed file, and opens it with s where that is there.
-func (d *doctor) files(ctx context.Context, boot seal.Bootstrap, s *sealing) bool {
+func (d *doctor) files(ctx context.Context, boot seal.Bootstrap, s *Folder) bool {
 	plain := seal.New(seal.Config{Dir: d.folder, Instance: boot.Instance})
 	all := true
 	for _, r := range boot.Roles {
@@ -311,9 +311,9 @@ func (d *doctor) files(ctx context.Context, boot seal.Bootstrap, s *sealing) boo
 		if err == nil && s != nil {
 			st := fileStatus(ctx, plain, s, r)
 			if st.Code != "" || st.Error != "" {
-				_, err = s.open(ctx, r)
+				_, err = s.Open(ctx, r)
 				if err == nil {
-					_, _, err = s.openConfig(ctx)
+					_, _, err = s.Config(ctx)
 				}
 			}
 		}
@@ -330,19 +330,22 @@ func (d *doctor) files(ctx context.Context, boot seal.Bootstrap, s *sealing) boo
 			how = "opens"
 		}
 		d.fine(r.File(), "generation %d of %s %s", f.Generation, f.SealedAt.Format(time.DateTime), how)
-		if _, err := os.Lstat(within(d.folder, r.Prev())); errors.Is(err, fs.ErrNotExist) && f.Generation > 1 {
+		if _, err := os.Lstat(Within(d.folder, r.Prev())); errors.Is(err, fs.ErrNotExist) && f.Generation > 1 {
 			d.warn(r.Prev(), "inkan config reseal makes it again", "the generation before is not there to go back to")
 		}
 	}
 	return all
 }
 
+// renewBefore is how long before its end a certificate is spoken of.
+const renewBefore = 30 * 24 * time.Hour
+
 // certificate checks the chain and key of a certificate from elsewhere.
 func (d *doctor) certificate(c config.Config) {
 	if c.Listen.Certificate == "" {
 		return
 	}
-	cert, key := within(d.folder, c.Listen.Certificate), within(d.folder, c.Listen.Key)
+	cert, key := Within(d.folder, c.Listen.Certificate), Within(d.folder, c.Listen.Key)
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		d.fail("server certificate", &seal.Error{Code: seal.DependencyMissing, Cause: fmt.Errorf("[listen] certificate %s with key %s: %w", cert, key, err),

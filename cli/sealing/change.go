@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"context"
@@ -23,14 +23,14 @@ type Document struct {
 
 // ReadConfig reads the configuration of a folder, sealed or plain. It takes no lock.
 func ReadConfig(ctx context.Context, folder string, o Options) (Document, error) {
-	boot, err := prepared(folder)
+	boot, err := Prepared(folder)
 	if err != nil {
 		return Document{}, err
 	}
 	if boot.Phase != seal.Sealed {
 		return readPlainConfig(folder)
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return Document{}, err
 	}
@@ -39,7 +39,7 @@ func ReadConfig(ctx context.Context, folder string, o Options) (Document, error)
 }
 
 func readPlainConfig(folder string) (Document, error) {
-	path := within(folder, ConfigFile)
+	path := Within(folder, ConfigFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return Document{}, fmt.Errorf("reading the configuration: %w", err)
@@ -51,8 +51,8 @@ func readPlainConfig(folder string) (Document, error) {
 	return Document{Text: b, Config: c}, err
 }
 
-func (s *sealing) document(ctx context.Context) (Document, error) {
-	c, o, err := s.openConfig(ctx)
+func (s *Folder) document(ctx context.Context) (Document, error) {
+	c, o, err := s.Config(ctx)
 	if err != nil {
 		return Document{}, err
 	}
@@ -66,7 +66,7 @@ func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte,
 	if _, err := config.Decode(text); err != nil {
 		return 0, err
 	}
-	boot, err := prepared(folder)
+	boot, err := Prepared(folder)
 	if err != nil {
 		return 0, err
 	}
@@ -74,19 +74,19 @@ func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte,
 		return 0, replacePlain(ctx, folder, expect, text)
 	}
 	var g uint64
-	err = change(ctx, folder, o, eventSave, nil, func(s *sealing) (err error) {
-		g, err = s.save(ctx, RoleConfig, expect, text)
+	err = change(ctx, folder, o, eventSave, nil, func(s *Folder) (err error) {
+		g, err = s.Save(ctx, RoleConfig, expect, text)
 		return err
 	})
 	return g, err
 }
 
 func replacePlain(ctx context.Context, folder string, expect uint64, text []byte) error {
-	boot, lock, err := lockPrepared(folder)
+	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if expect != 0 || boot.Phase == seal.Sealed {
 		return &seal.Error{Code: seal.Conflict, Role: RoleConfig, Cause: errors.New("the folder was sealed, or is not sealed any more")}
 	}
@@ -95,17 +95,17 @@ func replacePlain(ctx context.Context, folder string, expect uint64, text []byte
 		return err
 	}
 	return audited(ctx, folder, now.Config, eventSave, nil, func() error {
-		return writeFile(within(folder, ConfigFile), text, 0o600)
+		return WriteFile(Within(folder, ConfigFile), text, 0o600)
 	})
 }
 
 // change runs do on the sealed files of a folder that no node has open, audited.
-func change(ctx context.Context, folder string, o Options, event string, fields map[string]string, do func(*sealing) error) error {
-	return withLocked(ctx, folder, o, func(s *sealing) error {
-		if err := s.finish(ctx); err != nil {
+func change(ctx context.Context, folder string, o Options, event string, fields map[string]string, do func(*Folder) error) error {
+	return withLocked(ctx, folder, o, func(s *Folder) error {
+		if err := s.Finish(ctx); err != nil {
 			return err
 		}
-		c, opened, err := s.openConfig(ctx)
+		c, opened, err := s.Config(ctx)
 		if err != nil {
 			return err
 		}
@@ -115,16 +115,16 @@ func change(ctx context.Context, folder string, o Options, event string, fields 
 }
 
 // withLocked runs do with the sealing of a folder, under its lock.
-func withLocked(ctx context.Context, folder string, o Options, do func(*sealing) error) error {
-	boot, lock, err := lockPrepared(folder)
+func withLocked(ctx context.Context, folder string, o Options, do func(*Folder) error) error {
+	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if boot.Phase != seal.Sealed {
 		return ErrNotSealed
 	}
-	s, err := openSealing(ctx, folder, boot, o)
+	s, err := Open(ctx, folder, boot, o)
 	if err != nil {
 		return err
 	}
@@ -144,21 +144,21 @@ func TakeIn(ctx context.Context, folder string, o Options) (uint64, error) {
 	}
 	c, err := config.Decode(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", within(folder, ConfigFile), err)
+		return 0, fmt.Errorf("%s: %w", Within(folder, ConfigFile), err)
 	}
 	var g uint64
-	err = withLocked(ctx, folder, o, func(s *sealing) error {
-		was, err := s.open(ctx, RoleConfig)
+	err = withLocked(ctx, folder, o, func(s *Folder) error {
+		was, err := s.Open(ctx, RoleConfig)
 		if err != nil {
 			return err
 		}
 		was.Wipe()
 		return audited(ctx, folder, c, eventSave, map[string]string{"taken_in": ConfigFile}, func() error {
-			if g, err = s.save(ctx, RoleConfig, was.Generation(), text); err != nil {
+			if g, err = s.Save(ctx, RoleConfig, was.Generation(), text); err != nil {
 				return err
 			}
 			s.o.Step(RoleConfig, "clear")
-			return shred(within(folder, ConfigFile))
+			return shred(Within(folder, ConfigFile))
 		})
 	})
 	return g, err
@@ -179,7 +179,7 @@ const NoRecovery = "none"
 // generations. No node may have the folder open.
 func Reseal(ctx context.Context, folder string, p ResealPlan, o Options) (map[string]uint64, error) {
 	out := map[string]uint64{}
-	err := change(ctx, folder, o, eventReseal, map[string]string{"recovery": seal.ShortRecipient(p.Recovery)}, func(s *sealing) error {
+	err := change(ctx, folder, o, eventReseal, map[string]string{"recovery": seal.ShortRecipient(p.Recovery)}, func(s *Folder) error {
 		before := s.boot.Recipient
 		if p.Recovery != "" {
 			s.boot.Recipient = p.Recovery
@@ -204,7 +204,7 @@ func Reseal(ctx context.Context, folder string, p ResealPlan, o Options) (map[st
 }
 
 // resealAll writes every role for these keys.
-func (s *sealing) resealAll(ctx context.Context, notAfter time.Time, out map[string]uint64, keys ...seal.WrappingKey) error {
+func (s *Folder) resealAll(ctx context.Context, notAfter time.Time, out map[string]uint64, keys ...seal.WrappingKey) error {
 	for _, r := range s.boot.Roles {
 		slots, err := s.slots(r, keys...)
 		if err != nil {
@@ -235,7 +235,7 @@ type Rotation struct {
 // older backups need it.
 func RotateKey(ctx context.Context, folder string, o Options) (Rotation, error) {
 	out := Rotation{Generations: map[string]uint64{}}
-	err := change(ctx, folder, o, eventRotate, nil, func(s *sealing) error {
+	err := change(ctx, folder, o, eventRotate, nil, func(s *Folder) error {
 		old, err := s.key(ctx)
 		if err != nil {
 			return err
@@ -263,7 +263,7 @@ func RotateKey(ctx context.Context, folder string, o Options) (Rotation, error) 
 
 // move takes every file from the key of s to that of next, which may be in another
 // vault, without a moment in which neither opens.
-func (s *sealing) move(ctx context.Context, next *sealing, old, fresh seal.WrappingKey, out map[string]uint64) error {
+func (s *Folder) move(ctx context.Context, next *Folder, old, fresh seal.WrappingKey, out map[string]uint64) error {
 	if err := s.resealAll(ctx, time.Time{}, out, old, fresh); err != nil {
 		return err
 	}
@@ -283,12 +283,12 @@ func (s *sealing) move(ctx context.Context, next *sealing, old, fresh seal.Wrapp
 }
 
 // makeKeyFile opens the folder's key file, or makes one where its keys are in an HSM.
-func makeKeyFile(folder string, passphrase secret.Secret, params *softkey.Params) (vault, error) {
-	path := within(folder, KeyFile)
+func makeKeyFile(folder string, passphrase secret.Secret, params *softkey.Params) (Vault, error) {
+	path := Within(folder, KeyFile)
 	if _, err := os.Stat(path); err == nil {
 		v, err := softkey.Open(path, passphrase)
 		if err != nil {
-			return nil, sealed(err)
+			return nil, coded(err)
 		}
 		return v, nil
 	}

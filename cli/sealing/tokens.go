@@ -1,4 +1,4 @@
-package server
+package sealing
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func Tokens(module, reserved string) ([]Token, error) {
 	}
 	st, err := os.Stat(module)
 	if err != nil {
-		return nil, sealed(err)
+		return nil, coded(err)
 	}
 	if runtime.GOOS != "windows" && st.Mode().Perm()&0o002 != 0 {
 		return nil, &seal.Error{Code: seal.Permission, Cause: fmt.Errorf("everybody may change %s: whoever does gets the PIN", module)}
@@ -41,7 +41,7 @@ func Tokens(module, reserved string) ([]Token, error) {
 	f.Close()
 	list, err := pkcs11.Tokens(module, reserved)
 	if err != nil {
-		return nil, sealed(err)
+		return nil, coded(err)
 	}
 	var out []Token
 	for _, t := range list {

@@ -1,0 +1,7 @@
+package sealing
+
+// What is known of sealed files.
+var (
+	DecodeSealed  = decodeSealed
+	ReadPINSource = readPINSource
+)
