@@ -43,7 +43,7 @@ func TestEngine(t *testing.T, open Opener) {
 type stranger struct{ Token }
 
 // lacks reports whether err says that the token lacks a mechanism, and may.
-func lacks(v Token, err error) bool {
+func lacks(v any, err error) bool {
 	var missing *hsm.MechanismError
 	_, may := v.(stranger)
 	return may && errors.As(err, &missing)
@@ -64,9 +64,7 @@ func TestVault(t *testing.T, open Opener) {
 		{"Misuse", testMisuse},
 		{"WorkEnds", testWorkEnds},
 		{"Concurrent", testConcurrent},
-		{"Signers", testSigners},
-		{"SignerErrors", testSignerErrors},
-		{"ImportSigners", testImportSigners},
+		{"KeyPairs", func(t *testing.T, v Token) { TestSigners(t, v, suiteLabel) }},
 		{"Import", testImport},
 		{"ImportErrors", testImportErrors},
 		{"Wrappers", testWrappers},

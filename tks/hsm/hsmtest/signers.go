@@ -21,12 +21,23 @@ import (
 )
 
 // suiteCA is a signer that the suite makes and finds again.
-var suiteCA = hsm.CALabel("suite", 1)
+var suiteCA = suiteLabel(1)
 
-func testSigners(t *testing.T, v Token) {
+// TestSigners is the part of [TestVault] for key pairs, for whoever has nothing else.
+// The key pairs are made under labels that label gives for 1 to 127, each the same
+// every time.
+func TestSigners(t *testing.T, v hsm.Signers, label func(n uint8) hsm.SignerLabel) {
+	t.Run("Signers", func(t *testing.T) { testSigners(t, v, label) })
+	t.Run("SignerErrors", func(t *testing.T) { testSignerErrors(t, v, label) })
+	t.Run("ImportSigners", func(t *testing.T) { testImportSigners(t, v) })
+}
+
+func suiteLabel(n uint8) hsm.SignerLabel { return hsm.CALabel("suite", n) }
+
+func testSigners(t *testing.T, v hsm.Signers, labelOf func(uint8) hsm.SignerLabel) {
 	for i, a := range []hsm.Algorithm{hsm.RSA2048, hsm.P256, hsm.P384, hsm.P521, hsm.Ed25519} {
 		t.Run("alg="+string(a), func(t *testing.T) {
-			label := hsm.CALabel("suite", uint8(1+i))
+			label := labelOf(uint8(1 + i))
 			made, err := v.GenerateSigner(t.Context(), label, a)
 			if lacks(v, err) {
 				t.Skip(err)
@@ -165,11 +176,11 @@ func issue(s crypto.Signer) error {
 	return c.CheckSignatureFrom(c)
 }
 
-func testSignerErrors(t *testing.T, v Token) {
+func testSignerErrors(t *testing.T, v hsm.Signers, label func(uint8) hsm.SignerLabel) {
 	if _, err := v.Signer(t.Context(), hsm.CALabel("nobody", 1)); !errors.Is(err, hsm.ErrNotFound) {
 		t.Errorf("no such signer: %v, want ErrNotFound", err)
 	}
-	if _, err := v.GenerateSigner(t.Context(), hsm.CALabel("suite", 0x40), "rsa-512"); err == nil {
+	if _, err := v.GenerateSigner(t.Context(), label(0x40), "rsa-512"); err == nil {
 		t.Error("made a key of an unknown algorithm")
 	}
 	for _, l := range []hsm.SignerLabel{"", "ca", "tms:master:site:v01", "tms:ca:UPPER:v01", "tms:ca:x:v1"} {
@@ -181,7 +192,7 @@ func testSignerErrors(t *testing.T, v Token) {
 
 // testImportSigners: what was brought in signs as the key it was, until it is
 // destroyed.
-func testImportSigners(t *testing.T, v Token) {
+func testImportSigners(t *testing.T, v hsm.Signers) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +222,7 @@ func testImportSigners(t *testing.T, v Token) {
 	}
 }
 
-func importSigner(t *testing.T, v Token, l hsm.SignerLabel, key crypto.Signer) {
+func importSigner(t *testing.T, v hsm.Signers, l hsm.SignerLabel, key crypto.Signer) {
 	made, err := v.ImportSigner(t.Context(), l, key)
 	if lacks(v, err) {
 		t.Skip(err)
