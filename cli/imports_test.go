@@ -47,6 +47,8 @@ var rooms = map[string][]string{
 	"tks/hsm/softkey":                {"apdu/gp", "apdu/secret", "tks", "tks/hsm", "tks/internal/durable", "tks/kdf", "securechannel/..."},
 	"tks/internal/durable":           {},
 	"tks/local":                      {"apdu", "apdu/gp", "apdu/secret", "securechannel", "securechannel/...", "tks", "tks/hsm", "tks/internal/durable", "tks/kdf"},
+	"tks/remote":                     {"apdu", "apdu/gp", "apdu/secret", "securechannel", "tks", "tks/hsm"},
+	"tks/remote/remotetest":          {},
 	"tks/tkstest":                    {"apdu", "apdu/gp", "apdu/secret", "securechannel", "securechannel/...", "tks", "tks/..."},
 	"tps":                            {"apdu", "apdu/gp", "apdu/secret", "securechannel", "tks", "tps/audit", "tps/auth", "tps/ca", "tps/profile", "tps/token"},
 	"tps/coolkey":                    {"apdu", "apdu/coolkey", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "securechannel", "tps", "tps/profile"},
@@ -86,6 +88,8 @@ var bans = []struct{ from, to, why string }{
 	{"tps", "sim", "the software card is for tests and for commands that run one"},
 	{"tps", "tps/coolkey", "families are handed in"},
 	{"apdu", "securechannel", "imports go one way"},
+	{"tks/remote", "tks/local", "it serves any key service"},
+	{"tks/remote", "tps/peer", "who calls is handed in"},
 	{"tks", "tks/local", "the contract has no implementation"},
 }
 

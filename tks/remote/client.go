@@ -166,23 +166,17 @@ func ask[T wiper](ctx context.Context, p *pool, path string, body []byte, h how,
 
 // post makes one call at one node. take reads the answer, which is wiped afterwards.
 func post(ctx context.Context, n Node, path string, body []byte, h how, take func([]byte) error) error {
-	var reached atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL+Base+path, newSending(body))
-	if err != nil {
-		return &lost{n.Name, false, err}
+	if h.once {
+		n.Client.CloseIdleConnections() // see send
 	}
-	req.ContentLength = int64(len(body))
-	req.Header.Set("Content-Type", "application/json")
-	if !h.once { // net/http then repeats it by itself where the node had closed an idle connection
-		req.Header["Idempotency-Key"] = nil
-		req.GetBody = func() (io.ReadCloser, error) { return newSending(body), nil }
+	res, reused, err := send(ctx, n, path, body)
+	var gone *lost
+	if errors.As(err, &gone) && reused && !h.once && ctx.Err() == nil {
+		n.Client.CloseIdleConnections()
+		res, _, err = send(ctx, n, path, body)
 	}
-	client := *n.Client
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	res, err := client.Do(req)
 	if err != nil {
-		return &lost{n.Name, reached.Load(), cause(err)}
+		return err
 	}
 	defer res.Body.Close()
 	limit := maxBody
@@ -217,6 +211,26 @@ func refusal(e *Error, res *http.Response) error {
 		return errors.New(e.Detail)
 	}
 	return fmt.Errorf("it answers HTTP status %d, which is not a key service's", res.StatusCode)
+}
+
+// send sends one request. A connection that was idle may have been closed at the other
+// end: reused says that this is no failure of the node yet.
+func send(ctx context.Context, n Node, path string, body []byte) (res *http.Response, reused bool, err error) {
+	var got atomic.Pointer[httptrace.GotConnInfo]
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { got.Store(&i) }})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL+Base+path, newSending(body))
+	if err != nil {
+		return nil, false, &lost{n.Name, false, err}
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("Content-Type", "application/json")
+	client := *n.Client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if res, err = client.Do(req); err != nil {
+		conn := got.Load()
+		return nil, conn != nil && conn.Reused, &lost{n.Name, conn != nil, cause(err)}
+	}
+	return res, false, nil
 }
 
 // cause is the error of a request without its address, which says nothing new.

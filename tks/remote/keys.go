@@ -163,7 +163,10 @@ func (c *Client) Check(ctx context.Context) []NodeStatus {
 				return post(ctx, n, string(MethodRandom), []byte(`{"n":8}`), how{}, func(b []byte) error {
 					var r randomReply
 					defer func() { r.wipe() }()
-					return decode(b, &r)
+					if err := decode(b, &r); err != nil {
+						return err
+					}
+					return wants(8, r.Data.Len())
 				})
 			})
 		}()

@@ -85,6 +85,13 @@ func (p *pool) order() []Node {
 	return nodes
 }
 
+// stay makes calls go to a node from now on.
+func (p *pool) stay(n Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.favorite = n.Name
+}
+
 // forget drops what is known of nodes that are gone.
 func (p *pool) forget(nodes []Node) {
 	for name := range p.down {
@@ -175,6 +182,9 @@ func (p *pool) each(ctx context.Context, h how, f func(context.Context, Node) er
 		case err != nil && h.passing != nil && h.passing(err):
 			answer = err
 		default:
+			if len(absent) > 0 {
+				p.stay(n)
+			}
 			return err
 		}
 	}
