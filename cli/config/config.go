@@ -41,6 +41,10 @@ type Config struct {
 type Node struct {
 	Name string `toml:"name"` // default: the host's name
 	Lab  bool   `toml:"lab"`  // a trial: factory keys may stay, no key backup was made; warns at each start
+	// Roles are tps, tks and console, or all (default). A node without tks has no keys
+	// and asks the nodes of its array that have; one with tks alone opens no port but
+	// the array's.
+	Roles []Role `toml:"roles"`
 }
 
 // Listen says where the node is reached.
@@ -72,6 +76,9 @@ type HSM struct {
 type TKS struct {
 	MinimumProtection string `toml:"minimum_protection"` // A, B, C or D (hsm.md §9); default B with an HSM, D with the key file
 	CallsPerCard      int    `toml:"calls_per_card"`     // requests for one card a minute, and at once; default 300, what an operation needs is about 10
+	// CallTimeout is how long a node without the role tks waits for one that has it,
+	// before it asks the next; default 5s, at most 1m. A card waits meanwhile.
+	CallTimeout Duration `toml:"call_timeout"`
 }
 
 // TPS says how operations run.
@@ -155,9 +162,6 @@ func (r Realm) check() error {
 // Seal is empty: how the configuration is sealed has to be known before it is read,
 // and stands in seal.toml.
 type Seal struct{}
-
-// Peer is reserved: other nodes.
-type Peer struct{}
 
 // Duration is a time.Duration written as 30s, 10m, 24h.
 type Duration time.Duration
@@ -258,6 +262,10 @@ func (c *Config) defaults() {
 		}
 	}
 	set(&c.TKS.CallsPerCard, 300)
+	set(&c.TKS.CallTimeout, Duration(5*time.Second))
+	if len(c.Node.Roles) == 0 {
+		c.Node.Roles = []Role{RoleAll}
+	}
 	set(&c.TPS.DefaultProfile, "userKey")
 	set(&c.TPS.OrphanAfter, Duration(24*time.Hour))
 	set(&c.TPS.OperationTimeout, Duration(10*time.Minute))
@@ -318,8 +326,10 @@ func (c Config) Check() error {
 		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
 	add("[realm]", c.Realm.check())
-	if len(c.Peer) > 0 {
-		add("[[peer]]", errors.New("this version runs single nodes"))
+	if d := time.Duration(c.TKS.CallTimeout); d > time.Minute {
+		add("[tks] call_timeout", fmt.Errorf("%s is more than a minute", d))
 	}
+	add("[node] roles", c.checkRoles())
+	add("[[peer]]", c.checkPeers())
 	return errors.Join(errs...)
 }

@@ -60,7 +60,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"[ca]\nocsp_lifetime = \"10s\"\n":            "ocsp_lifetime",
 		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
 		"[tps]\norphan_after = 24\n":                 "orphan_after",
-		"[[peer]]\n":                                 "single nodes",
+		"[[peer]]\n":                                 "[[peer]]: name",
 		"[node\n":                                    "decoding",
 		"[ca]\ncountry = \"Germany\"\n":              "two-letter",
 		"[tps]\ncard_managers = [\"A00000\"]\n":      "AID",
