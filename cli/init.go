@@ -27,6 +27,7 @@ import (
 type initAnswers struct {
 	Node         string   `toml:"node"`               // name; default the host's
 	Address      string   `toml:"address"`            // default 0.0.0.0:8443
+	Roles        []string `toml:"roles"`              // of tps, tks, console; default all of them. Without tks the node gets no keys
 	Names        []string `toml:"names"`              // host names and addresses of the server certificate
 	HSM          string   `toml:"hsm"`                // pkcs11: URI; empty = key file
 	Protection   string   `toml:"minimum_protection"` // of key sets; default B with an HSM
@@ -217,7 +218,9 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 	}
 	return p.print(c, result, func(w io.Writer) {
 		fmt.Fprintf(w, "The folder %s is ready.\n", c.String("data"))
-		if out.Config.HSM.URI == "" {
+		if !out.Config.Node.Has(config.RoleTKS) {
+			fmt.Fprint(w, "It has no keys: those are at the nodes with the role tks of the array that it is to join (inkan array join).\n")
+		} else if out.Config.HSM.URI == "" {
 			fmt.Fprintf(w, "The key file was copied to %s, and a key of the copy was checked by restoring it.\nKeep the copy and its passphrase apart. A lost master key locks every card for ever.\n", out.BackupTo)
 		} else {
 			fmt.Fprint(w, "The keys are in the HSM. Its vendor's backup must hold every object whose label begins tms:\n(master keys tms:master:…, the authority's key tms:ca:…). A lost master key locks every card for ever.\n")
@@ -252,7 +255,7 @@ func (p *program) siteAnswers(ctx context.Context, a initAnswers) (server.Answer
 	if out.AdminPassword, err = p.newSecret(ctx, a.Admin.Password, "Password of "+string(out.Admin.ID)); err != nil {
 		return out, err
 	}
-	if a.HSM != "" {
+	if a.HSM != "" || !out.Config.Node.Has(config.RoleTKS) {
 		return out, nil
 	}
 	if a.Passphrase != "" {
@@ -277,8 +280,12 @@ func (p *program) newSecret(ctx context.Context, file, what string) (secret.Secr
 
 // config is the configuration that the answers make.
 func (a initAnswers) config() (config.Config, error) {
+	var roles []config.Role
+	for _, r := range a.Roles {
+		roles = append(roles, config.Role(r))
+	}
 	return config.Config{
-		Node:   config.Node{Name: a.Node},
+		Node:   config.Node{Name: a.Node, Roles: roles},
 		Listen: config.Listen{Address: a.Address, Names: a.Names},
 		HSM:    config.HSM{URI: a.HSM},
 		TKS:    config.TKS{MinimumProtection: a.Protection},

@@ -188,6 +188,10 @@ func (d *doctor) plain(ctx context.Context) {
 	if !d.login {
 		return
 	}
+	if !doc.Config.Node.Has(config.RoleTKS) {
+		d.fine("keys", "they are at the nodes of the array that have the role tks")
+		return
+	}
 	v, err := OpenVault(ctx, doc.Config.HSM, func(name string) string { return Within(d.folder, name) }, d.o)
 	if err = coded(err); err != nil {
 		d.busyOr("keys", err)

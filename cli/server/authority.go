@@ -50,6 +50,11 @@ func readAuthority(file string) (caCertificates, error) {
 	if err != nil {
 		return caCertificates{}, fmt.Errorf("reading the authority's certificate: %w", err)
 	}
+	return decodeAuthority(b, file)
+}
+
+// decodeAuthority reads the content of ca.pem, which comes from file.
+func decodeAuthority(b []byte, file string) (caCertificates, error) {
 	var out caCertificates
 	for {
 		var block *pem.Block
@@ -120,7 +125,7 @@ func (n *Node) openAuthority(ctx context.Context) error {
 		if i > 0 && time.Now().After(root.NotAfter) {
 			continue
 		}
-		signer, err := n.vault.Signer(ctx, caLabel(certs.number(i)))
+		signer, err := n.signers.Signer(ctx, caLabel(certs.number(i)))
 		if err != nil {
 			return fmt.Errorf("finding key %d of the certificate authority: %w", certs.number(i), err)
 		}
@@ -182,6 +187,9 @@ func RollOver(ctx context.Context, folder string, o Options, algorithm hsm.Algor
 }
 
 func (n *Node) rollOver(ctx context.Context, algorithm hsm.Algorithm) ([]Generation, error) {
+	if !n.hasKeys() {
+		return nil, n.elsewhere()
+	}
 	certs, err := readAuthority(n.path(caFile))
 	if err != nil {
 		return nil, err
@@ -228,7 +236,7 @@ func (n *Node) addGeneration(ctx context.Context, certs *caCertificates, algorit
 		if !time.Now().Before(old.NotAfter) {
 			continue
 		}
-		oldSigner, err := n.vault.Signer(ctx, caLabel(certs.number(i)))
+		oldSigner, err := n.signers.Signer(ctx, caLabel(certs.number(i)))
 		if err != nil {
 			return fmt.Errorf("finding key %d of the certificate authority: %w", certs.number(i), err)
 		}

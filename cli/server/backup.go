@@ -37,6 +37,9 @@ func BackupKeys(ctx context.Context, folder, to string, o Options, passphrase se
 
 // Backup implements api.Backups: the labels of the keys that a backup has to hold.
 func (n *Node) Backup(ctx context.Context) (api.Backup, error) {
+	if !n.hasKeys() {
+		return api.Backup{}, n.elsewhere()
+	}
 	masters, err := n.vault.Masters(ctx)
 	if err != nil {
 		return api.Backup{}, fmt.Errorf("listing the keys: %w", err)

@@ -58,7 +58,8 @@ var ErrPrepared = errors.New("the data folder is prepared already")
 
 // Create prepares a data folder: configuration, key file or HSM token with the
 // site's master key, embedded authority, database with the shipped profiles and a
-// first administrator. The configuration is written last: a folder without it
+// first administrator. A node without the role tks gets no keys and no authority: it
+// is to join an array that has them. The configuration is written last: a folder without it
 // is not prepared, and Create may be run on it again after a cut.
 func Create(ctx context.Context, folder string, a Answers) error {
 	path := func(name string) string { return sealing.Within(folder, name) }
@@ -81,22 +82,19 @@ func Create(ctx context.Context, folder string, a Answers) error {
 			return fmt.Errorf("making the data folder: %w", err)
 		}
 	}
-	v, err := createVault(ctx, a, path)
-	if err != nil {
-		return err
+	if a.Config.Node.Has(config.RoleTKS) {
+		if err := createKeys(ctx, path, a); err != nil {
+			return err
+		}
 	}
-	defer v.Close()
 	db, err := store.Open(ctx, path(a.Config.Database.File))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	for _, step := range []func() error{
-		func() error { return createMaster(ctx, v, path, a) },
-		func() error { return createAuthority(ctx, v, path, a) },
 		func() error { return createRecords(ctx, db, a) },
 		func() error { return createApplets(path, a.Config.Node.Lab) },
-		func() error { return backUp(v, a) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -107,6 +105,26 @@ func Create(ctx context.Context, folder string, a Answers) error {
 		return err
 	}
 	return sealing.WriteFile(path(sealing.ConfigFile), doc, 0o600)
+}
+
+// createKeys makes what a node with the role tks has: key file or HSM token with the
+// site's master key, the authority, and the copy of the key file.
+func createKeys(ctx context.Context, path func(string) string, a Answers) error {
+	v, err := createVault(ctx, a, path)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	for _, step := range []func() error{
+		func() error { return createMaster(ctx, v, path, a) },
+		func() error { return createAuthority(ctx, v, path, a) },
+		func() error { return backUp(v, a) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // createVault makes the key file, or opens the HSM. A key file of an earlier,
@@ -145,7 +163,7 @@ var errNoBackup = errors.New("a key file needs a copy elsewhere before anything 
 // mayBackUp refuses, before anything is made, what would leave the key file
 // without a copy.
 func mayBackUp(folder string, a Answers) error {
-	if a.Config.HSM.URI != "" || a.Config.Node.Lab {
+	if a.Config.HSM.URI != "" || a.Config.Node.Lab || !a.Config.Node.Has(config.RoleTKS) {
 		return nil
 	}
 	if a.BackupTo == "" {

@@ -87,10 +87,11 @@ func (n *Node) access() (*Access, error) {
 
 // localAPI is the REST handler over this node.
 func (n *Node) localAPI() (http.Handler, error) {
+	keySets, keyings := n.keySetAPI()
 	return api.New(api.Config{
 		Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Profiles: n.DB, Mappings: n.DB, Users: n.DB,
 		DefaultProfile: n.Config.TPS.DefaultProfile,
-		KeySets:        keySets{n.Keys}, Keyings: keyings{n.Keys}, Revoker: n.Engine, Backups: n, Realm: n.Realm, Audit: n.Audit, Log: n.log,
+		KeySets:        keySets, Keyings: keyings, Revoker: n.Engine, Backups: n, Realm: n.Realm, Audit: n.Audit, Log: n.log,
 	})
 }
 
@@ -109,6 +110,10 @@ func (n *Node) localHandler() http.Handler {
 		if err != nil {
 			n.log.WarnContext(r.Context(), "local socket refused", "err", err)
 			http.Error(w, "only root and the owner of the data folder may do that", http.StatusForbidden)
+			return
+		}
+		if r.URL.Path == readyPath {
+			n.serveReady(w, r)
 			return
 		}
 		h.ServeHTTP(w, r.WithContext(api.WithCaller(r.Context(), localAdministrator(id))))

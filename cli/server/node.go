@@ -12,12 +12,12 @@ import (
 	"os"
 	"time"
 
-	"inkan/apdu/gp"
 	"inkan/cli/config"
 	"inkan/cli/sealing"
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/local"
+	"inkan/tks/remote"
 	"inkan/tps"
 	"inkan/tps/audit"
 	"inkan/tps/auth"
@@ -53,7 +53,7 @@ var ErrInUse = sealing.ErrInUse
 type Node struct {
 	Folder    string
 	Config    config.Config
-	Keys      *local.Service
+	Keys      *local.Service // nil: the node has not the role tks
 	DB        *store.DB
 	Authority *ca.Generations
 	Engine    *tps.Engine
@@ -62,8 +62,12 @@ type Node struct {
 	Realm     *realm.Realm
 	Logins    *realm.Logins
 
-	log   *slog.Logger
-	vault sealing.Vault
+	log     *slog.Logger
+	array   array         // nil: the node is in none
+	vault   sealing.Vault // nil: the node has not the role tks
+	keys    tks.Service   // Keys, or remote
+	signers hsm.Signers   // the vault's, or remote's
+	remote  *remote.Client
 	// caLabels are the labels of all keys that the authority has had.
 	caLabels []string
 	ledger   *local.FileLedger
@@ -75,10 +79,15 @@ type Node struct {
 
 // Open opens a data folder. The caller closes the node.
 func Open(ctx context.Context, folder string, o Options) (*Node, error) {
+	return openIn(ctx, folder, o, nil)
+}
+
+// openIn opens the data folder of a node of an array.
+func openIn(ctx context.Context, folder string, o Options, a array) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{Folder: folder, log: o.Log, boot: newBoot(), program: o.Program}
+	n := &Node{Folder: folder, log: o.Log, boot: newBoot(), program: o.Program, array: a}
 	if err := n.open(ctx, o); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -108,7 +117,7 @@ func (n *Node) open(ctx context.Context, o Options) error {
 	if n.Audit, err = audit.OpenFile(n.path(n.Config.Audit.Folder)); err != nil {
 		return err
 	}
-	if err = n.openKeys(); err != nil {
+	if err = n.openKeys(ctx, o.WaitHSM); err != nil {
 		return err
 	}
 	if err = n.openAuthority(ctx); err != nil {
@@ -127,7 +136,9 @@ func (n *Node) openPlain(ctx context.Context, boot seal.Bootstrap, o Options) (e
 	if n.Config, err = config.Load(n.path(sealing.ConfigFile)); err != nil {
 		return err
 	}
-	n.vault, err = sealing.OpenVault(ctx, n.Config.HSM, n.path, o)
+	if n.hasKeys() {
+		n.vault, err = sealing.OpenVault(ctx, n.Config.HSM, n.path, o)
+	}
 	return err
 }
 
@@ -143,62 +154,14 @@ func (n *Node) openSealed(ctx context.Context, o Options) error {
 	n.Config = c
 	n.log.InfoContext(ctx, "sealed configuration opened", slog.Uint64("generation", opened.Generation()), slog.String("slot", opened.Slot().String()))
 	opened.Wipe()
-	n.vault, err = n.sealing.KeysOf(ctx, c.HSM, o)
+	if n.hasKeys() {
+		n.vault, err = n.sealing.KeysOf(ctx, c.HSM, o)
+	}
 	return err
 }
 
 // path resolves a name within the folder; absolute ones stay.
 func (n *Node) path(name string) string { return sealing.Within(n.Folder, name) }
-
-// openKeys starts the key service over the vault.
-func (n *Node) openKeys() error {
-	var err error
-	if n.ledger, err = local.OpenLedger(n.path(LedgerFile)); err != nil {
-		return err
-	}
-	level, err := hsm.ParseLevel(n.Config.TKS.MinimumProtection)
-	if err != nil {
-		return err
-	}
-	n.Keys, err = local.New(local.Config{
-		Vault: n.vault, Ledger: n.ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys,
-		MinimumProtection: level, Log: n.log,
-		Limits: local.Limits{Card: local.Limit{Every: time.Minute / time.Duration(n.Config.TKS.CallsPerCard), Burst: n.Config.TKS.CallsPerCard}},
-	})
-	return err
-}
-
-// retirements is the database as the key service sees it; who retired a version
-// is in the audit record.
-type retirements struct{ db *store.DB }
-
-func (r retirements) Retired(ctx context.Context, set tks.KeySetName, v gp.KeyVersion) (bool, error) {
-	return r.db.Retired(ctx, set, v)
-}
-
-func (r retirements) Retire(ctx context.Context, set tks.KeySetName, v gp.KeyVersion, _ string) error {
-	return r.db.Retire(ctx, set, v)
-}
-
-// auditKeys writes the key service's own events.
-func (n *Node) auditKeys(ctx context.Context, e local.Event) error {
-	out := audit.Event{Time: e.Time, Name: string(e.Operation), Outcome: audit.Success, Subject: e.Peer, Fields: map[string]string{
-		"key_set": string(e.KeySet), "key_version": e.KeyVersion.String(),
-	}}
-	if !e.CUID.IsZero() {
-		out.CUID = e.CUID.String()
-	}
-	if !e.KDD.IsZero() {
-		out.Fields["kdd"] = e.KDD.String()
-	}
-	if e.NewKeySet != "" {
-		out.Fields["new_key_set"], out.Fields["new_key_version"] = string(e.NewKeySet), e.NewKeyVersion.String()
-	}
-	if e.Err != nil {
-		out.Outcome, out.Fields["info"] = audit.Failure, e.Err.Error()
-	}
-	return n.Audit.Record(ctx, out)
-}
 
 func (n *Node) openEngine() error {
 	var err error
@@ -208,7 +171,7 @@ func (n *Node) openEngine() error {
 		Stores:         tps.Stores{Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Locks: n.DB},
 		Profiles:       n.DB,
 		Mappings:       n.DB,
-		Keys:           n.Keys,
+		Keys:           n.keys,
 		Authorities:    map[string]ca.Authority{authorityName: n.Authority},
 		Authenticators: map[string]auth.Authenticator{auth.LocalID: n.Users},
 		Families:       []tps.Family{coolkey.Family{Applets: os.DirFS(n.path(AppletFolder))}},
@@ -219,31 +182,6 @@ func (n *Node) openEngine() error {
 		OperationTimeout: time.Duration(t.OperationTimeout), OrphanAfter: time.Duration(t.OrphanAfter),
 	})
 	return err
-}
-
-// bound reports whether a key set's cards have keys of their own: it is in the
-// vault and diversified.
-func (n *Node) bound(set tks.KeySetName) bool {
-	if set == tks.Factory {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	masters, err := n.vault.Masters(ctx)
-	if err != nil {
-		return false
-	}
-	found := false
-	for _, m := range masters {
-		if m.Set != set {
-			continue
-		}
-		if !m.KDF.Diversified() {
-			return false
-		}
-		found = true
-	}
-	return found
 }
 
 // Close ends everything that is open, in the order opposite to Open's.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"inkan/cli/config"
 )
@@ -32,12 +31,9 @@ func (n *Node) listenPlain(ctx context.Context) (net.Listener, error) {
 	return ln, nil
 }
 
-// plainServer serves card clients at ln, and nothing else: no REST, no console, no
-// authority, nothing about the node. nil where ln is.
-func (n *Node) plainServer(cards http.Handler, ln net.Listener) (*http.Server, error) {
-	if ln == nil {
-		return nil, nil
-	}
+// plainHandler serves card clients at ln, and nothing else: no REST, no console, no
+// authority, nothing about the node.
+func (n *Node) plainHandler(cards http.Handler, ln net.Listener) (http.Handler, error) {
 	host := ln.Addr().String()
 	if strings.HasPrefix(host, "[") { // clients cannot read an IPv6 literal
 		host = "localhost" + host[strings.LastIndexByte(host, ':'):]
@@ -46,8 +42,5 @@ func (n *Node) plainServer(cards http.Handler, ln net.Listener) (*http.Server, e
 	if err != nil {
 		return nil, err
 	}
-	return &http.Server{
-		Handler: loopback(mux.ServeHTTP), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}, nil
+	return loopback(mux.ServeHTTP), nil
 }

@@ -31,7 +31,7 @@ func (n *Node) openRealm(ctx context.Context) error {
 func newRealm(n *Node) (*realm.Realm, error) {
 	c := n.Config
 	cfg := realm.Config{
-		Store: n.DB, Vault: realmVault{n.vault}, Audit: n.Audit, Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
+		Store: n.DB, Vault: realmVault{n.signers}, Audit: n.Audit, Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
 	}
 	for _, client := range c.Realm.Client {
 		cfg.Clients = append(cfg.Clients, realm.Client{ID: client.ID, AdminURL: client.AdminURL, Keycloak: client.Protocol == config.Keycloak})

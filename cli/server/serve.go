@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,70 +24,50 @@ const shutdownTimeout = 20 * time.Second
 
 // Listener is where a node is reached once it runs.
 type Listener struct {
-	Address     string           // host:port
+	Address     string           // host:port; empty for a node that has only keys
 	Plain       string           // host:port of the loopback where card clients are served without TLS; empty = none
 	Fingerprint wire.Fingerprint // SHA-256 of the certificate that clients are to trust
+	Peers       string           // host:port for the other nodes of the array; empty for a node that is in none
 }
 
-// Serve runs the node until ctx ends: HTTPS for card clients and everybody, the
-// local socket for commands on this machine, plain HTTP for card clients on this
-// machine where [listen] plain asks for it, and the housekeeping. ready, if not
-// nil, is called once it accepts connections. Running operations are ended in
-// order before Serve returns.
+// Serve runs the node until ctx ends, with what its roles want: HTTPS for card
+// clients and people, the peer port for the other nodes of its array, the local
+// socket for commands on this machine, plain HTTP for card clients on this machine
+// where [listen] plain asks for it, and the housekeeping. ready, if not nil, is called
+// once it accepts connections. Running operations are ended in order before Serve
+// returns.
 func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 	if err := n.mayServe(ctx); err != nil {
 		return err
 	}
 	defer roomForGarbage()()
-	cert, err := n.certificate(ctx)
-	if err != nil {
-		return err
+	r := running{ready: ready}
+	defer r.close()
+	if n.servesCards() {
+		r.cards = wire.NewHandler(n.operate, wire.Config{
+			Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
+		})
 	}
-	ln, err := net.Listen("tcp", n.Config.Listen.Address)
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
+	for _, open := range []func(context.Context, *running) error{n.openPublic, n.openAdmin, n.openPlainPort, n.openPeers} {
+		if err := open(ctx, &r); err != nil {
+			return err
+		}
 	}
-	defer ln.Close()
-	admin, err := n.listenLocal()
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	plain, err := n.listenPlain(ctx)
-	if err != nil {
-		return err
-	}
-	if plain != nil {
-		defer plain.Close()
-	}
-	cards := wire.NewHandler(n.operate, wire.Config{
-		Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
-	})
-	mux, err := n.routes(cards)
-	if err != nil {
-		return err
-	}
-	unencrypted, err := n.plainServer(cards, plain)
-	if err != nil {
-		return err
-	}
-	public := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		ErrorLog:  slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
-	private := &http.Server{Handler: n.localHandler(), ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, ConnContext: withPeer}
 	if n.Config.Node.Lab {
 		n.log.WarnContext(ctx, "this node is a trial ([node] lab = true): factory keys may stay on cards, and no copy of the key file was made")
 	}
-	return n.run(ctx, running{
-		public: public, private: private, unencrypted: unencrypted, cards: cards, ln: ln, admin: admin, plain: plain, ready: ready, cert: cert,
-	})
+	return n.run(ctx, &r)
 }
 
-// mayServe refuses a configuration whose names lead nowhere: every card would be
-// refused.
+// mayServe refuses a configuration whose names lead nowhere, every card would be
+// refused, and a node that nobody would reach.
 func (n *Node) mayServe(ctx context.Context) error {
+	if !n.public() && n.array == nil {
+		return errNoPort
+	}
+	if !n.servesCards() {
+		return nil
+	}
 	name := n.Config.TPS.DefaultProfile
 	_, err := n.DB.Profile(ctx, name)
 	if errors.Is(err, token.ErrNotFound) {
@@ -99,33 +78,126 @@ func (n *Node) mayServe(ctx context.Context) error {
 
 // running is what Serve has started.
 type running struct {
-	public, private *http.Server
-	unencrypted     *http.Server // nil where plain is
-	cards           *wire.Handler
-	ln, admin       net.Listener
-	plain           net.Listener // nil where card clients get https only
-	ready           func(Listener)
-	cert            tls.Certificate
+	doors []door
+	cards *wire.Handler // nil: no card clients are served
+	ready func(Listener)
+	at    Listener
 }
 
-func (n *Node) run(ctx context.Context, r running) error {
+// door is a listener, and what is served there.
+type door struct {
+	ln     net.Listener
+	server *http.Server
+	tls    bool // the server does TLS
+}
+
+func (r *running) add(d door) { r.doors = append(r.doors, d) }
+
+// close closes what was opened and may not be served any more.
+func (r *running) close() {
+	for _, d := range r.doors {
+		d.ln.Close()
+	}
+}
+
+// openPublic opens the port of card clients and people.
+func (n *Node) openPublic(ctx context.Context, r *running) error {
+	if !n.public() {
+		return nil
+	}
+	cert, err := n.certificate(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := n.routes(r.cards)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", n.Config.Listen.Address)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	s := n.httpServer(h)
+	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	r.add(door{ln, s, true})
+	r.at.Address, r.at.Fingerprint = ln.Addr().String(), n.trustAnchor(cert)
+	return nil
+}
+
+// httpServer serves whoever comes from elsewhere.
+func (n *Node) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// openAdmin opens the local socket.
+func (n *Node) openAdmin(_ context.Context, r *running) error {
+	ln, err := n.listenLocal()
+	if err != nil {
+		return err
+	}
+	r.add(door{ln, &http.Server{Handler: n.localHandler(), ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, ConnContext: withPeer}, false})
+	return nil
+}
+
+// openPlainPort opens the port of card clients without TLS.
+func (n *Node) openPlainPort(ctx context.Context, r *running) error {
+	ln, err := n.listenPlain(ctx)
+	if err != nil || ln == nil {
+		return err
+	}
+	h, err := n.plainHandler(r.cards, ln)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	r.add(door{ln, n.httpServer(h), false})
+	r.at.Plain = ln.Addr().String()
+	return nil
+}
+
+// openPeers opens the port of the other nodes of the array.
+func (n *Node) openPeers(ctx context.Context, r *running) error {
+	if n.array == nil {
+		return nil
+	}
+	h, err := n.peerRoutes()
+	if err != nil {
+		return err
+	}
+	ln, err := n.array.Listen(ctx)
+	if err != nil {
+		return fmt.Errorf("listening for the other nodes of the array: %w", err)
+	}
+	r.add(door{ln, n.httpServer(h), false})
+	r.at.Peers = ln.Addr().String()
+	return nil
+}
+
+func (n *Node) run(ctx context.Context, r *running) error {
 	tend, stop := context.WithCancel(ctx)
 	var housekeeping sync.WaitGroup
-	housekeeping.Go(func() { n.Realm.Run(tend) })
-	housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
-	failed := make(chan error, 3)
-	go func() { failed <- r.public.ServeTLS(r.ln, "", "") }()
-	go func() { failed <- r.private.Serve(r.admin) }()
-	n.log.InfoContext(ctx, "serving", slog.String("address", r.ln.Addr().String()), slog.String("url", n.Config.Listen.URL),
-		slog.String("folder", n.Folder))
-	l := Listener{Address: r.ln.Addr().String(), Fingerprint: n.trustAnchor(r.cert)}
-	servers := []*http.Server{r.public, r.private}
-	if r.plain != nil {
-		go func() { failed <- r.unencrypted.Serve(r.plain) }()
-		l.Plain, servers = r.plain.Addr().String(), append(servers, r.unencrypted)
+	if n.public() {
+		housekeeping.Go(func() { n.Realm.Run(tend) })
 	}
+	if n.servesCards() {
+		housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
+	}
+	failed := make(chan error, len(r.doors))
+	for _, d := range r.doors {
+		go func() {
+			if d.tls {
+				failed <- d.server.ServeTLS(d.ln, "", "")
+				return
+			}
+			failed <- d.server.Serve(d.ln)
+		}()
+	}
+	n.log.InfoContext(ctx, "serving", slog.String("address", r.at.Address), slog.String("peers", r.at.Peers), slog.String("url", n.Config.Listen.URL),
+		slog.String("folder", n.Folder), slog.Any("roles", n.Config.Node.Roles))
 	if r.ready != nil {
-		r.ready(l)
+		r.ready(r.at)
 	}
 	var err error
 	select {
@@ -135,9 +207,11 @@ func (n *Node) run(ctx context.Context, r running) error {
 	stop()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err = errors.Join(err, r.cards.Shutdown(end))
-	for _, s := range servers {
-		err = errors.Join(err, s.Shutdown(end))
+	if r.cards != nil {
+		err = errors.Join(err, r.cards.Shutdown(end))
+	}
+	for _, d := range r.doors {
+		err = errors.Join(err, d.server.Shutdown(end))
 	}
 	housekeeping.Wait()
 	return err
@@ -152,19 +226,25 @@ func (n *Node) trustAnchor(c tls.Certificate) wire.Fingerprint {
 	return wire.FingerprintOf(c.Leaf)
 }
 
-// routes are the addresses of the public server (design.md §6).
-func (n *Node) routes(cards http.Handler) (http.Handler, error) {
-	mux, err := n.cardRoutes(cards, n.Config.Listen.URL)
-	if err != nil {
-		return nil, err
+// routes are the addresses of the public server (design.md §6), as far as the node's
+// roles go; cards is nil without tps.
+func (n *Node) routes(cards *wire.Handler) (http.Handler, error) {
+	mux := http.NewServeMux()
+	if n.servesCards() {
+		var err error
+		if mux, err = n.cardRoutes(cards, n.Config.Listen.URL); err != nil {
+			return nil, err
+		}
 	}
-	mux.Handle("GET /healthz", loopback(func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, nil) }))
-	mux.Handle("GET /readyz", loopback(n.serveReady))
-	people, err := n.peopleAPI()
-	if err != nil {
-		return nil, err
+	mux.Handle("GET /healthz", loopback(serveHealth))
+	mux.Handle("GET "+readyPath, loopback(n.serveReady))
+	if n.servesPeople() {
+		people, err := n.peopleAPI()
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle(api.Base+"/", people)
 	}
-	mux.Handle(api.Base+"/", people)
 	mux.Handle("/.well-known/", realm.WellKnown(n.Realm, api.Base+api.TokenPath))
 	authority := n.Authority.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -190,32 +270,6 @@ func (n *Node) cardRoutes(cards http.Handler, base string) (*http.ServeMux, erro
 	mux.Handle("/nk_service", cards)
 	mux.Handle("/tps/phoneHome", home)
 	return mux, nil
-}
-
-// serveReady tells whether database, keys and authority answer.
-func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-	defer cancel()
-	checks := map[string]error{"database": n.DB.Ready(ctx), "authority": n.Authority.Ready(ctx)}
-	_, checks["keys"] = n.Keys.Random(ctx, 8)
-	status, body := http.StatusOK, map[string]string{}
-	for name, err := range checks {
-		body[name] = "ok"
-		if err != nil {
-			body[name] = err.Error()
-			status = http.StatusServiceUnavailable
-		}
-	}
-	if n.sealing != nil {
-		body["sealing"] = n.sealing.Health(ctx)
-	}
-	answer(w, status, body)
-}
-
-func answer(w http.ResponseWriter, status int, body map[string]string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body)
 }
 
 // loopback serves callers on this machine only.

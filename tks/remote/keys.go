@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"inkan/apdu/gp"
 	"inkan/tks"
@@ -29,6 +30,10 @@ type MasterPrint struct {
 	KDF         string         `json:"kdf"`
 	Diversified bool           `json:"diversified"` // each card gets keys of its own
 	KCV         string         `json:"kcv"`
+	Type        string         `json:"type"`   // aes-128, …
+	Level       string         `json:"level"`  // protection there, A (best) to D
+	Why         string         `json:"why"`    // it is not a better one
+	Origin      string         `json:"origin"` // generated, imported
 }
 
 // SignerPrint is a key pair by its public key.
@@ -41,7 +46,10 @@ type SignerPrint struct {
 func PrintMasters(masters []hsm.Master) []MasterPrint {
 	out := make([]MasterPrint, len(masters))
 	for i, m := range masters {
-		out[i] = MasterPrint{Set: m.Set, Version: m.Version, KDF: m.KDF.String(), Diversified: m.KDF.Diversified(), KCV: m.KCV.String()}
+		out[i] = MasterPrint{
+			Set: m.Set, Version: m.Version, KDF: m.KDF.String(), Diversified: m.KDF.Diversified(), KCV: m.KCV.String(),
+			Type: m.Kind.String(), Level: m.Level.String(), Why: m.Why, Origin: string(m.Origin),
+		}
 		if m.Slot != 0 {
 			out[i].Slot = m.Slot.String()
 		}
@@ -72,6 +80,9 @@ func Differences(here string, a Fingerprint, there string, b Fingerprint) []stri
 			out = append(out, fmt.Sprintf("%s: %s at %s, %s at %s", what, pair[0], here, pair[1], there))
 		}
 	}
+	if out == nil && a.Authority != b.Authority {
+		return []string{fmt.Sprintf("the certificates of the authority: other ones at %s than at %s, though for the same keys", here, there)}
+	}
 	slices.Sort(out)
 	return out
 }
@@ -80,7 +91,7 @@ func Differences(here string, a Fingerprint, there string, b Fingerprint) []stri
 func (f Fingerprint) index() map[string]string {
 	out := map[string]string{}
 	for _, m := range f.Masters {
-		out[m.name()] = fmt.Sprintf("check value %s, diversification %s", m.KCV, m.KDF)
+		out[m.name()] = fmt.Sprintf("%s, check value %s, diversification %s", m.Type, m.KCV, m.KDF)
 	}
 	for _, s := range f.Signers {
 		out["key pair "+string(s.Label)] = "public key " + s.ID
@@ -151,15 +162,18 @@ func (c *Client) FingerprintOf(ctx context.Context, n Node) (Fingerprint, error)
 	return out, nil
 }
 
+// checkTimeout is how long Check waits for a node.
+const checkTimeout = 2 * time.Second
+
 // Check asks every node at once for a few random bytes, and returns what is then
-// known of each. It takes Config.CallTimeout at most.
+// known of each. It takes two seconds at most, or Config.CallTimeout if that is less.
 func (c *Client) Check(ctx context.Context) []NodeStatus {
 	done := make(chan struct{})
 	nodes := c.pool.cfg.Nodes()
 	for _, n := range nodes {
 		go func() {
 			defer func() { done <- struct{}{} }()
-			c.pool.at(ctx, n, c.pool.cfg.CallTimeout, func(ctx context.Context, n Node) error {
+			c.pool.at(ctx, n, min(checkTimeout, c.pool.cfg.CallTimeout), func(ctx context.Context, n Node) error {
 				return post(ctx, n, string(MethodRandom), []byte(`{"n":8}`), how{}, func(b []byte) error {
 					var r randomReply
 					defer func() { r.wipe() }()

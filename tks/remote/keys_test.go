@@ -18,9 +18,9 @@ func print(masters ...remote.MasterPrint) remote.Fingerprint {
 // TestDifferences: what two nodes do not have alike is said, in both directions.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
-	site := remote.MasterPrint{Set: "site", Version: 2, KDF: "kdf3", Diversified: true, KCV: "A1B2C3"}
+	site := remote.MasterPrint{Set: "site", Version: 2, KDF: "kdf3", Diversified: true, KCV: "A1B2C3", Type: "aes-128", Level: "B"}
 	other := site
-	other.KCV = "FFFFFF"
+	other.KCV, other.Level = "FFFFFF", "D"
 	mac := remote.MasterPrint{Set: "maker", Version: 1, Slot: "mac", KDF: "visa2", Diversified: true, KCV: "000001"}
 	roll := print(site)
 	roll.Signers = append(roll.Signers, remote.SignerPrint{Label: "tms:ca:inkan:v02", ID: "BB"})
@@ -32,9 +32,10 @@ func TestDifferences(t *testing.T) {
 	}{
 		"same":    {print(site), print(site), nil},
 		"nothing": {remote.Fingerprint{}, remote.Fingerprint{}, nil},
-		"value":   {print(site), print(other), []string{"key set site version 02: check value A1B2C3, diversification kdf3 at a, check value FFFFFF, diversification kdf3 at b"}},
+		"value":   {print(site), print(other), []string{"key set site version 02: aes-128, check value A1B2C3, diversification kdf3 at a, aes-128, check value FFFFFF, diversification kdf3 at b"}},
 		"missing": {print(site, mac), print(site), []string{"key set maker version 01 mac: a has it, b has not"}},
 		"more":    {print(site), print(mac, site), []string{"key set maker version 01 mac: b has it, a has not"}},
+		"chain":   {print(site), remote.Fingerprint{Masters: print(site).Masters, Signers: print(site).Signers}, []string{"the certificates of the authority: other ones at a than at b, though for the same keys"}},
 		"CA":      {roll, alien, []string{"key pair tms:ca:inkan:v01: public key AA at a, public key CC at b", "key pair tms:ca:inkan:v02: a has it, b has not"}},
 	} {
 		if got := remote.Differences("a", c.a, "b", c.b); !slices.Equal(got, c.want) {
