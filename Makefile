@@ -5,7 +5,7 @@ FUZZTIME  ?= 4000x
 SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
 DEBS      := gcc libc6-dev pkg-config libpcsclite-dev pcscd libpcsclite1 vsmartcard-vpcd pcsc-tools \
-             opensc yubico-piv-tool softhsm2 openssl procps libnss3
+             opensc yubico-piv-tool softhsm2 openssl procps libnss3 postgresql
 
 .PHONY: build demo test deps lint unit real nocgo fuzz race bench cover clean
 
