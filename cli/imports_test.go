@@ -55,7 +55,7 @@ var rooms = map[string][]string{
 	"tps/wire":                       {"apdu", "apdu/secret", "tps/auth"},
 	"tps/token":                      {"apdu", "apdu/gp", "tks"},
 	"tps/profile":                    {"apdu", "apdu/secret", "tks", "tps/auth", "tps/token"},
-	"tps/store":                      {"apdu", "apdu/gp", "tks", "tps/auth", "tps/ca", "tps/internal/group", "tps/profile", "tps/realm", "tps/token"},
+	"tps/store":                      {"apdu", "apdu/gp", "apdu/secret", "tks", "tps/auth", "tps/ca", "tps/internal/group", "tps/profile", "tps/realm", "tps/token"},
 	"tps/store/storetest":            {"apdu", "apdu/gp", "tks", "tps/auth", "tps/ca", "tps/ca/catest", "tps/profile", "tps/realm", "tps/token"},
 	"tps/store/storetest/pgtest":     {}, // a server for tests
 	"tps/auth":                       {"apdu/secret", "tps/token"},

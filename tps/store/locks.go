@@ -13,36 +13,62 @@ import (
 const silence = 30 * time.Second
 
 // Lock implements token.Locks. A session that has the lock already gets it
-// again. Since is the present moment, now if zero; it counts as a heartbeat.
+// again. Since is the present moment, now if zero, and counts as a heartbeat where
+// the last one is old; on PostgreSQL the server's clock is taken instead, by which
+// alone silence is measured there: a node with a wrong clock takes nobody's lock.
 func (db *DB) Lock(ctx context.Context, l token.Lock) error {
-	if l.Since = normal(l.Since); l.Since.IsZero() {
-		l.Since = normal(db.now())
-	}
-	return db.tx(ctx, func(q querier) error {
-		if err := heartbeat(ctx, q, node{l.Node, l.Boot, l.Since}); err != nil {
+	given := db.moment(l.Since)
+	return db.tx(ctx, func(q querier) (err error) {
+		if l.Since, err = db.engine.clock(ctx, q, given); err != nil {
 			return err
 		}
-		held, err := queryOne(ctx, q, scanLock, "SELECT cuid, node, boot, session, since FROM locks WHERE cuid = ?", l.CUID.String())
-		if err == nil {
-			err = mayTake(ctx, q, l, held)
-		}
-		if err != nil && !errors.Is(err, token.ErrNotFound) {
+		if err := present(ctx, q, node{l.Node, l.Boot, l.Since}); err != nil {
 			return err
 		}
-		_, err = exec(ctx, q, `INSERT INTO locks (cuid, node, boot, session, since) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (cuid) DO UPDATE SET node = excluded.node, boot = excluded.boot, session = excluded.session, since = excluded.since`,
+		// Either the row becomes ours, or it is held fast until we have judged it.
+		held, err := queryOne(ctx, q, scanLock, `INSERT INTO locks (cuid, node, boot, session, since) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (cuid) DO UPDATE SET cuid = excluded.cuid RETURNING cuid, node, boot, session, since`,
 			l.CUID.String(), l.Node, l.Boot, l.Session, stamp(l.Since))
+		if err != nil || held.Node == l.Node && held.Boot == l.Boot && held.Session == l.Session {
+			return err
+		}
+		if err := mayTake(ctx, q, l, held); err != nil && !errors.Is(err, token.ErrNotFound) {
+			return err
+		}
+		_, err = exec(ctx, q, "UPDATE locks SET node = ?, boot = ?, session = ?, since = ? WHERE cuid = ?",
+			l.Node, l.Boot, l.Session, stamp(l.Since), l.CUID.String())
 		return err
 	})
 }
 
-// mayTake says whether l may replace the lock that is held: it is of the same
-// session, or void.
-func mayTake(ctx context.Context, q querier, l, held token.Lock) error {
-	if l.Node == held.Node && l.Boot == held.Boot && l.Session == held.Session {
-		return nil
+// moment is a time that was given, now if it is zero.
+func (db *DB) moment(given time.Time) time.Time {
+	if given.IsZero() {
+		given = db.now()
 	}
-	n, err := queryOne(ctx, q, scanNode, "SELECT node, boot, seen FROM nodes WHERE node = ?", held.Node)
+	return normal(given)
+}
+
+// present makes sure that the node was heard of not long ago. It mostly writes
+// nothing: the locks of a node do not wait for each other.
+func present(ctx context.Context, q querier, n node) error {
+	was, err := queryOne(ctx, q, scanNode, nodeByName, n.name)
+	if err != nil && !errors.Is(err, token.ErrNotFound) || err == nil && was.boot == n.boot && n.seen.Sub(was.seen) < silence/3 {
+		return err
+	}
+	_, err = exec(ctx, q, putNode, n.name, n.boot, stamp(n.seen))
+	return err
+}
+
+const (
+	nodeByName = "SELECT node, boot, seen FROM nodes WHERE node = ?"
+	putNode    = `INSERT INTO nodes (node, boot, seen) VALUES (?, ?, ?)
+		ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, seen = excluded.seen`
+)
+
+// mayTake says whether l may replace the lock that another session holds: it is void.
+func mayTake(ctx context.Context, q querier, l, held token.Lock) error {
+	n, err := queryOne(ctx, q, scanNode, nodeByName, held.Node)
 	if err != nil {
 		return err // not found: a node that was removed
 	}
@@ -60,20 +86,19 @@ func (db *DB) Unlock(ctx context.Context, l token.Lock) error {
 }
 
 // Heartbeat implements token.Locks. Locks of another boot of the node are void
-// from now on.
+// from now on. On PostgreSQL the time is the server's.
 func (db *DB) Heartbeat(ctx context.Context, name, boot string, now time.Time) error {
-	return db.tx(ctx, func(q querier) error { return heartbeat(ctx, q, node{name, boot, normal(now)}) })
+	seen, err := db.engine.clock(ctx, db.read, db.moment(now))
+	if err != nil {
+		return err
+	}
+	_, err = db.exec(ctx, putNode, name, boot, stamp(seen))
+	return err
 }
 
 type node struct {
 	name, boot string
 	seen       time.Time
-}
-
-func heartbeat(ctx context.Context, q querier, n node) error {
-	_, err := exec(ctx, q, `INSERT INTO nodes (node, boot, seen) VALUES (?, ?, ?)
-		ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, seen = excluded.seen`, n.name, n.boot, stamp(n.seen))
-	return err
 }
 
 func scanNode(r row) (node, error) {

@@ -26,7 +26,7 @@ func (db *DB) Resolvers(ctx context.Context) ([]profile.ResolverRecord, error) {
 
 // PutResolver implements profile.Resolvers. Created is that of the first revision.
 func (db *DB) PutResolver(ctx context.Context, r profile.ResolverRecord) (profile.ResolverRecord, error) {
-	err := db.tx(ctx, func(q querier) error {
+	err := db.change(ctx, TopicMappings, func(q querier) error {
 		was, err := queryOne(ctx, q, scanResolver, resolverByName, r.Name)
 		if err != nil && !errors.Is(err, token.ErrNotFound) {
 			return err
@@ -52,7 +52,7 @@ func (db *DB) PutResolver(ctx context.Context, r profile.ResolverRecord) (profil
 
 // DeleteResolver implements profile.Resolvers.
 func (db *DB) DeleteResolver(ctx context.Context, name string, revision int) error {
-	err := db.tx(ctx, func(q querier) error {
+	err := db.change(ctx, TopicMappings, func(q querier) error {
 		if _, err := queryOne(ctx, q, scanResolver, resolverByName, name); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (db *DB) Profiles(ctx context.Context) ([]profile.Record, error) {
 // PutProfile implements profile.Store. Created is that of the first revision.
 func (db *DB) PutProfile(ctx context.Context, r profile.Record) (profile.Record, error) {
 	var put profile.Record
-	err := db.tx(ctx, func(q querier) error {
+	err := db.change(ctx, TopicProfiles, func(q querier) error {
 		newest, err := queryOne(ctx, q, scanProfile, newestProfile, string(r.Name))
 		if err != nil && !errors.Is(err, token.ErrNotFound) {
 			return err

@@ -38,7 +38,7 @@ func notBefore(ctx context.Context, q querier) (time.Time, error) {
 
 // ChangeRealm implements realm.Store.
 func (db *DB) ChangeRealm(ctx context.Context, ch realm.Change) error {
-	err := db.tx(ctx, func(q querier) error {
+	err := db.change(ctx, TopicRealm, func(q querier) error {
 		for _, k := range ch.Replace { // first: a pending key may make room for another
 			if err := replaceRealmKey(ctx, q, k); err != nil {
 				return err

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
 
 	"inkan/tps/token"
 )
@@ -26,11 +26,28 @@ type querier interface {
 // row is what a scan function reads one record from.
 type row interface{ Scan(dest ...any) error }
 
+// whole is a querier that wants to see a statement and the reading of its answer
+// as one: to bound its time, to run it again.
+type whole interface {
+	whole(ctx context.Context, f func(ctx context.Context, q querier) error) error
+}
+
+// run runs f, which is one statement.
+func run(ctx context.Context, q querier, f func(ctx context.Context, q querier) error) error {
+	if w, ok := q.(whole); ok {
+		return w.whole(ctx, f)
+	}
+	return f(ctx, q)
+}
+
 // queryOne reads one record, token.ErrNotFound if there is none. It and the
-// three functions below are the only ways to the driver: a database that wants
-// $1 for ? gets it here.
-func queryOne[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) (T, error) {
-	v, err := scan(q.QueryRowContext(ctx, query, args...))
+// three functions below are the only ways to the driver; a database that wants
+// $1 for ? gets it from its querier (numbered).
+func queryOne[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) (v T, err error) {
+	err = run(ctx, q, func(ctx context.Context, q querier) (err error) {
+		v, err = scan(q.QueryRowContext(ctx, query, args...))
+		return err
+	})
 	if err != nil {
 		var zero T
 		return zero, wrap("reading", err)
@@ -40,38 +57,45 @@ func queryOne[T any](ctx context.Context, q querier, scan func(row) (T, error), 
 
 // queryAll reads all records.
 func queryAll[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, wrap("reading", err)
-	}
-	defer rows.Close()
 	var all []T
-	for rows.Next() {
-		v, err := scan(rows)
+	err := run(ctx, q, func(ctx context.Context, q querier) error {
+		all = nil
+		rows, err := q.QueryContext(ctx, query, args...)
 		if err != nil {
-			return nil, wrap("reading", err)
+			return err
 		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
+		defer rows.Close()
+		for rows.Next() {
+			v, err := scan(rows)
+			if err != nil {
+				return err
+			}
+			all = append(all, v)
+		}
+		return rows.Err()
+	})
+	if err != nil {
 		return nil, wrap("reading", err)
 	}
 	return all, nil
 }
 
 // exec writes, and returns how many rows changed.
-func exec(ctx context.Context, q querier, query string, args ...any) (int64, error) {
-	res, err := q.ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, wrap("writing", err)
-	}
-	n, err := res.RowsAffected()
+func exec(ctx context.Context, q querier, query string, args ...any) (n int64, err error) {
+	err = run(ctx, q, func(ctx context.Context, q querier) error {
+		res, err := q.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
 	return n, wrap("writing", err)
 }
 
 // exec writes by one statement.
 func (db *DB) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = db.write.do(ctx, &write{single: true, f: func(q querier) error {
+	err = db.engine.do(ctx, &write{single: true, f: func(q querier) error {
 		var err error
 		n, err = exec(ctx, q, query, args...)
 		return err
@@ -79,15 +103,21 @@ func (db *DB) exec(ctx context.Context, query string, args ...any) (n int64, err
 	return n, err
 }
 
-// tx runs f in one transaction, of which nothing remains if f fails. f may be run
-// again after all it did was undone, so it changes nothing else but what it sets.
+// tx runs f in one transaction, of which nothing remains if f fails, as if no other
+// ran meanwhile, on any node. f may be run again after all it did was undone, so it
+// changes nothing else but what it sets.
 func (db *DB) tx(ctx context.Context, f func(querier) error) error {
-	return db.write.do(ctx, &write{f: f})
+	return db.engine.do(ctx, &write{f: f})
+}
+
+// change is a tx that whoever watches the topic is told of.
+func (db *DB) change(ctx context.Context, topic Topic, f func(querier) error) error {
+	return db.engine.do(ctx, &write{f: f, topic: topic})
 }
 
 // snapshot runs f, which only reads, on one moment of the database.
 func (db *DB) snapshot(ctx context.Context, f func(querier) error) error {
-	return db.read.snapshot(ctx, f)
+	return db.engine.snapshot(ctx, f)
 }
 
 // replaced judges a compare-and-swap: none of the rows had the revision.
@@ -98,22 +128,21 @@ func replaced(n int64, err error) error {
 	return err
 }
 
-// wrap turns an error of the driver into one of tps/token.
+// wrap turns an error of a driver into one of tps/token. Errors that are of it stay.
 func wrap(doing string, err error) error {
-	var se *sqlite.Error
+	var file *sqlite.Error
+	var server *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, sql.ErrNoRows):
 		return token.ErrNotFound
-	case !errors.As(err, &se):
-		return fmt.Errorf("%w: %s: %w", token.ErrUnavailable, doing, err)
-	}
-	switch se.Code() {
-	case lib.SQLITE_CONSTRAINT_UNIQUE, lib.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return token.ErrConflict
-	case lib.SQLITE_FULL:
-		return fmt.Errorf("%w: %s: no space left on the disk, nothing was changed: %w", token.ErrUnavailable, doing, err)
+	case errors.Is(err, token.ErrUnavailable):
+		return err
+	case errors.As(err, &file):
+		return wrapFile(doing, file)
+	case errors.As(err, &server), unreachable(err):
+		return wrapServer(doing, err)
 	}
 	return fmt.Errorf("%w: %s: %w", token.ErrUnavailable, doing, err)
 }

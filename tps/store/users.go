@@ -26,7 +26,7 @@ func (db *DB) CreateUser(ctx context.Context, u auth.User) (auth.User, error) {
 	u.Created = normal(db.now())
 	u.Modified = u.Created
 	u.Revision = 1
-	_, err := db.exec(ctx, "INSERT INTO users ("+userColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := db.changeUsers(ctx, "INSERT INTO users ("+userColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		string(u.ID), u.Name, u.Mail, u.UPN, rolesText(u.Roles), u.Hash, stamp(u.Created), stamp(u.Modified), u.Revision)
 	if err != nil {
 		return auth.User{}, fmt.Errorf("creating user %s: %w", u.ID, err)
@@ -37,7 +37,7 @@ func (db *DB) CreateUser(ctx context.Context, u auth.User) (auth.User, error) {
 // ReplaceUser implements auth.Users. Created never changes.
 func (db *DB) ReplaceUser(ctx context.Context, u auth.User) (auth.User, error) {
 	u.Modified = normal(db.now())
-	err := replaced(db.exec(ctx, `UPDATE users SET name = ?, mail = ?, upn = ?, roles = ?, hash = ?, modified = ?,
+	err := replaced(db.changeUsers(ctx, `UPDATE users SET name = ?, mail = ?, upn = ?, roles = ?, hash = ?, modified = ?,
 		revision = revision + 1 WHERE id = ? AND revision = ?`,
 		u.Name, u.Mail, u.UPN, rolesText(u.Roles), u.Hash, stamp(u.Modified), string(u.ID), u.Revision))
 	if err != nil {
@@ -49,7 +49,7 @@ func (db *DB) ReplaceUser(ctx context.Context, u auth.User) (auth.User, error) {
 
 // DeleteUser implements auth.Users.
 func (db *DB) DeleteUser(ctx context.Context, id token.UserID) error {
-	n, err := db.exec(ctx, "DELETE FROM users WHERE id = ?", string(id))
+	n, err := db.changeUsers(ctx, "DELETE FROM users WHERE id = ?", string(id))
 	if err == nil && n == 0 {
 		err = token.ErrNotFound
 	}
@@ -57,6 +57,15 @@ func (db *DB) DeleteUser(ctx context.Context, id token.UserID) error {
 		return fmt.Errorf("deleting user %s: %w", id, err)
 	}
 	return nil
+}
+
+// changeUsers is an exec that whoever watches the users is told of.
+func (db *DB) changeUsers(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = db.change(ctx, TopicUsers, func(q querier) error {
+		n, err = exec(ctx, q, query, args...)
+		return err
+	})
+	return n, err
 }
 
 func scanUser(r row) (auth.User, error) {

@@ -29,7 +29,8 @@ type writer struct {
 // write is one transaction; without f it is the end of the connection.
 type write struct {
 	f      func(querier) error
-	single bool // one statement, which is undone by itself if it is refused
+	single bool  // one statement, which is undone by itself if it is refused
+	topic  Topic // what it changes; empty: nothing that is watched
 	err    error
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"inkan/apdu/gp"
 	"inkan/tks"
@@ -44,6 +45,9 @@ type Stores struct {
 	Authority func(name string) ca.Store
 	Realm     realm.Store
 	Sessions  realm.Sessions
+	// Later has the clock go on by which the database judges silence; nil: it
+	// believes the times that it is given.
+	Later func(t *testing.T, d time.Duration)
 }
 
 // Test runs the suite. open returns an empty database that lives as long as its test.
