@@ -67,3 +67,33 @@ func (db *DB) Silence(ctx context.Context, d time.Duration) error {
 		return err
 	})
 }
+
+// Dollars numbers the placeholders of a statement.
+var Dollars = dollars
+
+// Verifies says whether a connection checks the name in the server's certificate, and
+// has no other way.
+func Verifies(url string) (bool, error) {
+	c, err := parseURL(url)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range c.Fallbacks {
+		if f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify {
+			return false, nil
+		}
+	}
+	return c.TLSConfig != nil && !c.TLSConfig.InsecureSkipVerify, nil
+}
+
+// Hold locks a table of PostgreSQL, says so, and keeps it until release.
+func (db *DB) Hold(ctx context.Context, table string, held chan<- error, release <-chan struct{}) error {
+	return db.tx(ctx, func(q querier) error {
+		if _, err := exec(ctx, q, "LOCK TABLE "+table); err != nil {
+			return err
+		}
+		held <- nil
+		<-release
+		return nil
+	})
+}

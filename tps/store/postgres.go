@@ -164,7 +164,7 @@ func openPostgres(ctx context.Context, p Postgres, c *pgx.ConnConfig) (*DB, erro
 	db := newDB(e)
 	info, err := e.about(ctx)
 	if err == nil {
-		err = info.usable()
+		err = info.Usable()
 	}
 	if err == nil {
 		err = e.migrate(ctx)
@@ -219,8 +219,8 @@ type ServerInfo struct {
 	Migration, Known int64
 }
 
-// usable says why a server is not.
-func (i ServerInfo) usable() error {
+// Usable says why [OpenPostgres] would refuse the server; nil: it would not.
+func (i ServerInfo) Usable() error {
 	var why string
 	switch {
 	case i.Version < oldest:
@@ -239,9 +239,6 @@ func (i ServerInfo) usable() error {
 	return fmt.Errorf("%w: %s", token.ErrUnavailable, why)
 }
 
-// Usable says why [OpenPostgres] would refuse the server; nil: it would not.
-func (i ServerInfo) Usable() error { return i.usable() }
-
 // AskPostgres connects, asks and changes nothing.
 func AskPostgres(ctx context.Context, p Postgres) (ServerInfo, error) {
 	c, err := p.config()
@@ -249,6 +246,7 @@ func AskPostgres(ctx context.Context, p Postgres) (ServerInfo, error) {
 		return ServerInfo{}, fmt.Errorf("asking the database: %w", err)
 	}
 	e := newServer(stdlib.OpenDB(*c), c)
+	e.patience = 0
 	i, err := e.about(ctx)
 	if err = errors.Join(err, e.close()); err != nil {
 		return i, fmt.Errorf("asking database %s: %w", place(c), err)

@@ -23,6 +23,9 @@ import (
 type server struct {
 	db     *sql.DB
 	config *pgx.ConnConfig
+	// patience is how long a server that cannot be reached is waited for.
+	patience time.Duration
+
 	closed context.Context // ends with close
 	end    context.CancelFunc
 	// losers has the transactions that were undone go on one by one: those of one
@@ -36,7 +39,7 @@ var (
 )
 
 func newServer(db *sql.DB, c *pgx.ConnConfig) *server {
-	s := &server{db: db, config: c}
+	s := &server{db: db, config: c, patience: patience}
 	s.closed, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -132,7 +135,7 @@ func (s *server) again(ctx context.Context, f func() (undone bool, err error)) e
 		if err == nil || !contended && !notSent(err) && !(undone && dropped(err)) || ctx.Err() != nil || s.closed.Err() != nil {
 			return err
 		}
-		if time.Since(begun) > patience && !contended || time.Since(begun) > statementTimeout {
+		if time.Since(begun) > s.patience && !contended || time.Since(begun) > statementTimeout {
 			return err
 		}
 		if contended && !lost {

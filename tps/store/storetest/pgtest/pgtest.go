@@ -93,7 +93,7 @@ func (s *Server) Exec(t testing.TB, statement string) {
 // ExecIn runs a statement in the database at url.
 func (s *Server) ExecIn(t testing.TB, url, statement string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // also in a Cleanup
 	defer cancel()
 	if err := s.exec(ctx, url, statement); err != nil {
 		t.Fatal(err)
