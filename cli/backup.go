@@ -21,7 +21,8 @@ func (p *program) backupCommand() *cli.Command {
 		Usage: "write the data folder, encrypted, to a file elsewhere",
 		Description: "Everything of the folder, with a manifest, while the node runs: sealed files as they are, the database as of\n" +
 			"one moment, key file, authority, audit, load files. It is encrypted for the recovery key of a sealed folder, or\n" +
-			"for --age-recipient, or under a passphrase. Keys in an HSM are not in it: their vendor's backup is.\n\n" +
+			"for --age-recipient, or under a passphrase. Keys in an HSM are not in it: their vendor's backup is. Nor are\n" +
+			"records in PostgreSQL: pg_dump or a base backup of the server is theirs.\n\n" +
 			"   inkan backup --to /media/safe/inkan-2026-11-22.age\n   inkan backup --to /media/safe/inkan.age --passphrase-file secret.txt",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "to", Usage: "new `FILE` on another disk or medium"},
 			&cli.StringFlag{Name: "age-recipient", Usage: "encrypt for `RECIPIENT`"},

@@ -37,7 +37,11 @@ type initAnswers struct {
 	Country      string   `toml:"country"`            // C of certificates
 	CAName       string   `toml:"ca_name"`            // default Inkan CA NODE
 	CAKey        string   `toml:"ca_key"`             // default ec-p256
-	Admin        struct {
+	Database     struct {
+		URL          string `toml:"url"`           // postgres://user@host/database; empty = a file in the folder
+		PasswordFile string `toml:"password_file"` // with the password of that user; stays where it is
+	} `toml:"database"`
+	Admin struct {
 		User     string `toml:"user"` // default admin
 		Name     string `toml:"name"`
 		Mail     string `toml:"mail"`
@@ -161,6 +165,7 @@ func (p *program) dialogue(c *cli.Context) (initAnswers, error) {
 		{"Address to listen on", "0.0.0.0:" + port, &a.Address},
 		{"Host names and addresses that clients use, the first is the official one", strings.Join(d.Listen.Names, " "), &names},
 		{"PKCS#11 URI of the HSM, empty for an encrypted key file", "", &a.HSM},
+		{"URL of a PostgreSQL database, postgres://user@host/database, empty for a file in the folder", "", &a.Database.URL},
 		{"Type of the site's master key for cards (aes-128, aes-192, aes-256, des3)", "aes-128", &a.KeyType},
 		{"Organization in certificates, empty for none", "", &a.Organization},
 		{"Country in certificates, two letters, empty for none", "", &a.Country},
@@ -174,6 +179,11 @@ func (p *program) dialogue(c *cli.Context) (initAnswers, error) {
 		}
 	}
 	a.Names = strings.Fields(names)
+	if a.Database.URL != "" {
+		if a.Database.PasswordFile, err = p.ask("File with the password of its user, empty for none", ""); err != nil {
+			return a, err
+		}
+	}
 	if a.HSM == "" {
 		a.Backup.To, err = p.ask("File for the encrypted copy of the key file, on another medium", "")
 	} else {
@@ -284,11 +294,16 @@ func (a initAnswers) config() (config.Config, error) {
 	for _, r := range a.Roles {
 		roles = append(roles, config.Role(r))
 	}
+	database := config.Database{URL: a.Database.URL, PasswordFile: a.Database.PasswordFile}
+	if database.PasswordFile != "" {
+		database.PasswordFile = absolute(database.PasswordFile) // not a file of the folder, which is not there yet
+	}
 	return config.Config{
-		Node:   config.Node{Name: a.Node, Roles: roles},
-		Listen: config.Listen{Address: a.Address, Names: a.Names},
-		HSM:    config.HSM{URI: a.HSM},
-		TKS:    config.TKS{MinimumProtection: a.Protection},
-		CA:     config.CA{Organization: a.Organization, Country: a.Country},
+		Node:     config.Node{Name: a.Node, Roles: roles},
+		Listen:   config.Listen{Address: a.Address, Names: a.Names},
+		HSM:      config.HSM{URI: a.HSM},
+		TKS:      config.TKS{MinimumProtection: a.Protection},
+		CA:       config.CA{Organization: a.Organization, Country: a.Country},
+		Database: database,
 	}.Complete()
 }

@@ -63,7 +63,7 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	go io.Copy(&s, tty)
 	for _, q := range []struct{ question, answer string }{
 		{"Name of this node", "desk"}, {"Address to listen on", "127.0.0.1:0"}, {"Host names and addresses", "localhost"},
-		{"PKCS#11 URI", ""}, {"master key for cards", ""}, {"Organization", ""}, {"Country", ""}, {"Key of the certificate authority", ""},
+		{"PKCS#11 URI", ""}, {"URL of a PostgreSQL database", ""}, {"master key for cards", ""}, {"Organization", ""}, {"Country", ""}, {"Key of the certificate authority", ""},
 		{"User name of the first administrator", "root"}, {"Name of that person", ""}, {"Mail address", ""},
 		{"File for the encrypted copy", filepath.Join(dir, "copy")}, {"Configure secure key storage (y/N)", ""},
 		{"Password of root: ", "correct horse"}, {"Password of root again: ", "wrong horse"},

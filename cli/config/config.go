@@ -17,6 +17,7 @@ import (
 	"inkan/apdu"
 	"inkan/tks/hsm"
 	"inkan/tps/realm"
+	"inkan/tps/store"
 	"inkan/tps/token"
 )
 
@@ -63,7 +64,28 @@ type Listen struct {
 
 // Database says where the records are.
 type Database struct {
-	File string `toml:"file"` // SQLite; default inkan.db in the data folder
+	File string `toml:"file"` // SQLite; default inkan.db in the data folder, where there is no url
+	// URL of a PostgreSQL database that several nodes share, as libpq has it:
+	// postgres://user@host/database, with ?sslrootcert=… and what else is wanted. Without
+	// sslmode it is verify-full, on this machine prefer. No password stands in it.
+	URL          string `toml:"url"`
+	PasswordFile string `toml:"password_file"` // its content is the password of url's user
+}
+
+// check names what is wrong with the choice of the database.
+func (d Database) check() error {
+	switch {
+	case d.URL == "" && d.PasswordFile != "":
+		return errors.New("password_file goes with url")
+	case d.URL == "":
+		return nil
+	case d.File != "":
+		return errors.New("the records are in a file or at a url, not in both")
+	}
+	if err := store.CheckURL(d.URL); err != nil {
+		return fmt.Errorf("url: %w", err)
+	}
+	return nil
 }
 
 // HSM says where the keys are.
@@ -253,7 +275,9 @@ func (c *Config) defaults() {
 			c.Listen.URL = "https://" + net.JoinHostPort(c.Listen.Names[0], port)
 		}
 	}
-	set(&c.Database.File, "inkan.db")
+	if c.Database.URL == "" {
+		set(&c.Database.File, "inkan.db")
+	}
 	set(&c.HSM.OpTimeout, Duration(10*time.Second))
 	if c.TKS.MinimumProtection == "" {
 		c.TKS.MinimumProtection = "B"
@@ -316,6 +340,7 @@ func (c Config) Check() error {
 	if c.TKS.CallsPerCard < 1 {
 		add("[tks] calls_per_card", fmt.Errorf("%d is not positive", c.TKS.CallsPerCard))
 	}
+	add("[database]", c.Database.check())
 	if c.HSM.URI != "" && !strings.HasPrefix(c.HSM.URI, "pkcs11:") {
 		add("[hsm] uri", errors.New("it is no pkcs11 URI (RFC 7512)"))
 	}

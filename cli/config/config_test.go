@@ -33,6 +33,28 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDatabase: the records are in a file, or at a URL and then in no file.
+func TestDatabase(t *testing.T) {
+	t.Parallel()
+	for doc, file := range map[string]string{
+		"":                                  "inkan.db",
+		"[database]\nfile = \"other.db\"\n": "other.db",
+		"[database]\nurl = \"postgres://inkan@db.example.org/inkan\"\npassword_file = \"db-password\"\n": "",
+	} {
+		c, err := config.Decode([]byte(doc))
+		if err != nil || c.Database.File != file {
+			t.Errorf("%q: file %q, %v", doc, c.Database.File, err)
+		}
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := config.Decode(b); err != nil || again.Database != c.Database {
+			t.Errorf("round trip: %+v, %v", again.Database, err)
+		}
+	}
+}
+
 // TestComplete makes a configuration in code, as init does from answers.
 func TestComplete(t *testing.T) {
 	t.Parallel()
@@ -51,21 +73,25 @@ func TestComplete(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for doc, want := range map[string]string{
-		"[tps]\nallow_simulater = true\n":            "unknown key tps.allow_simulater",
-		"[listen]\naddress = \"8443\"\n":             "[listen] address",
-		"[listen]\ncertificate = \"a.pem\"\n":        "certificate and key go together",
-		"[tks]\nminimum_protection = \"Z\"\n":        "minimum_protection",
-		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n": "pkcs11 URI",
-		"[tks]\ncalls_per_card = -1\n":               "calls_per_card",
-		"[ca]\nocsp_lifetime = \"10s\"\n":            "ocsp_lifetime",
-		"[tps]\norphan_after = \"-1h\"\n":            "not positive",
-		"[tps]\norphan_after = 24\n":                 "orphan_after",
-		"[[peer]]\n":                                 "[[peer]]: name",
-		"[node\n":                                    "decoding",
-		"[ca]\ncountry = \"Germany\"\n":              "two-letter",
-		"[tps]\ncard_managers = [\"A00000\"]\n":      "AID",
-		"[listen]\nurl = \"http://desk.example/\"\n": "https://",
-		"[seal]\nkey = \"x\"\n":                      "unknown key seal.key",
+		"[tps]\nallow_simulater = true\n":                                   "unknown key tps.allow_simulater",
+		"[listen]\naddress = \"8443\"\n":                                    "[listen] address",
+		"[listen]\ncertificate = \"a.pem\"\n":                               "certificate and key go together",
+		"[tks]\nminimum_protection = \"Z\"\n":                               "minimum_protection",
+		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n":                        "pkcs11 URI",
+		"[tks]\ncalls_per_card = -1\n":                                      "calls_per_card",
+		"[ca]\nocsp_lifetime = \"10s\"\n":                                   "ocsp_lifetime",
+		"[database]\nfile = \"a.db\"\nurl = \"postgres://a@localhost/b\"\n": "not in both",
+		"[database]\nurl = \"postgres://a:secret@localhost/b\"\n":           "password_file",
+		"[database]\nurl = \"sqlite://b\"\n":                                "[database]: url",
+		"[database]\npassword_file = \"p\"\n":                               "goes with url",
+		"[tps]\norphan_after = \"-1h\"\n":                                   "not positive",
+		"[tps]\norphan_after = 24\n":                                        "orphan_after",
+		"[[peer]]\n":                                                        "[[peer]]: name",
+		"[node\n":                                                           "decoding",
+		"[ca]\ncountry = \"Germany\"\n":                                     "two-letter",
+		"[tps]\ncard_managers = [\"A00000\"]\n":                             "AID",
+		"[listen]\nurl = \"http://desk.example/\"\n":                        "https://",
+		"[seal]\nkey = \"x\"\n":                                             "unknown key seal.key",
 	} {
 		_, err := config.Decode([]byte(doc))
 		if err == nil || !strings.Contains(err.Error(), want) {

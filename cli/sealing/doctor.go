@@ -69,6 +69,7 @@ func Diagnose(ctx context.Context, folder string, login bool, o Options) []Findi
 	c, ok := d.sealed(ctx, boot)
 	if ok {
 		d.certificate(c)
+		d.database(ctx, c.Database)
 	}
 	return d.found
 }
@@ -185,6 +186,7 @@ func (d *doctor) plain(ctx context.Context) {
 		d.hsm(doc.Config.HSM.URI)
 	}
 	d.certificate(doc.Config)
+	d.database(ctx, doc.Config.Database)
 	if !d.login {
 		return
 	}

@@ -87,7 +87,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 			return err
 		}
 	}
-	db, err := store.Open(ctx, path(a.Config.Database.File))
+	db, err := sealing.OpenDatabase(ctx, a.Config.Database, path)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,8 @@ const backupTemp = ".backup-"
 
 // BackUpFolder implements api.Backups: the folder as a tar archive with a manifest,
 // encrypted by age, while the node runs. The database is copied as of one moment,
-// before the logs that only grow.
+// before the logs that only grow. One in PostgreSQL is not: several nodes share it,
+// and it is backed up by its own means; the answer names it among what is left out.
 func (n *Node) BackUpFolder(ctx context.Context, q api.FolderBackupRequest, passphrase secret.Secret) (api.FolderBackup, error) {
 	out := api.FolderBackup{Path: q.Path}
 	to, name, err := n.recipients(q.Recipient, passphrase)
@@ -72,11 +73,13 @@ func (n *Node) backUp(ctx context.Context, path string, to age.Recipient, out *a
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s exists already", path)
 	}
-	db, err := n.copyDatabase(ctx)
-	if err != nil {
-		return err
+	db := ""
+	if n.Config.Database.URL == "" {
+		if db, err = n.copyDatabase(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.Remove(db)) }()
 	}
-	defer func() { err = errors.Join(err, os.Remove(db)) }()
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
 		return err
@@ -127,10 +130,9 @@ func (n *Node) archive(w io.Writer, sum hash.Hash, db string, to age.Recipient, 
 	a := &archiver{w: tar.NewWriter(sealed), m: manifest{Format: manifestFormat, Program: n.program, Node: n.Config.Node.Name,
 		Created: time.Now().UTC().Truncate(time.Second), Folder: folder}}
 	name := filepath.ToSlash(n.Config.Database.File)
-	if !filepath.IsLocal(n.Config.Database.File) {
-		return fmt.Errorf("the database %s is not in the folder: a backup of both is the database's own", n.Config.Database.File)
-	}
-	if err := a.add(name, db); err != nil {
+	if db == "" {
+		out.Left = append(out.Left, "the records, which are in PostgreSQL ("+n.Config.Database.URL+"): pg_dump or a base backup of the server")
+	} else if err := a.addDatabase(name, db); err != nil {
 		return err
 	}
 	files, err := filesOf(n.Folder, name, name+"-wal", name+"-shm")
@@ -152,6 +154,14 @@ func (n *Node) archive(w io.Writer, sum hash.Hash, db string, to age.Recipient, 
 	}
 	out.Files = len(a.m.Files)
 	return errors.Join(a.end(), sealed.Close())
+}
+
+// addDatabase adds the copy under the database's name.
+func (a *archiver) addDatabase(name, db string) error {
+	if !filepath.IsLocal(filepath.FromSlash(name)) {
+		return fmt.Errorf("the database %s is not in the folder: a backup of both is the database's own", name)
+	}
+	return a.add(name, db)
 }
 
 // Restored says what Restore has put in place.

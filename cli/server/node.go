@@ -111,7 +111,7 @@ func (n *Node) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if n.DB, err = store.Open(ctx, n.path(n.Config.Database.File)); err != nil {
+	if n.DB, err = sealing.OpenDatabase(ctx, n.Config.Database, n.path); err != nil {
 		return err
 	}
 	if n.Audit, err = audit.OpenFile(n.path(n.Config.Audit.Folder)); err != nil {

@@ -58,7 +58,7 @@ type FolderBackup struct {
 	Bytes     int64    `json:"Bytes"`  // of the files, before encryption
 	SHA256    string   `json:"SHA256"` // of what was written
 	Recipient string   `json:"Recipient,omitempty"`
-	Left      []string `json:"Left,omitempty"` // named in the configuration and not in the folder: not in the backup
+	Left      []string `json:"Left,omitempty"` // named in the configuration and not in the folder: not in the backup; a PostgreSQL database too
 }
 
 // FolderBackupRequest is the body of POST backup but for its passphrase, which

@@ -92,12 +92,17 @@ func onThisMachine(u *url.URL) bool {
 		if name, _, err := net.SplitHostPort(h); err == nil {
 			h = name
 		}
-		ip := net.ParseIP(strings.Trim(h, "[]"))
-		if h != "" && h != "localhost" && !strings.HasPrefix(h, "/") && (ip == nil || !ip.IsLoopback()) {
+		if !loopback(strings.Trim(h, "[]")) {
 			return false
 		}
 	}
 	return true
+}
+
+// loopback reports whether a host, or the folder of a socket, is this machine's.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || strings.HasPrefix(host, "/") || ip != nil && ip.IsLoopback()
 }
 
 // config is what every connection begins with. The environment and ~/.pgpass give
@@ -212,6 +217,7 @@ type ServerInfo struct {
 	Flushes, Fsync bool
 	ReadOnly       bool
 	Encrypted      bool
+	Local          bool // it is on this machine
 	// Skew is by how much the server's clock is ahead of this machine's.
 	Skew time.Duration
 	// Migration is the newest that was applied, 0 for an empty database; Known the
@@ -260,7 +266,7 @@ const aboutServer = `SELECT current_setting('server_version_num')::int / 10000, 
 	COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), to_regclass('goose_db_version') IS NOT NULL`
 
 func (s *server) about(ctx context.Context) (ServerInfo, error) {
-	i := ServerInfo{Place: place(s.config)}
+	i := ServerInfo{Place: place(s.config), Local: loopback(s.config.Host)}
 	known, err := newest()
 	if err != nil {
 		return i, err
