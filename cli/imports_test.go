@@ -65,6 +65,7 @@ var rooms = map[string][]string{
 	"tps/realm":                      {"apdu/secret", "tps/audit", "tps/auth", "tps/token"},
 	"tps/internal/group":             {},
 	"tps/seal":                       {"apdu/secret"},
+	"tps/peer":                       {"apdu/secret", "tps/seal", "tps/token", "tps/wire"},
 	"tps/api":                        {"apdu", "apdu/gp", "apdu/secret", "tks", "tps", "tps/audit", "tps/auth", "tps/ca", "tps/profile", "tps/realm", "tps/token"},
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/bench":                      {}, // tests only
@@ -85,6 +86,7 @@ var bans = []struct{ from, to, why string }{
 	{"tps", "tks/hsm", "what tps needs of an HSM is handed in"},
 	{"tps/seal", "tks/hsm", "the wrapping key is handed in"},
 	{"tps/realm", "tks/hsm", "the vault of its keys is handed in"},
+	{"tps/peer", "tks/hsm", "the vault of its CA's keys is handed in"},
 	{"tps", "pcsc", "a card may be on another continent"},
 	{"tps", "sim", "the software card is for tests and for commands that run one"},
 	{"tps", "tps/coolkey", "families are handed in"},

@@ -1,0 +1,288 @@
+package peer_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"inkan/tps/peer"
+)
+
+// patience is how long a test waits for what needs milliseconds.
+const patience = time.Minute
+
+// vault keeps CA keys in memory, as an HSM does beside a node that is restarted.
+type vault struct {
+	mu        sync.Mutex
+	keys      map[string]crypto.Signer
+	destroyed []string
+}
+
+func (v *vault) Generate(_ context.Context, label string) (crypto.Signer, error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys[label] != nil {
+		return nil, errors.New("label is taken")
+	}
+	if v.keys == nil {
+		v.keys = map[string]crypto.Signer{}
+	}
+	v.keys[label] = k
+	return k, nil
+}
+
+func (v *vault) Signer(_ context.Context, label string) (crypto.Signer, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if k := v.keys[label]; k != nil {
+		return k, nil
+	}
+	return nil, errors.New("no such key")
+}
+
+func (v *vault) Destroy(_ context.Context, label string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys[label] != nil {
+		v.destroyed = append(v.destroyed, label)
+	}
+	delete(v.keys, label)
+	return nil
+}
+
+func (v *vault) labels() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.keys)
+}
+
+// clock is the time of a test's nodes: the real one, set forward.
+type clock struct {
+	mu sync.Mutex
+	by time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.by)
+}
+
+func (c *clock) forward(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.by += by
+}
+
+// box is a machine: a folder, an HSM, an address; and a node that runs on it or not.
+type box struct {
+	*peer.Node
+	t     *testing.T
+	cfg   peer.Config
+	vault *vault
+	clock *clock
+	calls http.Handler // what it serves beside the array
+	stop  func()
+
+	mu   sync.Mutex
+	left int // how often array secrets were removed
+}
+
+// newBox is a machine whose node is not running.
+func newBox(t *testing.T, name string, roles ...peer.Role) *box {
+	t.Helper()
+	b := &box{t: t, vault: &vault{}, clock: &clock{}}
+	b.calls = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := b.Caller(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintf(w, "%s to %s", c.Name, name)
+	})
+	b.cfg = peer.Config{Dir: filepath.Join(t.TempDir(), "peer"), CAKeys: b.vault, Name: name, Address: freeAddress(t), Roles: roles,
+		Version: "1.2.3", Now: b.clock.now, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Interval: 50 * time.Millisecond, ChangeWait: patience,
+		Left: func(context.Context) error {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.left++
+			return nil
+		},
+		Resolve: func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil },
+	}
+	b.open()
+	t.Cleanup(b.halt)
+	return b
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// open reads the folder as a started process does.
+func (b *box) open() {
+	b.t.Helper()
+	n, err := peer.Open(b.t.Context(), b.cfg)
+	must(b.t, err)
+	b.Node = n
+}
+
+// run has the node serve and do its housekeeping.
+func (b *box) run() *box {
+	b.t.Helper()
+	l, err := net.Listen("tcp", b.cfg.Address)
+	must(b.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	n := b.Node
+	wg.Go(func() {
+		if err := n.Serve(ctx, l, b.calls); err != nil {
+			b.t.Error(err)
+		}
+	})
+	wg.Go(func() { n.Run(ctx) })
+	b.stop = func() { cancel(); wg.Wait() }
+	return b
+}
+
+// halt ends the node; the folder and the HSM stay.
+func (b *box) halt() {
+	if b.stop != nil {
+		b.stop()
+		b.stop = nil
+	}
+}
+
+// restart is another process on the same folder.
+func (b *box) restart() {
+	b.t.Helper()
+	b.halt()
+	b.open()
+	b.run()
+}
+
+// primaryBox is a running array of one.
+func primaryBox(t *testing.T, name string, roles ...peer.Role) *box {
+	t.Helper()
+	b := newBox(t, name, roles...)
+	must(t, b.Init(t.Context(), "site", peer.InitOptions{}))
+	return b.run()
+}
+
+// join has a new node join, and waits until it is active.
+func (b *box) join(name string, roles ...peer.Role) *box {
+	b.t.Helper()
+	x := newBox(b.t, name, roles...)
+	must(b.t, x.ask(b, peer.JoinOptions{}))
+	x.run()
+	b.converged()
+	return x
+}
+
+// ask gets an invite from b and joins with it.
+func (b *box) ask(of *box, o peer.JoinOptions) error {
+	b.t.Helper()
+	code, err := of.Invite(b.cfg.Name, b.cfg.Roles, 0)
+	must(b.t, err)
+	o.Primary, o.Code = of.cfg.Address, code
+	if o.Confirm == nil {
+		o.Fingerprint = of.CAs()[0].Fingerprint
+	}
+	return b.Join(b.t.Context(), o)
+}
+
+// converged waits until the array is.
+func (b *box) converged() peer.Status {
+	b.t.Helper()
+	var st peer.Status
+	until(b.t, func() bool {
+		var err error
+		st, err = b.Status(b.t.Context())
+		return err == nil && st.Word == peer.Converged
+	}, func() string { return fmt.Sprintf("%s: %s", st.Word, st.Why) })
+	return st
+}
+
+// until waits for a state.
+func until(t *testing.T, done func() bool, why func() string) {
+	t.Helper()
+	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not reached: %s", why())
+		}
+	}
+}
+
+// get calls an address of a member.
+func (b *box) get(to *box, path string) (string, error) {
+	m, err := b.member(to)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, m.URL()+path, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := b.Client(m.Node).Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, text)
+	}
+	return string(text), err
+}
+
+func (b *box) member(of *box) (peer.Member, error) {
+	s, _ := b.State()
+	for _, m := range s.Members {
+		if m.Name == of.cfg.Name {
+			return m, nil
+		}
+	}
+	return peer.Member{}, fmt.Errorf("%s is no member", of.cfg.Name)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func refused(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+func same[T comparable](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
