@@ -139,7 +139,7 @@ func newKeySetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "version", Usage: "key version `N`, 01 to 7F"},
 		&cli.StringFlag{Name: "type", Usage: "`TYPE`: aes-128, aes-192, aes-256, des2, des3", Value: "aes-128"},
 		&cli.StringFlag{Name: "kdf", Usage: "`NAME` of the diversification: kdf3, gpkmc, visa2, emv, visa, none, dogtag-sp800-108, dogtag-prot3-emv, " +
-			"dogtag-prot3-visa2; +cuid behind it where the CUID stands for the card's diversification data (default: kdf3 for AES, visa2 for DES)"},
+			"dogtag-prot3-visa2; piv for the management keys and PUKs of PIV applets; +cuid behind it where the CUID stands for the card's diversification data (default: kdf3 for AES, visa2 for DES)"},
 	}
 }
 

@@ -8,7 +8,8 @@
 //
 // The diversifications are those of secure-channel.md §9.1: none, VISA2, EMV CPS
 // 1.1, VISA and KDF3 (GlobalPlatformPro's names), and Dogtag's gpkmc, SP 800-108
-// and DES3 masters for SCP03. Every other code of an existing key set is refused
+// and DES3 masters for SCP03. Management keys and PUKs of PIV applets come out of
+// [PIVManagementKey] and [PIVPUK]. Every other code of an existing key set is refused
 // by name with apdu.ErrUnsupported. All functions are pure and safe for concurrent
 // use.
 package kdf
@@ -58,15 +59,18 @@ func (c Code) String() string {
 	return name
 }
 
-// Codes lists the diversifications that a master key can be made or imported for,
-// without [UseCUID].
+// Codes lists the diversifications of card keys that a master key can be made or
+// imported for, without [UseCUID]. [PIV], for secrets of applets, is not one of them.
 func Codes() []Code {
 	return []Code{None, VISA2, EMV, VISA, KDF3, GPKMC, DogtagSP800, DogtagEMV, DogtagVISA2}
 }
 
-// ParseCode reads the name of one of [Codes], with "+cuid" behind it where the
-// CUID stands for the KDD. "none+cuid" means nothing and is refused.
+// ParseCode reads "piv" or the name of one of [Codes], of those with "+cuid" behind it
+// where the CUID stands for the KDD. "none+cuid" means nothing and is refused.
 func ParseCode(name string) (Code, error) {
+	if name == PIV.String() {
+		return PIV, nil
+	}
 	base, byCUID := strings.CutSuffix(name, "+cuid")
 	for _, c := range Codes() {
 		if c.String() != base || byCUID && c == None {
@@ -77,8 +81,8 @@ func ParseCode(name string) (Code, error) {
 		}
 		return c, nil
 	}
-	return 0, fmt.Errorf("diversification %q: want none, visa2, emv, visa, kdf3, gpkmc, dogtag-sp800-108, dogtag-prot3-emv or dogtag-prot3-visa2, "+
-		"all but none with +cuid where the card's CUID stands for its diversification data", name)
+	return 0, fmt.Errorf("diversification %q: want none, visa2, emv, visa, kdf3, gpkmc, dogtag-sp800-108, dogtag-prot3-emv, dogtag-prot3-visa2 or piv, "+
+		"all but none and piv with +cuid where the card's CUID stands for its diversification data", name)
 }
 
 // ByCUID reports whether the CUID goes into a card's keys, and not its KDD: by the

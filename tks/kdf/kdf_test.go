@@ -154,7 +154,7 @@ func TestParseCode(t *testing.T) {
 			t.Errorf("%v+cuid: %v, %v", c, got, err)
 		}
 	}
-	for _, bad := range []string{"", "-", "piv", "KDF3", "+cuid", "kdf3+cuid+cuid", "kdf-55"} {
+	for _, bad := range []string{"", "-", "piv+cuid", "KDF3", "+cuid", "kdf3+cuid+cuid", "kdf-55"} {
 		if c, err := kdf.ParseCode(bad); err == nil {
 			t.Errorf("%q is read as %v", bad, c)
 		}

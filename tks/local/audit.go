@@ -23,6 +23,9 @@ const (
 	opImport  Operation = "TKS_IMPORT_KEY_SET"
 	opRetire  Operation = "TKS_RETIRE_KEY_SET"
 	opRelease Operation = "TKS_RELEASE_CARD"
+
+	opManagement Operation = "TKS_PIV_MANAGEMENT_KEY"
+	opPUK        Operation = "TKS_PIV_PUK"
 )
 
 // Event is one use of the key service. It holds no secret.

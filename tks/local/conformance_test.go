@@ -8,6 +8,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tks/kdf"
 	"inkan/tks/local"
 	"inkan/tks/tkstest"
 )
@@ -39,8 +40,12 @@ func fixture(t *testing.T, v hsm.Vault) tkstest.Fixture {
 			t.Fatal(err)
 		}
 	}
+	secrets := tkstest.Version{Set: "piv", Version: 0x01, Type: hsm.AES256}
+	if _, err := s.Create(t.Context(), local.NewKeySet{Name: secrets.Set, Version: secrets.Version, Type: secrets.Type, KDF: kdf.PIV}); err != nil {
+		t.Fatal(err)
+	}
 	return tkstest.Fixture{
-		Service: s,
+		Service: s, Secrets: secrets,
 		Release: func(ctx context.Context, kdd gp.KDD) error { return s.Release(ctx, kdd, "agent") },
 		Retire: func(ctx context.Context, set tks.KeySetName, v gp.KeyVersion) error {
 			return s.Retire(ctx, set, v, "admin")

@@ -76,6 +76,9 @@ func (s *Service) newKeySet(ctx context.Context, name tks.KeySetName, v gp.KeyVe
 	if err != nil {
 		return k, err
 	}
+	if masters[kdf.ENC].KDF == kdf.PIV {
+		return k, fmt.Errorf("key set %s version %v is for the secrets of PIV applets, it has no card manager's keys: %w", name, v, apdu.ErrUnsupported)
+	}
 	k.masters = masters
 	for _, slot := range kdf.Slots() {
 		m := masters[slot]

@@ -11,8 +11,8 @@
 // undiversified key set is granted once per KDD; the [Ledger] remembers.
 //
 // Supported: SCP01, SCP02 with three keys and explicit initiation, SCP03 with S8
-// and S16, every diversification of tks/kdf. PIV secrets are refused by name. A
-// Service is safe for concurrent use.
+// and S16, every diversification of tks/kdf, and the secrets of PIV applets
+// (CardSecret) out of key sets made for them. A Service is safe for concurrent use.
 package local
 
 import (
@@ -24,7 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"inkan/apdu"
 	"inkan/apdu/gp"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -168,11 +167,6 @@ func (s *Service) Random(ctx context.Context, n int) ([]byte, error) {
 		return nil, fmt.Errorf("drawing random bytes: %w", err)
 	}
 	return b, nil
-}
-
-// CardSecret is refused: secrets of PIV cards are not implemented.
-func (s *Service) CardSecret(context.Context, tks.SecretRequest) (tks.SecretReply, error) {
-	return tks.SecretReply{}, fmt.Errorf("deriving a card secret: PIV management keys and PUKs: %w", apdu.ErrUnsupported)
 }
 
 // DeriveSession implements tks.Service.

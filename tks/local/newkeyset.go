@@ -139,7 +139,7 @@ func (s *Service) prepare(ctx context.Context, k *NewKeySet) (kept hsm.KeyType, 
 	if k.KDF&^kdf.UseCUID == kdf.DogtagSP800 && k.Type.Cipher() == kdf.DES {
 		kept = hsm.HMACKey
 	}
-	if _, err := kdf.Card(k.KDF, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: kept.Cipher(), Size: kept.Size()}); err != nil {
+	if _, err := kdf.Sample(k.KDF, kdf.Master{Cipher: kept.Cipher(), Size: kept.Size()}); err != nil {
 		return 0, fmt.Errorf("%w: %v with a master key of type %v: %w", ErrKeySet, k.KDF, k.Type, err)
 	}
 	p := s.cfg.Vault.Protection(k.KDF, kept)

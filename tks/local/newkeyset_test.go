@@ -198,7 +198,7 @@ func TestImportRefuses(t *testing.T) {
 		{"length", at(hsm.AES256, kdf.KDF3), []local.Imported{good(0)}},
 		{"kdf3 of DES", at(hsm.DES2, kdf.KDF3), []local.Imported{imported(t, hsm.DES2, 0, secret.Random(16))}},
 		{"EMV of AES", at(hsm.AES128, kdf.EMV), []local.Imported{good(0)}},
-		{"PIV", at(hsm.AES128, kdf.PIV), []local.Imported{good(0)}},
+		{"PIV", at(hsm.DES2, kdf.PIV), []local.Imported{good(0)}},
 		{"no type", at(0, kdf.KDF3), []local.Imported{good(0)}},
 		{"published", at(hsm.AES128, kdf.KDF3), []local.Imported{imported(t, hsm.AES128, 0, known)}},
 		{"published, with parity", at(hsm.DES2, kdf.VISA2), []local.Imported{imported(t, hsm.DES2, 0, parity)}},

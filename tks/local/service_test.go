@@ -167,6 +167,9 @@ func TestSharedMaster(t *testing.T) {
 	if err := s.TestKeySet(t.Context(), "old", 1); err != nil {
 		t.Errorf("testing an undiversified set: %v", err)
 	}
+	if err := s.TestKeySet(t.Context(), "piv", 1); err != nil {
+		t.Errorf("testing a set of PIV secrets: %v", err)
+	}
 	if err := s.TestKeySet(t.Context(), "bycuid", 1); err != nil {
 		t.Errorf("testing a set diversified by CUID: %v", err)
 	}

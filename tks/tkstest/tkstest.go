@@ -41,6 +41,9 @@ type Fixture struct {
 	Release func(ctx context.Context, kdd gp.KDD) error
 	// Retire makes a version one that no new card gets.
 	Retire func(ctx context.Context, set tks.KeySetName, v gp.KeyVersion) error
+	// Secrets is a version of a key set that was made for the secrets of PIV applets;
+	// without one what is handed out is not tested.
+	Secrets Version
 }
 
 // TestService runs the suite. open is called once for the sub-tests that share a
@@ -59,6 +62,7 @@ func TestService(t *testing.T, open func(t *testing.T) Fixture) {
 		{"Unknown", testUnknown},
 		{"Malformed", testMalformed},
 		{"Refused", testRefused},
+		{"CardSecret", testCardSecret},
 		{"Changeover", testChangeover},
 		{"ChangeoverDES", testChangeoverDES},
 		{"Replay", testReplay},

@@ -46,7 +46,7 @@ func (s strategies) protection(code kdf.Code, t hsm.KeyType, derive way, a map[u
 	if !is(a[p11.CKA_SENSITIVE]) || is(a[p11.CKA_EXTRACTABLE]) {
 		return hsm.Protection{Level: hsm.LevelD, Why: "the master key may leave the token: it is extractable, or not sensitive"}
 	}
-	d, err := kdf.Card(code, kdf.ENC, kdf.Identity{}, kdf.Master{Cipher: t.Cipher(), Size: t.Size()})
+	d, err := kdf.Sample(code, kdf.Master{Cipher: t.Cipher(), Size: t.Size()})
 	if err != nil {
 		return hsm.Protection{Level: hsm.LevelC, Why: err.Error()}
 	}
