@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"inkan/tks"
 	"inkan/tps/token"
 )
 
@@ -23,6 +24,9 @@ const (
 
 // wantedVersion is the applet version the profile wants on this card.
 func (f Facts) wantedVersion() string {
+	if f.Card.Unmanaged {
+		return f.Contents.Version // built in
+	}
 	return f.Profile.Applet.VersionFor(f.Card.Protocol.String())
 }
 
@@ -65,6 +69,11 @@ func mayPrepare(f Facts) error {
 		return refuse(StatusApplet, "the card has applet %s, newer than the %s of profile %s, which allows no downgrade ([applet] downgrade)",
 			f.Contents.Version, f.wantedVersion(), f.Profile.Name)
 	}
+	if g, ok := f.Family.(Guard); ok && f.state() == token.Unformatted && !historyOf(f.Open).begunAnywhere(StepPrepare) {
+		if err := g.MayWipe(f.Contents, f.Profile); err != nil {
+			return within(StatusDisabledToken, "", err)
+		}
+	}
 	if f.Ready.Applet != nil {
 		return within(StatusMisconfiguration, "", f.Ready.Applet)
 	}
@@ -86,19 +95,32 @@ func prepareStep(f Facts) Step {
 		}}
 }
 
-// recordApplet corrects a record that names another version, at once: what comes
-// after may fail.
+// recordApplet corrects a record that names another version, or keys that the applet
+// does not have any more, at once: what comes after may fail.
 func (r *run) recordApplet(ctx context.Context, version string) error {
-	if had := r.facts.Record.AppletID; had == "" || had == version {
+	had := *r.facts.Record
+	r.card.Own = token.AppletKeys{}
+	if _, ok := r.family.(KeyChanger); ok {
+		r.card.Own.Set = tks.Factory
+	}
+	if (had.AppletID == "" || had.AppletID == version) && (had.AppletKeys.IsZero() || had.AppletKeys == r.card.Own) {
 		return nil // the operation's end records it
 	}
-	return r.updateToken(ctx, func(t *token.Token) { t.AppletID = version })
+	return r.updateToken(ctx, func(t *token.Token) {
+		if t.AppletID != "" {
+			t.AppletID = version
+		}
+		t.AppletKeys = r.card.Own
+	})
 }
 
 // lost says what the card's applet takes with it, in words; empty if that is nothing.
 func (f Facts) lost() string {
 	if !f.Contents.Present {
 		return ""
+	}
+	if len(f.Contents.Holds) > 0 {
+		return strings.Join(f.Contents.Holds, ", ")
 	}
 	var parts []string
 	if n := len(f.Contents.Slots); n > 0 {

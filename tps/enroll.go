@@ -15,6 +15,7 @@ import (
 //	register-token       a card that is new here gets its record
 //	prepare-applet       if the card has no applet, another version, or is new here
 //	change-keys          where the profile asks for it
+//	change-applet-keys   an applet with keys of its own gets the card's
 //	set-pin
 //	keep-certificate TYPE  instead of the next two, where the profile keeps a key
 //	generate-key TYPE    point of no return for what the slot held
@@ -44,7 +45,7 @@ func planEnroll(f Facts) (Plan, error) {
 		h = history{} // a prepared applet is empty: nothing done before counts
 	}
 	var plan Plan
-	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN
+	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN || f.pinForKeys(prepare, h)
 	if setPIN {
 		plan = append(plan, askPINStep(f))
 	}
@@ -55,6 +56,9 @@ func planEnroll(f Facts) (Plan, error) {
 	if f.wantsKeys(OpEnroll) {
 		plan = append(plan, changeKeysStep(f))
 	}
+	if f.wantsOwn(OpEnroll, prepare) {
+		plan = append(plan, changeAppletKeysStep(f, prepare))
+	}
 	if setPIN {
 		plan = append(plan, setPINStep(f))
 	}
@@ -63,7 +67,7 @@ func planEnroll(f Facts) (Plan, error) {
 			plan = append(plan, keepStep(k, c))
 			continue
 		}
-		if !h.done(StepGenerateKey.of(k.Type)) || !f.hasSlot(k) {
+		if f.makes(k, h) {
 			plan = append(plan, generateStep(k))
 		}
 		plan = append(plan, issueStep(f, k))
@@ -77,6 +81,22 @@ func planEnroll(f Facts) (Plan, error) {
 	})), nil
 }
 
+// makes reports whether a key that is not kept has to be made: it was not yet, or the
+// card does not have it.
+func (f Facts) makes(k profile.Key, h history) bool {
+	return !h.done(StepGenerateKey.of(k.Type)) || !f.hasSlot(k)
+}
+
+// pinForKeys reports whether a key is still to be made that needs the PIN for it: a
+// PIN that was set before a cut is known to nobody here.
+func (f Facts) pinForKeys(prepare bool, h history) bool {
+	u, ok := f.Family.(PINUser)
+	return ok && slices.ContainsFunc(f.Profile.Key, func(k profile.Key) bool {
+		_, kept := f.kept(k, prepare, h)
+		return !kept && u.NeedsPIN(k) && f.makes(k, h)
+	})
+}
+
 func mayEnroll(f Facts) error {
 	if err := mayBecomeActive(f); err != nil {
 		return err
@@ -84,7 +104,7 @@ func mayEnroll(f Facts) error {
 	if f.OtherActive != nil && !f.Profile.Enroll.SeveralActive {
 		return refuse(StatusOtherActiveToken, "you have another active card, %s", f.OtherActive.Pretty())
 	}
-	if err := mayActivate(f, f.finalKeySet(OpEnroll)); err != nil {
+	if err := mayActivate(f, OpEnroll); err != nil {
 		return err
 	}
 	if len(f.Profile.Key) == 0 {
@@ -151,14 +171,14 @@ func needsPrepare(f Facts, h history) bool {
 // slotsClash reports whether a slot holds a key of another size than the profile
 // wants: a card does not change that in place.
 func (f Facts) slotsClash() bool {
-	return slices.ContainsFunc(f.Profile.Key, func(k profile.Key) bool {
-		return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && s.Bits != k.Bits() })
+	return !f.Contents.Loose && slices.ContainsFunc(f.Profile.Key, func(k profile.Key) bool {
+		return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && !s.fits(k) })
 	})
 }
 
 // hasSlot reports whether the card shows a key of the right size in k's slot.
 func (f Facts) hasSlot(k profile.Key) bool {
-	return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() && s.Bits == k.Bits() })
+	return slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.fits(k) })
 }
 
 func (f Facts) policy() (token.Policy, error) {

@@ -54,10 +54,16 @@ type Request struct {
 
 // Card is what a card showed of itself.
 type Card struct {
-	CUID     apdu.CUID
-	MSN      string
-	ATR      apdu.ATR
-	Manager  apdu.AID // AID of the card manager
+	CUID    apdu.CUID
+	MSN     string
+	ATR     apdu.ATR
+	Manager apdu.AID // AID of the card manager
+	// Unmanaged cards have no card manager: their applet is built in, and its own keys
+	// are what proves the card.
+	Unmanaged bool
+	// Own are the keys of its own that the applet has proved; zero where it has none,
+	// or others than were asked for.
+	Own      token.AppletKeys
 	Protocol securechannel.Protocol
 	Option   securechannel.Option
 	Versions []KeySetInfo // of the key information template; empty if the card shows none
@@ -142,7 +148,7 @@ func (f Facts) state() token.State {
 // the card is not there yet.
 func (f Facts) wantsKeys(op Operation) bool {
 	k := f.Profile.Keys
-	if k.Version == 0 || !slices.Contains(k.ChangeOn, string(op)) {
+	if f.Card.Unmanaged || k.Version == 0 || !slices.Contains(k.ChangeOn, string(op)) {
 		return false
 	}
 	return !f.hasWantedKeys() || len(f.Card.OldVersions) > 0

@@ -16,7 +16,9 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/secret"
 	"inkan/securechannel"
+	"inkan/tks"
 	"inkan/tps/profile"
+	"inkan/tps/token"
 )
 
 // FamilyName names a kind of applet in a profile.
@@ -56,6 +58,48 @@ type Describer interface {
 	Versions(ctx context.Context, d apdu.Doer) (v profile.AppletVersions, present bool, err error)
 }
 
+// Identifier is the optional ability of a Family to tell a card from every other one
+// by plain commands, where the card has no card manager or none that tells. ok is false
+// on a card without the applet; an applet that has nothing to go by is an error.
+type Identifier interface {
+	Identify(ctx context.Context, d apdu.Doer) (id Identity, ok bool, err error)
+}
+
+// Identity is who a card says it is: a claim until keys have proved it.
+type Identity struct {
+	CUID      apdu.CUID
+	MSN       string
+	Simulated bool // a software card
+}
+
+// KeyChanger is the optional ability of a Family whose applets have keys of their own,
+// beside those of the card manager. Where there is no card manager they are what proves
+// the card.
+type KeyChanger interface {
+	// KeyVersion has the applet prove which of the keys asked for it has, in their
+	// order; zero if none of them. With a zero algorithm any is asked for. It changes
+	// nothing on the card.
+	KeyVersion(ctx context.Context, l Link, asks []token.AppletKeys) (token.AppletKeys, error)
+	// WantedKeys are those that the profile gives a card with contents c; zero leaves
+	// the card those it has. It is pure.
+	WantedKeys(c Contents, p profile.Profile) token.AppletKeys
+	// ChangeKeys gives the applet new keys. It may be repeated after a cut at any
+	// moment, with the keys that KeyVersion then finds.
+	ChangeKeys(ctx context.Context, l Link, p profile.Profile, to token.AppletKeys) error
+}
+
+// Guard is the optional ability of a Family to protect what a card holds that was
+// never prepared here. MayWipe is pure.
+type Guard interface {
+	MayWipe(c Contents, p profile.Profile) error
+}
+
+// PINUser is the optional ability of a Family to say that GenerateKey needs the PIN
+// which SetPIN set, because only with it the new key proves itself.
+type PINUser interface {
+	NeedsPIN(k profile.Key) bool
+}
+
 // Applet is an applet being personalised.
 type Applet interface {
 	// SetPIN sets the person's PIN and resets the try counter.
@@ -83,6 +127,9 @@ type KeyResult struct {
 	Public crypto.PublicKey
 	CSR    []byte // DER, where the card can sign one
 	Proof  []byte // evidence of possession, verified already
+	// Evidence that the key was made on this card, verified already: certificates of
+	// its maker in PEM, that of the key first. Empty where the profile asks for none.
+	Evidence string
 }
 
 // Link is what the runner lends to a family.
@@ -105,6 +152,9 @@ type CardKeys interface {
 	Random(ctx context.Context, n int) ([]byte, error)
 	// Encrypt encrypts under the DEK of the channel that is open.
 	Encrypt(ctx context.Context, data secret.Secret) ([]byte, error)
+	// Secret derives one of the applet's own keys for this card; alg is that of
+	// tks.SecretRequest. Published keys are not asked for here.
+	Secret(ctx context.Context, of token.AppletKeys, use tks.Use) (secret.Secret, error)
 }
 
 // Contents is what a card carries of a family, or is to carry.
@@ -118,6 +168,11 @@ type Contents struct {
 	Label        string
 	IssuerURL    string // address that the applet holds of its issuer
 	Slots        []Slot
+	Loose        bool // a slot in use takes a key of another size in place of its own
+	// Holds says in words what the card has that people would miss; nil = nothing.
+	Holds []string
+	// Locked says why no PIN can be set, and what remains possible; nil = one can.
+	Locked       error
 	Certificates []CardCertificate
 }
 
@@ -125,6 +180,12 @@ type Contents struct {
 type Slot struct {
 	Number int
 	Bits   int
+	Alg    string // as profiles name it; empty = the card tells Bits alone
+}
+
+// fits reports whether the slot holds a key such as k.
+func (s Slot) fits(k profile.Key) bool {
+	return s.Number == k.PrivateSlot() && s.Bits == k.Bits() && (s.Alg == "" || s.Alg == k.Alg)
 }
 
 // CardCertificate is a certificate on a card with the key it belongs to.

@@ -14,6 +14,7 @@ import (
 //	register-token        a card that is new here gets its record
 //	prepare-applet        point of no return: what the card carried is gone
 //	change-keys           where [keys] version and change_on ask for it
+//	change-applet-keys    likewise, an applet with keys of its own
 //	revoke-certificates   of the former content; needs no card
 //	record-token          FORMATTED, no owner; needs no card
 
@@ -30,6 +31,9 @@ func planFormat(f Facts) (Plan, error) {
 	plan := append(known(f), prepareStep(f))
 	if f.wantsKeys(OpFormat) {
 		plan = append(plan, changeKeysStep(f))
+	}
+	if f.wantsOwn(OpFormat, true) {
+		plan = append(plan, changeAppletKeysStep(f, true))
 	}
 	return append(plan, revokeStep(f), recordStep(f, map[string]string{"applet": f.wantedVersion()})), nil
 }

@@ -48,6 +48,9 @@ func (r *run) gather(ctx context.Context) error {
 	if r.facts.Contents, err = r.family.Probe(ctx, r.link, r.profile); err != nil {
 		return within(StatusCannotPerform, StepRead, fmt.Errorf("reading the card's contents: %w", err))
 	}
+	if err := r.proveApplet(ctx); err != nil {
+		return err
+	}
 	r.facts.Card = r.card
 	return r.settleChangeover(ctx)
 }
@@ -95,11 +98,15 @@ func (r *run) adopt(ctx context.Context, open *token.Journal) error {
 // cardProof has the card prove its keys and checks who it then is: a CUID is a
 // claim of the client, the KDD is what the cryptogram proves (design.md §2).
 func (r *run) cardProof(ctx context.Context, rec *token.Token, open *token.Journal) error {
-	if err := r.prove(ctx, apdu.Behind(r.conn, gp.SelectCommand(r.card.Manager)), rec, open); err != nil {
-		return err
-	}
 	if r.link != nil {
 		r.link.end()
+	}
+	if r.card.Unmanaged { // its applet proves it, once it has been read
+		r.link = &link{r: r}
+		return nil
+	}
+	if err := r.prove(ctx, apdu.Behind(r.conn, gp.SelectCommand(r.card.Manager)), rec, open); err != nil {
+		return err
 	}
 	r.link = &link{r: r, set: r.card.KeySet, version: r.card.Proved.KeyVersion}
 	if err := r.sameCard(ctx, rec); err != nil {

@@ -14,7 +14,8 @@ import (
 )
 
 // identify learns which card it is, by plain commands only: card manager, CPLC
-// (CUID), card recognition data (protocol), key information (versions). See
+// (CUID), card recognition data (protocol), key information (versions). A card without
+// card manager, or whose manager does not tell, is asked by the families. See
 // tps-operations §2.1 and §2.3.
 func (r *run) identify(ctx context.Context) error {
 	r.conn = apdu.NewConn(r.cl)
@@ -24,20 +25,53 @@ func (r *run) identify(ctx context.Context) error {
 		return within(StatusNoCardManager, StepIdentify, err)
 	}
 	if err := r.selectManager(ctx, d); err != nil {
-		return err
+		r.card.Unmanaged = StatusOf(err) == StatusNoCardManager && isStatus(err)
+		if !r.card.Unmanaged {
+			return err
+		}
+		return r.identifyByApplet(ctx, err)
 	}
 	cplc, err := gp.ReadCPLC(ctx, d)
-	if isStatus(err) {
-		return refuse(StatusSecureChannel, "the card has no CPLC, so nothing tells it from another: %w", err)
-	}
-	if err != nil {
+	if err != nil && !isStatus(err) {
 		return within(StatusSecureChannel, StepIdentify, fmt.Errorf("reading the card's CPLC: %w", err))
 	}
-	r.card.CUID, r.card.MSN = cplc.CUID(), cplc.MSN().String()
-	if cplc.Simulated() && !r.e.AllowSimulator {
+	missing := err
+	if err := r.readPlatform(ctx, d); err != nil {
+		return within(StatusSecureChannel, StepIdentify, err)
+	}
+	if missing != nil {
+		return r.identifyByApplet(ctx, refuse(StatusSecureChannel, "the card has no CPLC, so nothing tells it from another: %w", missing))
+	}
+	return r.is(Identity{CUID: cplc.CUID(), MSN: cplc.MSN().String(), Simulated: cplc.Simulated()})
+}
+
+// is notes who the card says it is.
+func (r *run) is(id Identity) error {
+	r.card.CUID, r.card.MSN = id.CUID, id.MSN
+	if id.Simulated && !r.e.AllowSimulator {
 		return refuse(StatusUnknownToken, "this is a software card, and [tps] allow_simulator is not set")
 	}
-	return within(StatusSecureChannel, StepIdentify, r.readPlatform(ctx, d))
+	return nil
+}
+
+// identifyByApplet asks the families' applets who the card is; none is where no card
+// has one that tells.
+func (r *run) identifyByApplet(ctx context.Context, none error) error {
+	for _, f := range r.e.Families {
+		i, ok := f.(Identifier)
+		if !ok {
+			continue
+		}
+		id, ok, err := i.Identify(ctx, r.conn)
+		switch {
+		case err != nil && isStatus(err), err == nil && !ok:
+			continue
+		case err != nil:
+			return within(StatusSecureChannel, StepIdentify, fmt.Errorf("asking the applet who the card is: %w", err))
+		}
+		return r.is(id)
+	}
+	return none
 }
 
 // identification is what identify asks a card whose default application is its

@@ -20,6 +20,7 @@ import (
 	"inkan/tps"
 	familycoolkey "inkan/tps/coolkey"
 	"inkan/tps/profile"
+	"inkan/tps/token"
 )
 
 // bare is a tps.Link to a card with factory keys, without a runner around it.
@@ -64,6 +65,10 @@ func (b *bare) Random(ctx context.Context, n int) ([]byte, error) { return b.key
 func (b *bare) Encrypt(ctx context.Context, data secret.Secret) ([]byte, error) {
 	rep, err := b.keys.Encrypt(ctx, tks.EncryptRequest{CardProof: tks.Proof(tks.Factory, b.cuid, b.session.Info()), Data: data})
 	return rep.Data, err
+}
+
+func (b *bare) Secret(context.Context, token.AppletKeys, tks.Use) (secret.Secret, error) {
+	return secret.Secret{}, errors.New("an applet without keys of its own")
 }
 
 // objectsOn lists the objects on a card.

@@ -171,6 +171,9 @@ func (h history) begun(step StepName) bool {
 	return ok
 }
 
+// begunAnywhere reports whether a step may have happened, whatever came after it.
+func (h history) begunAnywhere(step StepName) bool { return h.count(step) > 0 }
+
 // count is how often a step was begun.
 func (h history) count(step StepName) int {
 	n := 0

@@ -10,6 +10,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/securechannel"
 	"inkan/tks"
+	"inkan/tps/token"
 )
 
 // link is what the runner lends to families and card steps: the card, the
@@ -127,6 +128,17 @@ func (k cardKeys) Encrypt(ctx context.Context, data secret.Secret) ([]byte, erro
 		return nil, fmt.Errorf("encrypting for the card: %w", err)
 	}
 	return rep.Data, nil
+}
+
+// Secret implements CardKeys.
+func (k cardKeys) Secret(ctx context.Context, of token.AppletKeys, use tks.Use) (secret.Secret, error) {
+	rep, err := k.l.r.e.Keys.CardSecret(ctx, tks.SecretRequest{
+		KeySet: of.Set, KeyVersion: of.Version, CUID: k.l.r.card.CUID, Use: use, Algorithm: of.Algorithm,
+	})
+	if err != nil {
+		return secret.Secret{}, fmt.Errorf("deriving the card's %s: %w", use, err)
+	}
+	return rep.Secret, nil
 }
 
 // proof is the card's proof of the open channel.

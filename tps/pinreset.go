@@ -8,6 +8,7 @@ import "inkan/tps/token"
 //
 //	ask-pin        before anything is touched
 //	change-keys    where the profile asks for it
+//	change-applet-keys
 //	set-pin
 //	record-token
 
@@ -25,12 +26,18 @@ func planPINReset(f Facts) (Plan, error) {
 	if !f.Contents.Present {
 		return nil, refuse(StatusNotPINResettable, "the card has lost its applet; it has to be enrolled again")
 	}
-	if err := mayActivate(f, f.finalKeySet(OpPINReset)); err != nil {
+	if err := f.Contents.Locked; err != nil {
+		return nil, within(StatusNotPINResettable, "", err)
+	}
+	if err := mayActivate(f, OpPINReset); err != nil {
 		return nil, err
 	}
 	plan := append(Plan{askPINStep(f)}, known(f)...)
 	if f.wantsKeys(OpPINReset) {
 		plan = append(plan, changeKeysStep(f))
+	}
+	if f.wantsOwn(OpPINReset, false) {
+		plan = append(plan, changeAppletKeysStep(f, false))
 	}
 	once := map[string]string{"applet": f.appletAfter(false)}
 	if p.ResetPINResetToNo {

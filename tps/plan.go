@@ -14,6 +14,7 @@ const (
 	StepAskPIN       StepName = "ask-pin"
 	StepPrepare      StepName = "prepare-applet"
 	StepChangeKeys   StepName = "change-keys"
+	StepAppletKeys   StepName = "change-applet-keys"
 	StepSetPIN       StepName = "set-pin"
 	StepKeep         StepName = "keep-certificate"
 	StepGenerateKey  StepName = "generate-key"

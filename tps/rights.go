@@ -3,7 +3,6 @@ package tps
 import (
 	"slices"
 
-	"inkan/tks"
 	"inkan/tps/auth"
 	"inkan/tps/token"
 )
@@ -79,6 +78,9 @@ func mayWithOwner(f Facts) error {
 
 // mayWithKeys refuses a card whose keys the profile does not take.
 func mayWithKeys(f Facts) error {
+	if f.Card.Unmanaged {
+		return mayWithOwn(f)
+	}
 	c, k := f.Profile.Card, f.Card.Proved
 	if k == nil {
 		return refuse(StatusSecureChannel, "the card has not proved itself")
@@ -92,6 +94,16 @@ func mayWithKeys(f Facts) error {
 	return nil
 }
 
+// mayWithOwn refuses a card without card manager whose applet has proved no keys,
+// unless it is new here and about to be emptied.
+func mayWithOwn(f Facts) error {
+	op := f.Asked.Operation
+	if !f.Card.Own.IsZero() || f.state() == token.Unformatted && (op == OpFormat || op == OpEnroll) {
+		return nil
+	}
+	return refuse(StatusSecureChannel, "the card has not proved itself: its applet has keys that are not known here")
+}
+
 // mayResume refuses somebody else's unfinished operation.
 func mayResume(f Facts) error {
 	if f.Open == nil || f.Open.UserID == f.Person.ID || f.Person.Is(auth.Operator, auth.Agent) {
@@ -101,10 +113,12 @@ func mayResume(f Facts) error {
 }
 
 // mayActivate refuses to make a card ACTIVE on keys that are not its own.
-func mayActivate(f Facts, set tks.KeySetName) error {
-	if f.Lab || f.Bound(set) {
-		return nil
+func mayActivate(f Facts, op Operation) error {
+	for _, set := range f.finalSets(op) {
+		if !f.Lab && !f.Bound(set) {
+			return refuse(StatusSecureChannel,
+				"the card has keys that everybody knows (key set %s); give it its own first: inkan card rekey, or a profile with [keys] version and change_on = [\"enroll\"]", set)
+		}
 	}
-	return refuse(StatusSecureChannel,
-		"the card has keys that everybody knows (key set %s); give it its own first: inkan card rekey, or a profile with [keys] version and change_on = [\"enroll\"]", set)
+	return nil
 }

@@ -233,7 +233,7 @@ func (s stateChange) write(ctx context.Context, t token.Token) (token.Token, err
 		next := t
 		next.State, next.Reason = s.State, s.State.Reason()
 		if s.State == token.Unformatted { // nobody's card; who it is stays known by its KDD (§12.2)
-			next.UserID, next.Profile, next.AppletID, next.KeySet, next.KeyInfo, next.Policy = "", "", "", "", nil, ""
+			next.UserID, next.Profile, next.AppletID, next.KeySet, next.KeyInfo, next.AppletKeys, next.Policy = "", "", "", "", nil, token.AppletKeys{}, ""
 		}
 		done, err := s.e.Stores.Tokens.ReplaceToken(ctx, next)
 		if err == nil {

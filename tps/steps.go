@@ -17,11 +17,12 @@ import (
 // registerStep makes the record of a card that is new here.
 func registerStep() Step {
 	return Step{Name: StepRegister, Kind: Settling, Fail: StatusUpdateFailed, Do: func(ctx context.Context, r *run) error {
-		kdd := r.card.Proved.KDD
-		t, err := r.e.Stores.Tokens.CreateToken(ctx, token.Token{
-			CUID: r.card.CUID, KDD: &kdd, Profile: r.profile.Name, State: token.Unformatted,
-			AppletID: r.facts.Contents.Version, KeySet: r.card.KeySet, KeyInfo: keyInfo(*r.card.Proved), Created: r.e.Now(), Modified: r.e.Now(),
-		})
+		next := token.Token{
+			CUID: r.card.CUID, Profile: r.profile.Name, State: token.Unformatted,
+			AppletID: r.facts.Contents.Version, Created: r.e.Now(), Modified: r.e.Now(),
+		}
+		r.card.proveIn(&next)
+		t, err := r.e.Stores.Tokens.CreateToken(ctx, next)
 		if err != nil {
 			return fmt.Errorf("adding the token record: %w", err)
 		}
@@ -36,11 +37,17 @@ func registerStep() Step {
 // adoptKeysStep writes what a known card proved and its record lacks.
 func adoptKeysStep() Step {
 	return Step{Name: "adopt-keys", Kind: Settling, Fail: StatusUpdateFailed, Do: func(ctx context.Context, r *run) error {
-		kdd := r.card.Proved.KDD
-		return r.updateToken(ctx, func(t *token.Token) {
-			t.KDD, t.KeySet, t.KeyInfo = &kdd, r.card.KeySet, keyInfo(*r.card.Proved)
-		})
+		return r.updateToken(ctx, func(t *token.Token) { r.card.proveIn(t) })
 	}}
+}
+
+// proveIn writes what the card has proved into its record.
+func (c Card) proveIn(t *token.Token) {
+	if c.Proved != nil {
+		kdd := c.Proved.KDD
+		t.KDD, t.KeySet, t.KeyInfo = &kdd, c.KeySet, keyInfo(*c.Proved)
+	}
+	t.AppletKeys = c.Own
 }
 
 // known begins a plan: the card's record exists and holds its keys.
@@ -48,6 +55,7 @@ func known(f Facts) Plan {
 	switch {
 	case f.Record == nil:
 		return Plan{registerStep()}
+	case f.Card.Unmanaged:
 	case f.Record.KDD == nil || len(f.Record.KeyInfo) == 0:
 		return Plan{adoptKeysStep()}
 	}
@@ -120,6 +128,12 @@ func generateStep(k profile.Key) Step {
 				return fmt.Errorf("encoding the public key: %w", err)
 			}
 			r.note("spki", base64.StdEncoding.EncodeToString(spki))
+			if len(res.CSR) > 0 {
+				r.note("csr", base64.StdEncoding.EncodeToString(res.CSR))
+			}
+			if res.Evidence != "" {
+				r.note("evidence", res.Evidence)
+			}
 			r.keep(k.Type, res)
 			return nil
 		}}
@@ -157,7 +171,13 @@ func (r *run) keyOf(keyType string) (KeyResult, error) {
 	if err != nil {
 		return KeyResult{}, fmt.Errorf("reading the journaled public key: %w", err)
 	}
-	return KeyResult{Public: pub}, nil
+	res := KeyResult{Public: pub, Evidence: e.Data["evidence"]}
+	if text := e.Data["csr"]; text != "" {
+		if res.CSR, err = base64.StdEncoding.DecodeString(text); err != nil {
+			return KeyResult{}, fmt.Errorf("reading the journaled request: %w", err)
+		}
+	}
+	return res, nil
 }
 
 // issueStep has the certificate of a key issued and its record written, state
@@ -208,7 +228,7 @@ func (r *run) request(ctx context.Context, k profile.Key, res KeyResult, id stri
 		return token.Certificate{}, err
 	}
 	return r.e.issue(ctx, issuance{
-		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, request: ca.Request{
+		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, evidence: res.Evidence, request: ca.Request{
 			ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID, Subject: subject(r.facts.Holder),
 		},
 	})
@@ -221,10 +241,11 @@ func subject(p auth.Person) ca.Subject {
 
 // issuance is one certificate to be issued for a card.
 type issuance struct {
-	ca, key string
-	number  int
-	journal token.Journal
-	request ca.Request
+	ca, key  string
+	number   int
+	evidence string // see token.Certificate
+	journal  token.Journal
+	request  ca.Request
 }
 
 // issue asks the authority and records the answer. It is safe to repeat.
@@ -249,7 +270,7 @@ func (e *Engine) issue(ctx context.Context, i issuance) (token.Certificate, erro
 	rec, err := e.Stores.Certificates.CreateCertificate(ctx, token.Certificate{
 		ID: token.NewID(), CUID: i.journal.CUID, UserID: i.journal.UserID, KeyType: i.key, Number: i.number, Profile: i.journal.Profile,
 		State: token.CertUninitialized, Serial: string(c.Serial), Subject: c.Subject, Issuer: c.Issuer.Name, AKI: c.Issuer.KeyID,
-		DER: c.DER, CA: i.ca, Origin: i.journal.CUID, Operation: i.journal.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		DER: c.DER, CA: i.ca, Origin: i.journal.CUID, Operation: i.journal.ID, Evidence: i.evidence, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Created: e.Now(), Modified: e.Now(),
 	})
 	if err != nil {

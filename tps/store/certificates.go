@@ -11,7 +11,7 @@ import (
 )
 
 const certificateColumns = "id, cuid, user_id, key_type, number, profile, state, serial, subject, issuer, aki, der, " +
-	"ca, origin, operation, not_before, not_after, reason, pending, created, modified, revision"
+	"ca, origin, operation, not_before, not_after, reason, pending, created, modified, revision, evidence"
 
 // Certificate implements token.Certificates.
 func (db *DB) Certificate(ctx context.Context, id string) (token.Certificate, error) {
@@ -58,10 +58,10 @@ func (db *DB) CreateCertificate(ctx context.Context, c token.Certificate) (token
 	}
 	c.Revision = 1
 	_, err := db.exec(ctx, "INSERT INTO certificates ("+certificateColumns+
-		") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		c.ID, c.CUID.String(), string(c.UserID), c.KeyType, c.Number, string(c.Profile), string(c.State), c.Serial,
 		c.Subject, blob(c.Issuer), blob(c.AKI), blob(c.DER), c.CA, c.Origin.String(), c.Operation,
-		stamp(c.NotBefore), stamp(c.NotAfter), c.Reason, c.Pending, stamp(c.Created), stamp(c.Modified), c.Revision)
+		stamp(c.NotBefore), stamp(c.NotAfter), c.Reason, c.Pending, stamp(c.Created), stamp(c.Modified), c.Revision, c.Evidence)
 	if err != nil {
 		return token.Certificate{}, fmt.Errorf("creating certificate record %s: %w", c.ID, err)
 	}
@@ -73,11 +73,11 @@ func (db *DB) ReplaceCertificate(ctx context.Context, c token.Certificate) (toke
 	c.Modified = normal(db.now())
 	err := replaced(db.exec(ctx, `UPDATE certificates SET cuid = ?, user_id = ?, key_type = ?, number = ?,
 		profile = ?, state = ?, serial = ?, subject = ?, issuer = ?, aki = ?, der = ?, ca = ?, origin = ?, operation = ?,
-		not_before = ?, not_after = ?, reason = ?, pending = ?, modified = ?, revision = revision + 1
+		not_before = ?, not_after = ?, reason = ?, pending = ?, evidence = ?, modified = ?, revision = revision + 1
 		WHERE id = ? AND revision = ?`,
 		c.CUID.String(), string(c.UserID), c.KeyType, c.Number, string(c.Profile), string(c.State), c.Serial,
 		c.Subject, blob(c.Issuer), blob(c.AKI), blob(c.DER), c.CA, c.Origin.String(), c.Operation,
-		stamp(c.NotBefore), stamp(c.NotAfter), c.Reason, c.Pending, stamp(c.Modified), c.ID, c.Revision))
+		stamp(c.NotBefore), stamp(c.NotAfter), c.Reason, c.Pending, c.Evidence, stamp(c.Modified), c.ID, c.Revision))
 	if err != nil {
 		return token.Certificate{}, fmt.Errorf("replacing certificate record %s: %w", c.ID, err)
 	}
@@ -89,6 +89,6 @@ func scanCertificate(r row) (token.Certificate, error) {
 	var c token.Certificate
 	err := r.Scan(&c.ID, parsed{&c.CUID}, &c.UserID, &c.KeyType, &c.Number, &c.Profile, &c.State, &c.Serial, &c.Subject,
 		&c.Issuer, &c.AKI, &c.DER, &c.CA, parsed{&c.Origin}, &c.Operation, stampAt(&c.NotBefore), stampAt(&c.NotAfter),
-		&c.Reason, &c.Pending, stampAt(&c.Created), stampAt(&c.Modified), &c.Revision)
+		&c.Reason, &c.Pending, stampAt(&c.Created), stampAt(&c.Modified), &c.Revision, &c.Evidence)
 	return c, err
 }

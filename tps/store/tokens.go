@@ -11,7 +11,7 @@ import (
 	"inkan/tps/token"
 )
 
-const tokenColumns = "cuid, kdd, user_id, profile, state, reason, applet_id, key_set, key_info, policy, created, modified, revision"
+const tokenColumns = "cuid, kdd, user_id, profile, state, reason, applet_id, key_set, key_info, policy, created, modified, revision, applet_keys"
 
 // Token implements token.Tokens.
 func (db *DB) Token(ctx context.Context, cuid apdu.CUID) (token.Token, error) {
@@ -61,9 +61,9 @@ func (db *DB) CreateToken(ctx context.Context, t token.Token) (token.Token, erro
 		t.Created = t.Modified
 	}
 	t.Revision = 1
-	_, err := db.exec(ctx, "INSERT INTO tokens ("+tokenColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := db.exec(ctx, "INSERT INTO tokens ("+tokenColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		t.CUID.String(), kddText(t.KDD), string(t.UserID), string(t.Profile), string(t.State), string(t.Reason),
-		t.AppletID, string(t.KeySet), keyInfoText(t.KeyInfo), t.Policy, stamp(t.Created), stamp(t.Modified), t.Revision)
+		t.AppletID, string(t.KeySet), keyInfoText(t.KeyInfo), t.Policy, stamp(t.Created), stamp(t.Modified), t.Revision, t.AppletKeys.String())
 	if err != nil {
 		return token.Token{}, fmt.Errorf("creating token %s: %w", t.CUID, err)
 	}
@@ -74,10 +74,10 @@ func (db *DB) CreateToken(ctx context.Context, t token.Token) (token.Token, erro
 func (db *DB) ReplaceToken(ctx context.Context, t token.Token) (token.Token, error) {
 	t.Modified = normal(db.now())
 	err := replaced(db.exec(ctx, `UPDATE tokens SET kdd = ?, user_id = ?, profile = ?, state = ?, reason = ?,
-		applet_id = ?, key_set = ?, key_info = ?, policy = ?, modified = ?, revision = revision + 1
+		applet_id = ?, key_set = ?, key_info = ?, policy = ?, applet_keys = ?, modified = ?, revision = revision + 1
 		WHERE cuid = ? AND revision = ?`,
 		kddText(t.KDD), string(t.UserID), string(t.Profile), string(t.State), string(t.Reason),
-		t.AppletID, string(t.KeySet), keyInfoText(t.KeyInfo), t.Policy, stamp(t.Modified),
+		t.AppletID, string(t.KeySet), keyInfoText(t.KeyInfo), t.Policy, t.AppletKeys.String(), stamp(t.Modified),
 		t.CUID.String(), t.Revision))
 	if err != nil {
 		return token.Token{}, fmt.Errorf("replacing token %s: %w", t.CUID, err)
@@ -88,9 +88,9 @@ func (db *DB) ReplaceToken(ctx context.Context, t token.Token) (token.Token, err
 
 func scanToken(r row) (token.Token, error) {
 	var t token.Token
-	var kdd, info string
+	var kdd, info, own string
 	err := r.Scan(parsed{&t.CUID}, &kdd, &t.UserID, &t.Profile, &t.State, &t.Reason, &t.AppletID,
-		&t.KeySet, &info, &t.Policy, stampAt(&t.Created), stampAt(&t.Modified), &t.Revision)
+		&t.KeySet, &info, &t.Policy, stampAt(&t.Created), stampAt(&t.Modified), &t.Revision, &own)
 	if err != nil {
 		return token.Token{}, err
 	}
@@ -100,6 +100,9 @@ func scanToken(r row) (token.Token, error) {
 			return token.Token{}, err
 		}
 		t.KDD = &k
+	}
+	if t.AppletKeys, err = token.ParseAppletKeys(own); err != nil {
+		return token.Token{}, err
 	}
 	if info != "" {
 		if t.KeyInfo, err = hex.DecodeString(info); err != nil {

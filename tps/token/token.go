@@ -41,10 +41,12 @@ type Token struct {
 	AppletID string         // version text, canonical lower case: 1.4.58768072
 	KeySet   tks.KeySetName // that KeyInfo's version belongs to
 	KeyInfo  KeyInfo        // nil until known
-	Policy   string         // text of §14; empty = default
-	Created  time.Time
-	Modified time.Time
-	Revision int64 // 1 at creation, +1 per Replace
+	// AppletKeys are those that the applet has of its own; zero where it has none.
+	AppletKeys AppletKeys
+	Policy     string // text of §14; empty = default
+	Created    time.Time
+	Modified   time.Time
+	Revision   int64 // 1 at creation, +1 per Replace
 }
 
 // KeyInfo is the key information of INITIALIZE UPDATE: version, protocol [, i].
@@ -96,7 +98,10 @@ type Certificate struct {
 	NotAfter  time.Time
 	Reason    int // RFC 5280 reason code of a revocation
 	// Pending is what is still to be told to the CA: "", "revoke". The sweeper retries.
-	Pending  string
+	Pending string
+	// Evidence that the key was made on the card, as the card's maker attests it:
+	// certificates in PEM, the key's own first. Empty where none was asked for.
+	Evidence string
 	Created  time.Time
 	Modified time.Time
 	Revision int64

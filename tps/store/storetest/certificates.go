@@ -15,7 +15,7 @@ func testCertificates(t *testing.T, s Stores) {
 	full := token.Certificate{ID: "id1", CUID: cuid(1), UserID: "alice", KeyType: "signing", Number: 1, Profile: "userKey",
 		State: token.CertUninitialized, Serial: "0ABC", Subject: "CN=Ä", Issuer: []byte{0x30, 0}, AKI: []byte{1, 2}, DER: []byte{0x30, 0x80, 0xFF},
 		CA: "embedded", Origin: cuid(2), Operation: "journal", NotBefore: at(1), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-		Reason: 4, Pending: "revoke", Created: at(2)}
+		Reason: 4, Pending: "revoke", Evidence: "-----BEGIN CERTIFICATE-----", Created: at(2)}
 	created := get(s.Records.CreateCertificate(ctx, full))
 	recent(t, "modified", created.Modified)
 	full.NotBefore, full.Created, full.Modified, full.Revision = at(1).UTC(), at(2).UTC(), created.Modified, 1
@@ -24,7 +24,7 @@ func testCertificates(t *testing.T, s Stores) {
 	is(t, "same id", err, token.ErrConflict)
 
 	next := full
-	next.State, next.Pending, next.CUID, next.DER, next.Number = token.CertRevoked, "", cuid(3), nil, 7
+	next.State, next.Pending, next.CUID, next.DER, next.Number, next.Evidence = token.CertRevoked, "", cuid(3), nil, 7, ""
 	replaced := get(s.Records.ReplaceCertificate(ctx, next))
 	next.Modified, next.Revision, next.DER = replaced.Modified, 2, []byte{}
 	same(t, "replaced", get(s.Records.Certificate(ctx, "id1")), next)

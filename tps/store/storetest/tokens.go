@@ -54,7 +54,8 @@ func testTokens(t *testing.T, s Stores) {
 	recent(t, "modified", bare.Modified)
 
 	full := token.Token{CUID: cuid(1), KDD: kdd(1), UserID: "Ärger'; --", Profile: "userKey", State: token.Active, Reason: token.OnHold,
-		AppletID: "1.4.58768072", KeySet: "site", KeyInfo: token.KeyInfo{0x02, 0x03, 0x70}, Policy: "RENEW=YES", Created: at(1)}
+		AppletID: "1.4.58768072", KeySet: "site", KeyInfo: token.KeyInfo{0x02, 0x03, 0x70}, Policy: "RENEW=YES", Created: at(1),
+		AppletKeys: token.AppletKeys{Set: "piv", Version: 1, Algorithm: 0x0A}}
 	created := get(s.Records.CreateToken(ctx, full))
 	full.Created, full.Modified, full.Revision = at(1).UTC(), created.Modified, 1
 	same(t, "created", printable(created), printable(full))
@@ -64,7 +65,7 @@ func testTokens(t *testing.T, s Stores) {
 	is(t, "unknown KDD", err, token.ErrNotFound)
 
 	next := full
-	next.KDD, next.UserID, next.State, next.KeyInfo, next.Created = nil, "", token.Formatted, nil, time.Time{}
+	next.KDD, next.UserID, next.State, next.KeyInfo, next.AppletKeys, next.Created = nil, "", token.Formatted, nil, token.AppletKeys{}, time.Time{}
 	replaced := get(s.Records.ReplaceToken(ctx, next))
 	next.Modified, next.Revision = replaced.Modified, 2
 	next.Created = full.Created // never changes
