@@ -35,6 +35,9 @@ func parse(document []byte) (Profile, error) {
 		Profile
 		Key []toml.Primitive `toml:"key"` // hides Profile.Key: each element has defaults of its own
 	}{Profile: defaults()}
+	if familyOf(document) == FamilyPIV {
+		doc.Profile.forPIV()
+	}
 	md, err := toml.Decode(string(document), &doc)
 	if err != nil {
 		return Profile{}, err
@@ -42,6 +45,9 @@ func parse(document []byte) (Profile, error) {
 	p := doc.Profile
 	for i, raw := range doc.Key {
 		k := Key{Alg: "rsa-2048", CA: "embedded", Overwrite: true}
+		if p.Family == FamilyPIV {
+			k.Alg, k.Cert = "p256", i
+		}
 		if err := md.PrimitiveDecode(raw, &k); err != nil {
 			return Profile{}, fmt.Errorf("key %d: %w", i+1, err)
 		}
@@ -51,6 +57,17 @@ func parse(document []byte) (Profile, error) {
 		p.Key = append(p.Key, k)
 	}
 	return p, unknown(md)
+}
+
+// familyOf is the family that a document names: its defaults depend on that.
+func familyOf(document []byte) string {
+	var doc struct {
+		Family string `toml:"family"`
+	}
+	if _, err := toml.Decode(string(document), &doc); err != nil {
+		return "" // decoding the whole says why
+	}
+	return doc.Family
 }
 
 // unknown names the keys that no field took, and those that one took although

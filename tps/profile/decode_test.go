@@ -97,7 +97,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"revision is not in the document", "Revision = 3\n" + minimal, "unknown key Revision"},
 		{"no name", strings.Replace(minimal, `name = "card"`, "", 1), `name = ""`},
 		{"bad name", strings.Replace(minimal, `"card"`, `"a b"`, 1), `name = "a b"`},
-		{"family", "family = \"piv\"\n" + minimal, `family = "piv"`},
+		{"family", "family = \"opgp\"\n" + minimal, `family = "opgp"`},
+		{"key of another family", "family = \"piv\"\n" + minimal, "are of CoolKey profiles"},
+		{"section of another family", minimal + "[piv]\nreset = true", "piv: is of profiles of the family piv"},
 		{"operation", "operations = [\"enrol\"]\n" + minimal, `operations = "enrol"`},
 		{"no operation", "operations = []\n" + minimal, "operations: none"},
 		{"operation twice", "operations = [\"format\", \"format\"]\n" + minimal, "twice"},
@@ -219,6 +221,7 @@ func TestShipped(t *testing.T) {
 		"userKey":        {"format", "enroll", "pin-reset", "key-changeover"},
 		"soKey":          {"format", "enroll", "pin-reset", "key-changeover"},
 		"userSigningKey": {"format", "enroll", "pin-reset", "key-changeover"},
+		"pivUser":        {"format", "enroll", "pin-reset", "key-changeover"},
 		"tokenKey":       {"format"},
 		"cleanToken":     {"format"},
 	}
@@ -253,7 +256,7 @@ func TestShipped(t *testing.T) {
 func TestShippedCertificates(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{"userKey": "signing 1 encryption 2 ", "soKey": "signing 1 encryption 2 ",
-		"userSigningKey": "signing 1 ", "tokenKey": "", "cleanToken": ""}
+		"pivUser": "authentication 0 signing 1 encryption 2 authentication 3 ", "userSigningKey": "signing 1 ", "tokenKey": "", "cleanToken": ""}
 	for _, r := range profile.Shipped(false) {
 		p, err := r.Decode()
 		if err != nil {

@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"net/url"
+	"slices"
 )
 
 // maxIssuer is how many bytes an applet holds of the issuer's address.
@@ -29,11 +30,15 @@ func (a Applet) Issuer(card map[string]string) (string, error) {
 // keyBits are the sizes of the algorithms a key may have: modulus or field.
 var keyBits = map[string]int{
 	"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096, "p256": 256, "p384": 384, "p521": 521,
+	"ed25519": 256, "x25519": 256,
 }
 
 // Bits is the size of the key in bits: of the modulus (RSA) or the field (EC); 0
 // for an algorithm that is not known.
 func (k Key) Bits() int { return keyBits[k.Alg] }
+
+// Algorithms lists the algorithms that a key of a PIV applet may have.
+func Algorithms() []string { return slices.Clone(pivAlgorithms) }
 
 // EC reports whether the key is on an elliptic curve.
 func (k Key) EC() bool { return len(k.Alg) > 0 && k.Alg[0] == 'p' }

@@ -89,5 +89,6 @@ func Example() {
 	// tokenKey 0 false
 	// userKey 2 true
 	// userSigningKey 1 true
+	// pivUser 4 true
 	// signing key for alice <nil>
 }

@@ -29,6 +29,8 @@ func (p PIN) Check(pin secret.PIN, user token.UserID, name string) error {
 		return fmt.Errorf("%w: longer than %d characters", ErrPIN, p.Max)
 	case kinds(b) < p.Kinds:
 		return fmt.Errorf("%w: wants %d of digits, small letters, capital letters and other characters", ErrPIN, p.Kinds)
+	case p.Digits && !digits(b):
+		return fmt.Errorf("%w: has other characters than digits", ErrPIN)
 	case p.Simple:
 		return nil
 	case run(b) > longestRun || run(b) == len(b):
@@ -37,6 +39,16 @@ func (p PIN) Check(pin secret.PIN, user token.UserID, name string) error {
 		return fmt.Errorf("%w: too simple, it is the user's name", ErrPIN)
 	}
 	return nil
+}
+
+// digits reports whether b has nothing else.
+func digits(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // kinds counts the kinds of characters in b.

@@ -17,7 +17,7 @@ import (
 type Profile struct {
 	Name       token.ProfileName `toml:"name"`
 	Title      string            `toml:"title"`
-	Family     string            `toml:"family"`     // default coolkey
+	Family     string            `toml:"family"`     // coolkey (default), piv
 	Operations []string          `toml:"operations"` // format, enroll, pin-reset, key-changeover
 
 	Auth    Auth    `toml:"auth"`
@@ -30,6 +30,7 @@ type Profile struct {
 	Enroll  Enroll  `toml:"enroll"`
 	Key     []Key   `toml:"key"`
 	Compat  Compat  `toml:"compat"`
+	PIV     PIV     `toml:"piv"` // of profiles for PIV applets alone
 
 	// Revision is the stored revision, 0 for a document not stored. Not part of the document.
 	Revision int `toml:"-"`
@@ -82,14 +83,15 @@ type Applet struct {
 
 // PIN gives the rules for PINs: lengths in bytes.
 type PIN struct {
-	Min   int  `toml:"min"`   // default 4
-	Max   int  `toml:"max"`   // default 10
-	Tries int  `toml:"tries"` // default 10
+	Min   int  `toml:"min"`   // default 4; PIV 6
+	Max   int  `toml:"max"`   // default 10; PIV 8
+	Tries int  `toml:"tries"` // default 10; PIV 0: as the card has
 	Reset bool `toml:"reset"` // default true
 	// Kinds is the least number of kinds of characters (digits, lower, upper,
 	// other); Simple allows runs such as 1234 and 1111 and the user's name.
 	Kinds  int  `toml:"kinds"`  // default 1
 	Simple bool `toml:"simple"` // default false
+	Digits bool `toml:"digits"` // digits alone; default true for PIV applets, else false
 }
 
 // Format gives the rules of format.
@@ -108,10 +110,14 @@ type Enroll struct {
 
 // Key is one key pair with its certificate.
 type Key struct {
-	Type      string `toml:"type"`
-	Cert      int    `toml:"cert"` // certificate number 0 to 7; slots 2n and 2n+1
-	Alg       string `toml:"alg"`  // rsa-2048 (default), rsa-3072, rsa-4096, p256, p384, p521
-	CA        string `toml:"ca"`   // default embedded
+	Type string `toml:"type"`
+	// Cert is the certificate number, 0 to 7. On a CoolKey card the key is in slots 2n
+	// and 2n+1; of a PIV profile it is by default the key's place in it.
+	Cert int `toml:"cert"`
+	// Alg is rsa-2048 (CoolKey's default), rsa-3072, rsa-4096, p256 (PIV's), p384, p521
+	// (CoolKey), ed25519, x25519 (PIV).
+	Alg       string `toml:"alg"`
+	CA        string `toml:"ca"` // default embedded
 	CAProfile string `toml:"ca_profile"`
 	Label     string `toml:"label"`
 	Overwrite bool   `toml:"overwrite"` // default true
@@ -125,10 +131,24 @@ type Key struct {
 	Usage    int      `toml:"usage"`
 	Private  []string `toml:"private"` // capability names
 	Public   []string `toml:"public"`
+
+	// Of a PIV key: the slot (9A, 9C, 9D, 9E), when it wants the PIN (never, once,
+	// always) and a touch (never, always, cached); empty = the slot's own. Retire is
+	// how many former keys of slot 9D the card keeps, in its retired slots.
+	Slot        string `toml:"slot"`
+	PINPolicy   string `toml:"pin_policy"`
+	TouchPolicy string `toml:"touch_policy"`
+	Retire      int    `toml:"retire"`
 }
 
-// PrivateSlot is the number of the private key's slot, 2n.
-func (k Key) PrivateSlot() int { return 2 * k.Cert }
+// PrivateSlot is the number of the private key's slot: of a PIV key the slot it names,
+// else 2n.
+func (k Key) PrivateSlot() int {
+	if n, ok := k.slotNumber(); ok {
+		return n
+	}
+	return 2 * k.Cert
+}
 
 // PublicSlot is the number of the public key's slot, 2n+1.
 func (k Key) PublicSlot() int { return 2*k.Cert + 1 }

@@ -15,7 +15,7 @@ var shipped embed.FS
 // lab leave a card's keys alone and take cards from anyone: a trial must not
 // bind a real card to a throw-away key.
 func Shipped(lab bool) []Record {
-	names := []token.ProfileName{"cleanToken", "soKey", "tokenKey", "userKey", "userSigningKey"}
+	names := []token.ProfileName{"cleanToken", "soKey", "tokenKey", "userKey", "userSigningKey", "pivUser"}
 	var all []Record
 	for _, name := range names {
 		document, err := shipped.ReadFile("shipped/" + string(name) + ".toml")

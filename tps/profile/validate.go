@@ -76,7 +76,7 @@ func (p Profile) Serves(operation string) bool { return slices.Contains(p.Operat
 func (p Profile) Validate() error {
 	var c check
 	c.that(profileName.MatchString(string(p.Name)), "name = %q: want 1 to 64 letters, digits, _ and -, beginning with a letter", p.Name)
-	c.oneOf("family", p.Family, "coolkey")
+	c.oneOf("family", p.Family, FamilyCoolKey, FamilyPIV)
 	c.that(len(p.Operations) > 0, "operations: none")
 	c.subset("operations", p.Operations, operations)
 	p.validateCard(&c)
@@ -86,6 +86,11 @@ func (p Profile) Validate() error {
 	c.oneOf("enroll.old_certs", p.Enroll.OldCerts, oldCerts...)
 	c.err("enroll.label", CheckPattern(p.Enroll.Label))
 	p.validateKeys(&c)
+	if p.Family == FamilyPIV {
+		p.validatePIV(&c)
+	} else {
+		p.validateCoolKey(&c)
+	}
 	return errors.Join(c.errs...)
 }
 
@@ -107,12 +112,17 @@ func (p Profile) validateCard(c *check) {
 
 func (p Profile) validateApplet(c *check) {
 	a := p.Applet
-	if a.Version != "" || a.Update || p.Serves(Formatting) {
-		c.that(appletText.MatchString(a.Version), "applet.version = %q: want a version such as 1.4.58768072, in lower case", a.Version)
+	form, such := appletText, "1.4.58768072, in lower case"
+	if p.Family == FamilyPIV {
+		form, such = pivVersion, "0.9.0"
+	}
+	// A PIV applet that is built into the card has the version it has.
+	if a.Version != "" || p.Family != FamilyPIV && (a.Update || p.Serves(Formatting)) {
+		c.that(form.MatchString(a.Version), "applet.version = %q: want a version such as %s", a.Version, such)
 	}
 	for protocol, version := range a.ByProtocol {
 		c.oneOf("applet.by_scp", protocol, protocols...)
-		c.that(appletText.MatchString(version), "applet.by_scp.%s = %q: want a version such as 1.4.58768072, in lower case", protocol, version)
+		c.that(form.MatchString(version), "applet.by_scp.%s = %q: want a version such as %s", protocol, version, such)
 	}
 	c.between("applet.instance_size", a.InstanceSize, 1, 0xFFFF)
 	c.between("applet.heap", a.Heap, 1, 0xFFFF)
@@ -128,12 +138,19 @@ func (p Profile) validateApplet(c *check) {
 	c.err("applet.issuer_url", err)
 }
 
-// validatePIN: a CoolKey PIN has 4 to 16 bytes (coolkey-applet.md, CREATE PIN).
-func (p Profile) validatePIN(c *check) {
+// validateCoolKey: a CoolKey PIN has 4 to 16 bytes (coolkey-applet.md, CREATE PIN).
+func (p Profile) validateCoolKey(c *check) {
 	c.between("pin.min", p.PIN.Min, 4, 16)
 	c.between("pin.max", p.PIN.Max, 4, 16)
-	c.that(p.PIN.Min <= p.PIN.Max, "pin.min = %d is above pin.max = %d", p.PIN.Min, p.PIN.Max)
 	c.between("pin.tries", p.PIN.Tries, 1, 127)
+	c.that(p.PIV == PIV{}, "piv: is of profiles of the family piv")
+	for _, k := range p.Key {
+		k.validateCoolKey(c)
+	}
+}
+
+func (p Profile) validatePIN(c *check) {
+	c.that(p.PIN.Min <= p.PIN.Max, "pin.min = %d is above pin.max = %d", p.PIN.Min, p.PIN.Max)
 	c.between("pin.kinds", p.PIN.Kinds, 1, 4)
 }
 
@@ -154,11 +171,18 @@ func (k Key) validate(c *check) {
 	at := fmt.Sprintf("key %q: ", k.Type)
 	c.that(profileName.MatchString(k.Type), "key.type = %q: want 1 to 64 letters, digits, _ and -, beginning with a letter", k.Type)
 	c.between(at+"cert", k.Cert, 0, MaxKeys-1)
-	c.oneOf(at+"alg", k.Alg, algorithms...)
 	c.that(connectorID.MatchString(k.CA), "%sca = %q: not the name of an authority", at, k.CA)
 	c.that(k.CAProfile != "", "%sca_profile is missing", at)
 	c.err(at+"label", CheckPattern(k.Label))
 	c.oneOf(at+"old_certs", k.OldCerts, append([]string{""}, oldCerts...)...)
+}
+
+// validateCoolKey checks what a CoolKey applet needs to know of a key.
+func (k Key) validateCoolKey(c *check) {
+	at := fmt.Sprintf("key %q: ", k.Type)
+	c.oneOf(at+"alg", k.Alg, algorithms...)
+	c.that(k.Slot == "" && k.PINPolicy == "" && k.TouchPolicy == "" && k.Retire == 0,
+		"%sslot, pin_policy, touch_policy and retire are of PIV profiles", at)
 	c.between(at+"user", k.User, 0, 15)
 	c.between(at+"usage", k.Usage, 0, 3)
 	c.subset(at+"private", k.Private, capabilities)
