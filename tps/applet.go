@@ -69,8 +69,9 @@ func mayPrepare(f Facts) error {
 		return refuse(StatusApplet, "the card has applet %s, newer than the %s of profile %s, which allows no downgrade ([applet] downgrade)",
 			f.Contents.Version, f.wantedVersion(), f.Profile.Name)
 	}
-	if g, ok := f.Family.(Guard); ok && f.state() == token.Unformatted && !historyOf(f.Open).begunAnywhere(StepPrepare) {
-		if err := g.MayWipe(f.Contents, f.Profile); err != nil {
+	if g, ok := f.Family.(Guard); ok {
+		known := f.state() != token.Unformatted || historyOf(f.Open).begunAnywhere(StepPrepare)
+		if err := g.MayWipe(f.Card, f.Contents, known, f.Profile); err != nil {
 			return within(StatusDisabledToken, "", err)
 		}
 	}

@@ -88,10 +88,11 @@ type KeyChanger interface {
 	ChangeKeys(ctx context.Context, l Link, p profile.Profile, to token.AppletKeys) error
 }
 
-// Guard is the optional ability of a Family to protect what a card holds that was
-// never prepared here. MayWipe is pure.
+// Guard is the optional ability of a Family to protect what a card holds. MayWipe is
+// asked before Prepare is planned; known says that the card was prepared here before.
+// It is pure.
 type Guard interface {
-	MayWipe(c Contents, p profile.Profile) error
+	MayWipe(card Card, c Contents, known bool, p profile.Profile) error
 }
 
 // PINUser is the optional ability of a Family to say that GenerateKey needs the PIN
@@ -169,6 +170,7 @@ type Contents struct {
 	IssuerURL    string // address that the applet holds of its issuer
 	Slots        []Slot
 	Loose        bool // a slot in use takes a key of another size in place of its own
+	OwnAlgorithm byte // of the applet's own keys, as it counts algorithms; 0 = not told
 	// Holds says in words what the card has that people would miss; nil = nothing.
 	Holds []string
 	// Locked says why no PIN can be set, and what remains possible; nil = one can.

@@ -27,6 +27,7 @@ import (
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/kdf"
 	"inkan/tks/local"
 	"inkan/tps"
 	"inkan/tps/audit"
@@ -132,6 +133,8 @@ func siteIn(t testing.TB, dir string) *site {
 			_, err := svc.CreateKeySet(ctx, name, apduVersion(ks.v), ks.t)
 			must(t, err)
 		}
+		_, err := svc.Create(ctx, local.NewKeySet{Name: "piv", Version: 1, Type: hsm.AES128, KDF: kdf.PIV})
+		must(t, err)
 		s.put(ecProfile("test", nil))
 	}
 	return s
@@ -242,7 +245,7 @@ func (s *site) engine() *tps.Engine {
 	s.boot++
 	cfg := tps.Config{
 		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
-		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}},
+		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}, s.piv()},
 		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint(s.start, "-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
 	}
 	if s.adjust != nil {

@@ -19,11 +19,23 @@ const MaxCertificate = 32 << 10
 // gzipped is the bit of the certificate information that says how 70 is kept.
 const gzipped = 0x01
 
-// EncodeCertificate is the content of a certificate object. It is never
-// compressed: most hosts cannot read that.
+// EncodeCertificate is the content of a certificate object, not compressed: most hosts
+// cannot read that.
 func EncodeCertificate(der []byte) []byte {
 	b := tlv.Encode(0x70, der)
 	b = tlv.Append(b, 0x71, []byte{0})
+	return tlv.Append(b, 0xFE)
+}
+
+// CompressCertificate is the content of a certificate object with the certificate
+// compressed, for one that the card has no room for otherwise. OpenSC and macOS read it.
+func CompressCertificate(der []byte) []byte {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	w.Write(der) // into memory: neither fails
+	w.Close()
+	b := tlv.Encode(0x70, z.Bytes())
+	b = tlv.Append(b, 0x71, []byte{gzipped})
 	return tlv.Append(b, 0xFE)
 }
 

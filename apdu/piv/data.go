@@ -74,14 +74,20 @@ func GetData(ctx context.Context, d apdu.Doer, o Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := unwrap(b, o.Wrapper())
+	v, err := ParseObject(o, b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if len(v) == 0 {
-		return nil, fmt.Errorf("%s: empty: %w", what, apdu.SWFileNotFound)
-	}
 	return v, nil
+}
+
+// ParseObject takes the content out of the answer to [GetDataCommand].
+func ParseObject(o Object, b []byte) ([]byte, error) {
+	v, err := unwrap(b, o.Wrapper())
+	if err == nil && len(v) == 0 {
+		err = fmt.Errorf("empty: %w", apdu.SWFileNotFound)
+	}
+	return v, err
 }
 
 // unwrap takes the one data object that b must be.

@@ -214,6 +214,11 @@ func MoveKey(ctx context.Context, d apdu.Doer, from, to Slot) error {
 // DeleteKey deletes a key (from version 5.7 on). It needs the management key. The
 // certificate stays.
 func DeleteKey(ctx context.Context, d apdu.Doer, slot Slot) error {
-	_, err := call(ctx, d, fmt.Sprintf("deleting the key of slot %v", slot), command(InsMoveKey, moveToNowhere, byte(slot), nil, 0))
+	_, err := call(ctx, d, fmt.Sprintf("deleting the key of slot %v", slot), DeleteKeyCommand(slot))
 	return err
+}
+
+// DeleteKeyCommand is the command of DeleteKey.
+func DeleteKeyCommand(slot Slot) apdu.Command {
+	return command(InsMoveKey, moveToNowhere, byte(slot), nil, 0)
 }

@@ -17,6 +17,7 @@ import (
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/kdf"
 	"inkan/tks/local"
 	"inkan/tps/auth"
 	"inkan/tps/profile"
@@ -24,10 +25,13 @@ import (
 	"inkan/tps/token"
 )
 
-// SiteKeySet and SiteKeyVersion name the master key that a new folder gets.
+// Names and versions of the master keys that a new folder gets: that of card managers,
+// and that of the management keys and PUKs of PIV applets.
 const (
 	SiteKeySet     tks.KeySetName = "site"
 	SiteKeyVersion gp.KeyVersion  = 2
+	PIVKeySet      tks.KeySetName = "piv"
+	PIVKeyVersion  gp.KeyVersion  = 1
 )
 
 // Answers are what Create needs to know.
@@ -208,6 +212,10 @@ func createMaster(ctx context.Context, v sealing.Vault, path func(string) string
 	if err != nil && !errors.Is(err, hsm.ErrExists) {
 		return fmt.Errorf("making the site's master key: %w", err)
 	}
+	secrets := local.NewKeySet{Name: PIVKeySet, Version: PIVKeyVersion, Type: hsm.AES256, KDF: kdf.PIV}
+	if _, err = s.Create(ctx, secrets); err != nil && !errors.Is(err, hsm.ErrExists) {
+		return fmt.Errorf("making the master key of PIV secrets: %w", err)
+	}
 	return nil
 }
 
@@ -247,9 +255,14 @@ func createApplets(path func(string) string, lab bool) error {
 	if !lab {
 		return nil
 	}
-	b, err := fixtures.Applet(fixtures.DefaultApplet)
-	if err != nil {
-		return err
+	for _, version := range []string{fixtures.DefaultApplet, fixtures.PIVApplet} {
+		b, err := fixtures.Applet(version)
+		if err != nil {
+			return err
+		}
+		if err := sealing.WriteFile(path(AppletFolder+"/"+version+".ijc"), b, 0o644); err != nil {
+			return err
+		}
 	}
-	return sealing.WriteFile(path(AppletFolder+"/"+fixtures.DefaultApplet+".ijc"), b, 0o644)
+	return nil
 }

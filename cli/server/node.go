@@ -23,6 +23,7 @@ import (
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/coolkey"
+	"inkan/tps/piv"
 	"inkan/tps/realm"
 	"inkan/tps/seal"
 	"inkan/tps/store"
@@ -174,7 +175,7 @@ func (n *Node) openEngine() error {
 		Keys:           n.keys,
 		Authorities:    map[string]ca.Authority{authorityName: n.Authority},
 		Authenticators: map[string]auth.Authenticator{auth.LocalID: n.Users},
-		Families:       []tps.Family{coolkey.Family{Applets: os.DirFS(n.path(AppletFolder))}},
+		Families:       n.families(),
 		Audit:          n.Audit, Log: n.log,
 		Node: n.Config.Node.Name, Boot: n.boot,
 		DefaultProfile: t.DefaultProfile, Managers: t.CardManagers,
@@ -182,6 +183,12 @@ func (n *Node) openEngine() error {
 		OperationTimeout: time.Duration(t.OperationTimeout), OrphanAfter: time.Duration(t.OrphanAfter),
 	})
 	return err
+}
+
+// families are the kinds of applets that this node issues.
+func (n *Node) families() []tps.Family {
+	applets := os.DirFS(n.path(AppletFolder))
+	return []tps.Family{coolkey.Family{Applets: applets}, piv.Family{Applets: applets}}
 }
 
 // Close ends everything that is open, in the order opposite to Open's.

@@ -2,7 +2,9 @@ package ca
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -37,8 +39,22 @@ func usageFor(p CertProfile, pub crypto.PublicKey) (x509.KeyUsage, error) {
 			return 0, fmt.Errorf("%w: profile %s takes no EC keys", ErrRefused, p.Name)
 		}
 		return p.ECUsage, checkEC(k)
+	case ed25519.PublicKey: // signs, and does nothing else
+		return onlyUsage(p, p.ECUsage&^x509.KeyUsageKeyAgreement, "Ed25519")
+	case *ecdh.PublicKey: // X25519 agrees, and does nothing else (RFC 8410 §5)
+		if k.Curve() == ecdh.X25519() {
+			return onlyUsage(p, p.ECUsage&x509.KeyUsageKeyAgreement, "X25519")
+		}
 	}
 	return 0, fmt.Errorf("%w: public key of type %T", ErrRefused, pub)
+}
+
+// onlyUsage refuses a kind of key that can do nothing of what the profile is for.
+func onlyUsage(p CertProfile, usage x509.KeyUsage, kind string) (x509.KeyUsage, error) {
+	if usage == 0 {
+		return 0, fmt.Errorf("%w: profile %s takes no %s keys", ErrRefused, p.Name, kind)
+	}
+	return usage, nil
 }
 
 func checkRSA(k *rsa.PublicKey, least int) error {

@@ -1,0 +1,222 @@
+package piv
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"inkan/apdu"
+	"inkan/apdu/piv"
+	"inkan/apdu/secret"
+	"inkan/tps"
+	"inkan/tps/profile"
+)
+
+// applet is a PIV applet being personalised: selected, the management key proved. No
+// other application is selected until it is done with, which would end both.
+type applet struct {
+	family  Family
+	link    tps.Link
+	profile profile.Profile
+	pin     secret.PIN // of SetPIN; the runner's to wipe
+	// discovery says that the card has no discovery object.
+	discovery bool
+}
+
+// Open implements tps.Family.
+func (f Family) Open(ctx context.Context, l tps.Link, p profile.Profile) (tps.Applet, error) {
+	a := &applet{family: f, link: l, profile: p}
+	d, err := apdu.ReadAhead(ctx, l.Doer(), []apdu.Entry{
+		{Command: piv.SelectCommand(), Mode: apdu.Plain},
+		{Command: piv.GetDataCommand(piv.Discovery), Mode: apdu.Plain | apdu.Anyway},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := piv.Select(ctx, d); err != nil {
+		return nil, err
+	}
+	if _, err := piv.GetData(ctx, d, piv.Discovery); err != nil {
+		if e := refusal(err); e != nil && lost(e) {
+			return nil, err
+		}
+		a.discovery = piv.IsAbsent(err)
+	}
+	if err := authenticate(ctx, l, l.Card().Own); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// SetPIN implements tps.Applet: the PUK sets the PIN, whatever that was. Where the
+// profile wants another number of tries than the card has, the card makes PIN and PUK
+// the factory's on the way; a cut there is found and mended by the next SetPIN.
+func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
+	d := a.link.Doer()
+	m, err := piv.ReadMetadata(ctx, d, piv.PUK)
+	told := err == nil
+	if err := refusal(err); err != nil {
+		return err
+	}
+	if told && m.Tries > 0 && m.Left == 0 {
+		return tps.Fail(tps.StatusNotPINResettable, errBlockedPUK)
+	}
+	own := a.link.Card().Own
+	if told && m.Default && !published(own) {
+		if err := changePUK(ctx, a.link, factoryOf(own), own); err != nil {
+			return err
+		}
+	}
+	if err := a.unblock(ctx, pin); err != nil {
+		return err
+	}
+	if tries != 0 {
+		if err := a.setTries(ctx, pin, tries); err != nil {
+			return err
+		}
+	}
+	a.pin = pin
+	return nil
+}
+
+// unblock sets the PIN with the card's PUK.
+func (a *applet) unblock(ctx context.Context, pin secret.PIN) error {
+	v, err := puk(ctx, a.link, a.link.Card().Own)
+	if err != nil {
+		return err
+	}
+	defer v.Wipe()
+	err = piv.Unblock(ctx, a.link.Doer(), v, pin)
+	var wrong *piv.PINError
+	if errors.As(err, &wrong) && wrong.Blocked() {
+		return tps.Fail(tps.StatusNotPINResettable, errBlockedPUK)
+	}
+	return err
+}
+
+// setTries sets the numbers of tries, unless the card has them.
+func (a *applet) setTries(ctx context.Context, pin secret.PIN, tries int) error {
+	d := a.link.Doer()
+	m, err := piv.ReadMetadata(ctx, d, piv.PIN)
+	if err == nil && m.Tries == tries {
+		return nil
+	}
+	if err := refusal(err); err != nil {
+		return err
+	}
+	if err := piv.VerifyPIN(ctx, d, pin); err != nil {
+		return err
+	}
+	if err := piv.SetRetries(ctx, d, tries, a.profile.PIV.PUKTries); err != nil {
+		return err
+	}
+	own := a.link.Card().Own
+	if !published(own) {
+		if err := changePUK(ctx, a.link, factoryOf(own), own); err != nil {
+			return err
+		}
+	}
+	return a.unblock(ctx, pin)
+}
+
+// GenerateKey implements tps.Applet.
+func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult, error) {
+	slot, alg := slotOf(k), algorithms[k.Alg]
+	if err := a.retire(ctx, k); err != nil {
+		return tps.KeyResult{}, err
+	}
+	pub, err := piv.Generate(ctx, a.link.Doer(), slot, alg, policyOf(k))
+	if err != nil {
+		return tps.KeyResult{}, err
+	}
+	res := tps.KeyResult{Public: pub}
+	if res.CSR, err = a.possession(ctx, k, pub); err != nil {
+		return tps.KeyResult{}, fmt.Errorf("the card does not prove that it has the key: %w", err)
+	}
+	if a.profile.PIV.Attest {
+		res.Evidence, err = a.attest(ctx, k, pub)
+	}
+	return res, err
+}
+
+// attest has the card attest a key and the statement verified. It returns the
+// certificates in PEM.
+func (a *applet) attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (string, error) {
+	d := a.link.Doer()
+	c := Claim{Card: a.link.Card(), Profile: a.profile, Key: k, Slot: slotOf(k), Public: pub}
+	var err error
+	if c.Statement, err = piv.Attest(ctx, d, c.Slot); err != nil {
+		return "", fmt.Errorf("the card does not attest its key, as profile %s demands: %w", a.profile.Name, err)
+	}
+	c.Issuer, err = piv.ReadCertificate(ctx, d, piv.Attestation)
+	if err := refusal(err); err != nil {
+		return "", err
+	}
+	if c.Serial, err = piv.ReadSerial(ctx, d); refusal(err) != nil {
+		return "", err
+	}
+	if c.Firmware, err = piv.ReadVersion(ctx, d); refusal(err) != nil {
+		return "", err
+	}
+	if a.family.Attest == nil {
+		return "", errors.New("this node cannot verify attestations")
+	}
+	if err := a.family.Attest(ctx, c); err != nil {
+		return "", fmt.Errorf("the attestation of the key in slot %v: %w", c.Slot, err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Statement.Raw})
+	if c.Issuer != nil {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Issuer.Raw})...)
+	}
+	return string(text), nil
+}
+
+// ImportKey implements tps.Applet, on cards that take keys (INS FE).
+func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error {
+	key, err := x509.ParsePKCS8PrivateKey(pkcs8.Bytes())
+	if err != nil {
+		return errors.New("the key to be imported is no PKCS #8 key") // the parser's error may show bytes
+	}
+	if err := a.retire(ctx, k); err != nil {
+		return err
+	}
+	return piv.Import(ctx, a.link.Doer(), slotOf(k), key, policyOf(k))
+}
+
+// Finish implements tps.Applet: what the profile does not know goes from the four
+// slots. Retired keys stay.
+func (a *applet) Finish(ctx context.Context) error {
+	if !a.profile.Compat.ClearSlots {
+		return nil
+	}
+	var es []apdu.Entry
+	for _, s := range slots {
+		if a.uses(s) {
+			continue
+		}
+		es = append(es,
+			apdu.Entry{Command: piv.PutDataCommand(s.Certificate(), nil), Mode: apdu.Plain | apdu.Anyway},
+			// From firmware 5.7 on; a key without certificate that stays is nobody's.
+			apdu.Entry{Command: piv.DeleteKeyCommand(s), Mode: apdu.Plain | apdu.Anyway})
+	}
+	if len(es) == 0 {
+		return nil
+	}
+	if _, err := apdu.RunAll(ctx, a.link.Doer(), es); err != nil {
+		return fmt.Errorf("clearing slots that the profile does not use: %w", err)
+	}
+	return nil
+}
+
+// uses reports whether the profile has a key in slot s.
+func (a *applet) uses(s piv.Slot) bool {
+	for _, k := range a.profile.Key {
+		if slotOf(k) == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,67 @@
+package piv
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"inkan/apdu"
+	"inkan/apdu/piv"
+	"inkan/tps"
+)
+
+// firstSimulated is the first serial number of software cards: no real card has it.
+const firstSimulated = 0xF0000000
+
+// Identify implements tps.Identifier: the serial number, or what can be had of the
+// GUID in the CHUID, which such a card then keeps (piv-applet.md §13).
+func (Family) Identify(ctx context.Context, d apdu.Doer) (tps.Identity, bool, error) {
+	if _, err := piv.Select(ctx, d); err != nil {
+		return tps.Identity{}, false, refusal(err)
+	}
+	n, err := piv.ReadSerial(ctx, d)
+	if err == nil {
+		return tps.Identity{CUID: piv.SerialCUID(n), MSN: fmt.Sprintf("%08X", n), Simulated: n >= firstSimulated}, true, nil
+	}
+	if err := refusal(err); err != nil {
+		return tps.Identity{}, false, err
+	}
+	c, err := readCHUID(ctx, d)
+	if err != nil {
+		return tps.Identity{}, false, err
+	}
+	if c.GUID == [16]byte{} {
+		return tps.Identity{}, false, errors.New("the PIV applet tells neither a serial number nor a GUID, so nothing tells the card from another")
+	}
+	return tps.Identity{CUID: guidCUID(c.GUID)}, true, nil
+}
+
+// readCHUID is the zero value where the card has none, or none that can be read.
+func readCHUID(ctx context.Context, d apdu.Doer) (piv.CHUID, error) {
+	b, err := piv.GetData(ctx, d, piv.CHUIDObject)
+	if err != nil {
+		return piv.CHUID{}, refusal(err)
+	}
+	c, err := piv.ParseCHUID(b)
+	if err != nil {
+		return piv.CHUID{}, nil
+	}
+	return c, nil
+}
+
+// guidCUID is FFFF and the first eight bytes of the SHA-256 of the GUID.
+func guidCUID(guid [16]byte) apdu.CUID {
+	h := sha256.Sum256(guid[:])
+	c := apdu.CUID{0xFF, 0xFF}
+	copy(c[2:], h[:8])
+	return c
+}
+
+// serialCUID reports a CUID made of a serial number.
+func serialCUID(c apdu.CUID) bool {
+	return c == piv.SerialCUID(uint32(c[6])<<24|uint32(c[7])<<16|uint32(c[8])<<8|uint32(c[9]))
+}
+
+// simulated reports a software card with a card manager by the beginning of its CPLC.
+func simulated(c apdu.CUID) bool { return string(c[:4]) == "INKA" }

@@ -1,0 +1,146 @@
+package piv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"inkan/apdu"
+	"inkan/apdu/piv"
+	"inkan/tps"
+	"inkan/tps/profile"
+)
+
+// slots are those that profiles use.
+var slots = []piv.Slot{piv.Authentication, piv.Signature, piv.KeyManagement, piv.CardAuthentication}
+
+// described is what a card is asked when it is read, in this order.
+func described() []apdu.Entry {
+	cs := []apdu.Command{piv.SelectCommand(), versionCommand(), metadataCommand(piv.PIN), metadataCommand(piv.PUK), metadataCommand(piv.Management)}
+	for _, s := range slots {
+		cs = append(cs, metadataCommand(s), piv.GetDataCommand(s.Certificate()))
+	}
+	cs = append(cs, piv.GetDataCommand(piv.KeyHistoryObject), piv.GetDataCommand(piv.AdminData))
+	es := apdu.Entries(apdu.Plain|apdu.Anyway, cs...)
+	es[0].Mode = apdu.Plain
+	return es
+}
+
+func versionCommand() apdu.Command { return apdu.Command{INS: piv.InsVersion, Ne: apdu.MaxShortNe} }
+
+func metadataCommand(ref piv.Slot) apdu.Command {
+	return apdu.Command{INS: piv.InsMetadata, P2: byte(ref), Ne: apdu.MaxShortNe}
+}
+
+// Probe implements tps.Family.
+func (Family) Probe(ctx context.Context, l tps.Link, _ profile.Profile) (tps.Contents, error) {
+	d, err := apdu.ReadAhead(ctx, l.Doer(), described())
+	if err != nil {
+		return tps.Contents{}, err
+	}
+	app, err := piv.Select(ctx, d)
+	if err != nil {
+		return tps.Contents{}, refusal(err)
+	}
+	r := reader{d: d, c: tps.Contents{Present: true, Loose: true}}
+	r.version(ctx, app, l.Card().Unmanaged)
+	r.secrets(ctx)
+	for _, s := range slots {
+		r.slot(ctx, s)
+	}
+	r.rest(ctx)
+	return r.c, r.err
+}
+
+// reader reads a card; what the card refuses is left out, everything else ends it.
+type reader struct {
+	d   apdu.Doer
+	c   tps.Contents
+	err error
+}
+
+// told reports whether the card told something that can be used.
+func (r *reader) told(err error) bool {
+	if e := refusal(err); e != nil && lost(e) {
+		r.err = errors.Join(r.err, e)
+	}
+	return r.err == nil && err == nil
+}
+
+// lost tells a card that is gone from one that answers nonsense.
+func lost(err error) bool {
+	return errors.Is(err, apdu.ErrCardRemoved) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// holds notes something that people would miss.
+func (r *reader) holds(format string, a ...any) {
+	r.c.Holds = append(r.c.Holds, fmt.Sprintf(format, a...))
+}
+
+// appletLabel is how PivApplet calls itself.
+var appletLabel = regexp.MustCompile(`^PivApplet v([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})\b`)
+
+// version is that of the load file, where the applet tells it, or the firmware's.
+func (r *reader) version(ctx context.Context, app piv.Application, builtIn bool) {
+	v, err := piv.ReadVersion(ctx, r.d)
+	if r.told(err) {
+		r.c.Version = v.String()
+	}
+	if m := appletLabel.FindStringSubmatch(app.Label); m != nil && !builtIn {
+		r.c.Version = m[1]
+	}
+}
+
+// secrets reads the state of PIN, PUK and management key. A card that does not tell is
+// taken for one with a PIN, but not for one that somebody would miss it on.
+func (r *reader) secrets(ctx context.Context) {
+	r.c.HasPIN = true
+	if m, err := piv.ReadMetadata(ctx, r.d, piv.PIN); r.told(err) {
+		r.c.HasPIN = !m.Default
+		if !m.Default || m.Tries > 0 && m.Left == 0 {
+			r.holds("a PIN")
+		}
+	}
+	if m, err := piv.ReadMetadata(ctx, r.d, piv.PUK); r.told(err) && m.Tries > 0 && m.Left == 0 {
+		r.c.Locked = errBlockedPUK
+	}
+	if m, err := piv.ReadMetadata(ctx, r.d, piv.Management); r.told(err) {
+		r.c.OwnAlgorithm = byte(m.Algorithm)
+	}
+}
+
+// errBlockedPUK says what remains possible.
+var errBlockedPUK = errors.New("the card's PUK is blocked, so that no PIN can be set any more: who knows the PIN can go on using the card and change it; " +
+	"else the card has to be formatted and enrolled again, and its keys are lost")
+
+// slot reads a slot's key and certificate.
+func (r *reader) slot(ctx context.Context, s piv.Slot) {
+	m, err := piv.ReadMetadata(ctx, r.d, s)
+	hasKey := r.told(err) && m.Algorithm.Asymmetric()
+	if hasKey {
+		alg := nameOf(m.Algorithm)
+		r.c.Slots = append(r.c.Slots, tps.Slot{Number: int(s), Bits: profile.Key{Alg: alg}.Bits(), Alg: alg})
+	}
+	cert, err := piv.ReadCertificate(ctx, r.d, s)
+	switch {
+	case r.told(err):
+		r.holds("in slot %v the certificate of %s", s, cert.Subject)
+	case err != nil && refusal(err) != nil && r.err == nil:
+		r.holds("in slot %v something that is no certificate", s)
+	case hasKey:
+		r.holds("in slot %v a key (%v)", s, m.Algorithm)
+	}
+}
+
+// rest reads what else people would miss.
+func (r *reader) rest(ctx context.Context) {
+	if b, err := piv.GetData(ctx, r.d, piv.KeyHistoryObject); r.told(err) {
+		if h, err := piv.ParseKeyHistory(b); err == nil && h.OnCard > 0 {
+			r.holds("%d former keys", h.OnCard)
+		}
+	}
+	if b, err := piv.GetData(ctx, r.d, piv.AdminData); r.told(err) && piv.ProtectedManagementKey(b) {
+		r.holds("a management key behind its PIN")
+	}
+}

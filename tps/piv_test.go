@@ -1,0 +1,75 @@
+package tps_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"inkan/apdu/piv"
+	"inkan/sim"
+	"inkan/tks"
+	"inkan/tps"
+	"inkan/tps/token"
+)
+
+// TestPIVLife takes each kind of PIV card through all operations, with batches and
+// without.
+func TestPIVLife(t *testing.T) {
+	t.Parallel()
+	for _, model := range pivModels {
+		for _, batch := range []bool{false, true} {
+			t.Run(fmt.Sprintf("model=%s/batch=%v", model, batch), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				s.batch = batch
+				s.put(pivProfile("test", nil))
+				card := newCard(t, model)
+				_, err := s.run(tps.OpEnroll, card)
+				must(t, err)
+				s.wantPIV(card, "7351924")
+				d := pivCard(t, card)
+				for ref, what := range map[piv.Slot]string{piv.PIN: "PIN", piv.PUK: "PUK", piv.Management: "management key"} {
+					if m, err := piv.ReadMetadata(t.Context(), d, ref); err != nil || m.Default {
+						t.Errorf("the %s is the factory's: %+v, %v", what, m, err)
+					}
+				}
+				first := s.certificatesOf(card)
+				_, err = s.run(tps.OpPINReset, card, func(c *client, _ *tps.Request) { c.pins = []string{"9518402"} })
+				must(t, err)
+				s.wantPIV(card, "9518402")
+				s.put(pivProfile("test", map[string]string{"[piv]\n": "[piv]\nmanagement = \"aes-128\"\n"}))
+				_, err = s.run(tps.OpKeyChangeover, card)
+				must(t, err)
+				rec, err := s.db.Token(t.Context(), card.Info().CUID)
+				must(t, err)
+				if rec.AppletKeys != (token.AppletKeys{Set: "piv", Version: 1, Algorithm: byte(piv.AES128)}) || model == "piv" != (rec.KeySet == "site") {
+					t.Errorf("record after the changeover: %+v", rec)
+				}
+				s.wantPIV(card, "9518402")
+				_, err = s.run(tps.OpEnroll, card, func(_ *client, r *tps.Request) {})
+				must(t, err)
+				s.wantPIV(card, "7351924")
+				if again := s.certificatesOf(card); slices.Equal(first, again) || len(again) != 4 {
+					t.Errorf("certificates %v after %v", again, first)
+				}
+				_, err = s.run(tps.OpFormat, card)
+				must(t, err)
+				rec, err = s.db.Token(t.Context(), card.Info().CUID)
+				must(t, err)
+				if rec.State != token.Formatted || rec.AppletKeys.Set != tks.Factory || len(s.certificatesOf(card)) != 0 {
+					t.Errorf("record after format: %+v", rec)
+				}
+			})
+		}
+	}
+}
+
+// wantPIV uses every key of the card; its certificates are those recorded.
+func (s *site) wantPIV(card *sim.Card, pin string) {
+	s.t.Helper()
+	got, err := usePIV(s.t.Context(), pivCard(s.t, card), pin)
+	must(s.t, err)
+	if want := s.certificatesOf(card); !slices.Equal(got, want) || len(got) == 0 {
+		s.t.Errorf("the card carries %v, recorded are %v", got, want)
+	}
+}
