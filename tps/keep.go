@@ -40,7 +40,11 @@ func keepStep(k profile.Key, c token.Certificate) Step {
 			if err != nil {
 				return fmt.Errorf("reading the %s certificate that stays: %w", k.Type, err)
 			}
-			r.keep(k.Type, KeyResult{Public: x.PublicKey})
+			pub, err := x509.ParsePKIXPublicKey(x.RawSubjectPublicKeyInfo) // of X25519 x.PublicKey is nil
+			if err != nil {
+				return fmt.Errorf("reading the key of the %s certificate that stays: %w", k.Type, err)
+			}
+			r.keep(k.Type, KeyResult{Public: pub})
 			r.hold(k.Type, c)
 			return nil
 		}}

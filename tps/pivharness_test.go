@@ -105,7 +105,11 @@ func usePIV(ctx context.Context, d apdu.Doer, pin string) ([]string, error) {
 		if err := piv.VerifyPIN(ctx, d, p); err != nil {
 			return nil, err
 		}
-		if err := useSlot(ctx, d, slot, cert.PublicKey); err != nil {
+		pub, err := x509.ParsePKIXPublicKey(cert.RawSubjectPublicKeyInfo)
+		if err != nil {
+			return nil, err
+		}
+		if err := useSlot(ctx, d, slot, pub); err != nil {
 			return nil, fmt.Errorf("slot %v: %w", slot, err)
 		}
 		serials = append(serials, fmt.Sprintf("%X", cert.SerialNumber))

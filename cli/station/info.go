@@ -90,8 +90,8 @@ func (i *Info) identify() {
 }
 
 // Issuable reports whether the server's operations can work on the card: one that
-// shows its number and has a card manager.
-func (i Info) Issuable() bool { return i.CUID != "" && (i.PIV == nil || i.Manager != "") }
+// shows its number.
+func (i Info) Issuable() bool { return i.CUID != "" }
 
 // lost tells a card that refuses from one that does not answer.
 func lost(err error) bool {

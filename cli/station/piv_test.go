@@ -57,7 +57,7 @@ func TestDescribePIV(t *testing.T) {
 	i, err := station.Describe(ctx, card)
 	must(err)
 	p := i.PIV
-	if p == nil || i.CUID != "FFFF594B0000F0000001" || !i.Simulated || i.Issuable() || len(i.Problems) > 0 {
+	if p == nil || i.CUID != "FFFF594B0000F0000001" || !i.Simulated || !i.Issuable() || len(i.Problems) > 0 {
 		t.Fatalf("%+v", i)
 	}
 	if p.Version != "5.7.1" || p.Serial != 0xF0000001 || p.PIN != "2 tries left of 3, the factory's" || p.Management != "AES-192, the factory's" ||

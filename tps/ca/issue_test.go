@@ -3,6 +3,7 @@ package ca_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -253,19 +254,24 @@ func TestRefusals(t *testing.T) {
 	}
 	modulus := func(n *big.Int) *rsa.PublicKey { return &rsa.PublicKey{N: n, E: 65537} }
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	x25519, _ := ecdh.X25519().GenerateKey(rand.Reader)
+	p256, _ := ecdh.P256().GenerateKey(rand.Reader)
 	for name, req := range map[string]ca.Request{
-		"profile unknown":   with(func(r *ca.Request) { r.Profile = "server" }),
-		"profile empty":     with(func(r *ca.Request) { r.Profile = "" }),
-		"key nil":           with(func(r *ca.Request) { r.PublicKey = nil }),
-		"key of wrong type": with(func(r *ca.Request) { r.PublicKey = ed.Public() }),
-		"rsa small":         with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Rsh(good.N, 1024)) }),
-		"rsa large":         with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Lsh(good.N, 8192)) }),
-		"rsa even":          with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).SetBit(good.N, 0, 0)) }),
-		"rsa factor":        with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Mul(good.N, big.NewInt(167))) }),
-		"rsa faulty maker":  with(func(r *ca.Request) { r.PublicKey = modulus(rocaModulus()) }),
-		"rsa exponent 3":    with(func(r *ca.Request) { r.PublicKey = &rsa.PublicKey{N: good.N, E: 3} }),
-		"rsa exponent even": with(func(r *ca.Request) { r.PublicKey = &rsa.PublicKey{N: good.N, E: 65538} }),
-		"ec curve":          with(func(r *ca.Request) { r.PublicKey = ecKey(t, elliptic.P224()).Public() }),
+		"profile unknown":         with(func(r *ca.Request) { r.Profile = "server" }),
+		"profile empty":           with(func(r *ca.Request) { r.Profile = "" }),
+		"key nil":                 with(func(r *ca.Request) { r.PublicKey = nil }),
+		"key of wrong type":       with(func(r *ca.Request) { r.PublicKey = &ecdh.PublicKey{} }),
+		"ed25519 not for profile": with(func(r *ca.Request) { r.Profile = "encryption"; r.PublicKey = ed.Public() }),
+		"x25519 not for profile":  with(func(r *ca.Request) { r.PublicKey = x25519.PublicKey() }),
+		"p-256 for ecdh alone":    with(func(r *ca.Request) { r.PublicKey = p256.PublicKey() }),
+		"rsa small":               with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Rsh(good.N, 1024)) }),
+		"rsa large":               with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Lsh(good.N, 8192)) }),
+		"rsa even":                with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).SetBit(good.N, 0, 0)) }),
+		"rsa factor":              with(func(r *ca.Request) { r.PublicKey = modulus(new(big.Int).Mul(good.N, big.NewInt(167))) }),
+		"rsa faulty maker":        with(func(r *ca.Request) { r.PublicKey = modulus(rocaModulus()) }),
+		"rsa exponent 3":          with(func(r *ca.Request) { r.PublicKey = &rsa.PublicKey{N: good.N, E: 3} }),
+		"rsa exponent even":       with(func(r *ca.Request) { r.PublicKey = &rsa.PublicKey{N: good.N, E: 65538} }),
+		"ec curve":                with(func(r *ca.Request) { r.PublicKey = ecKey(t, elliptic.P224()).Public() }),
 		"ec off curve": with(func(r *ca.Request) {
 			//lint:ignore SA1019 a point off the curve cannot be made otherwise
 			r.PublicKey = &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}
@@ -394,5 +400,29 @@ func TestIssueServer(t *testing.T) {
 	wantError(t, err, ca.ErrRefused)
 	if _, err := a.IssueServer(t.Context(), key.Public(), nil, []net.IP{net.IPv6loopback}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEdwardsKeys: Ed25519 keys are for signing alone, X25519 keys for agreement.
+func TestEdwardsKeys(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, nil)
+	ed, _, _ := ed25519.GenerateKey(rand.Reader)
+	x, _ := ecdh.X25519().GenerateKey(rand.Reader)
+	for profile, c := range map[string]struct {
+		pub  any
+		want x509.KeyUsage
+	}{
+		"signing":    {ed, x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment},
+		"encryption": {x.PublicKey(), x509.KeyUsageKeyAgreement},
+	} {
+		got, err := a.Issue(t.Context(), ca.Request{ID: profile, Profile: profile, PublicKey: c.pub, Subject: jane})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(got.DER)
+		if err != nil || cert.KeyUsage != c.want {
+			t.Errorf("%s: key usage %b, %v", profile, cert.KeyUsage, err)
+		}
 	}
 }

@@ -1,7 +1,10 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -35,11 +38,36 @@ func (c *capture) SignMessage(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]b
 
 // toBeSigned returns the TBSCertificate of a template, DER.
 func toBeSigned(template, parent *x509.Certificate, pub, signer crypto.PublicKey) ([]byte, error) {
+	if k, ok := pub.(*ecdh.PublicKey); ok {
+		return agreementTBS(template, parent, k, signer)
+	}
 	c := &capture{pub: signer}
 	if _, err := x509.CreateCertificate(rand.Reader, template, parent, pub, c); !errors.Is(err, errCaptured) {
 		return nil, fmt.Errorf("building a certificate: %w", err)
 	}
 	return c.msg, nil
+}
+
+// agreementTBS is toBeSigned for X25519, which crypto/x509 makes no certificates for: the
+// key stands as one of Ed25519, which has the same form (RFC 8410 §4), until it is in.
+func agreementTBS(template, parent *x509.Certificate, pub *ecdh.PublicKey, signer crypto.PublicKey) ([]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, fmt.Errorf("building a certificate: %w", err)
+	}
+	stand := ed25519.PublicKey(pub.Bytes())
+	as, err := x509.MarshalPKIXPublicKey(stand)
+	if err != nil || len(as) != len(spki) {
+		return nil, fmt.Errorf("building a certificate for a key of %d bytes: %w", len(spki), err)
+	}
+	tbs, err := toBeSigned(template, parent, stand, signer)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Count(tbs, as) != 1 {
+		return nil, errors.New("building a certificate: its public key is not found")
+	}
+	return bytes.Replace(tbs, as, spki, 1), nil
 }
 
 // signatureHashes are the algorithms an authority of ours signs with.

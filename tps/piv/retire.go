@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 
 	"inkan/apdu/piv"
@@ -39,8 +40,9 @@ func (a *applet) retire(ctx context.Context, k profile.Key) error {
 		}
 		return nil // nothing was ever encrypted to it
 	}
-	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(m.Public) {
+	key, err := x509.ParsePKIXPublicKey(cert.RawSubjectPublicKeyInfo) // of X25519 cert.PublicKey is nil
+	pub, ok := key.(interface{ Equal(crypto.PublicKey) bool })
+	if err != nil || !ok || !pub.Equal(m.Public) {
 		return nil // made by an enrollment that was cut: nobody has its certificate
 	}
 	to, n, err := a.retiredSlot(ctx, cert.Raw, k.Retire)
