@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,7 +276,7 @@ func TestBackup(t *testing.T) {
 	path := filepath.Join(out, "copy")
 	b, err := n.WriteBackup(t.Context(), path, pass)
 	must(t, err)
-	if b.Kind != "file" || b.Path != path || b.Checked != "tms:master:site:v02" || len(b.Keys) != 2 || b.Keys[1] != "tms:ca:inkan:v01" {
+	if b.Kind != "file" || b.Path != path || b.Checked != "tms:master:site:v02" || !slices.Equal(b.Keys, []string{"tms:master:piv:v01", "tms:master:site:v02", "tms:ca:inkan:v01"}) {
 		t.Errorf("got %+v", b)
 	}
 	s, err := softkey.Restore(path, pass, filepath.Join(t.TempDir(), "keystore"))
