@@ -29,3 +29,15 @@ func (n *Node) IsBound(set tks.KeySetName) bool { return n.bound(set) }
 
 // ServeReady answers /readyz.
 func (n *Node) ServeReady(w http.ResponseWriter, r *http.Request) { n.serveReady(w, r) }
+
+// An array as nodes see it, for tests.
+type Member = member
+
+// OpenIn opens the folder of a node of an array.
+var OpenIn = openIn
+
+// Refusals of a node whose roles want an array.
+var (
+	ErrNoKeys = errNoKeys
+	ErrNoPort = errNoPort
+)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"inkan/cli/config"
+	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tps/api"
 	"inkan/tps/realm"
@@ -76,7 +77,7 @@ func (v realmVault) Signer(ctx context.Context, name string) (crypto.Signer, err
 		return nil, fmt.Errorf("%s is a key of the node's for something else: %w", name, realm.ErrInput)
 	}
 	s, err := v.v.Signer(ctx, l)
-	if errors.Is(err, hsm.ErrNotFound) && !ours {
+	if !ours && (errors.Is(err, hsm.ErrNotFound) || errors.Is(err, tks.ErrDenied)) { // denied: it is at a node that has keys
 		return nil, fmt.Errorf("%w: %w", err, realm.ErrInput)
 	}
 	return s, keyError(err)
