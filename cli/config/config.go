@@ -101,6 +101,11 @@ type TKS struct {
 	// CallTimeout is how long a node without the role tks waits for one that has it,
 	// before it asks the next; default 5s, at most 1m. A card waits meanwhile.
 	CallTimeout Duration `toml:"call_timeout"`
+	// KeyingQuorum is how many nodes with the role tks have to agree that a card with a
+	// factory's key set was not keyed before: majority (default) of those in the array,
+	// or answering, which goes on with the last one and trusts the others not to be used
+	// for the same card in between.
+	KeyingQuorum string `toml:"keying_quorum"`
 }
 
 // TPS says how operations run.
@@ -286,6 +291,7 @@ func (c *Config) defaults() {
 		}
 	}
 	set(&c.TKS.CallsPerCard, 300)
+	set(&c.TKS.KeyingQuorum, QuorumMajority)
 	set(&c.TKS.CallTimeout, Duration(5*time.Second))
 	if len(c.Node.Roles) == 0 {
 		c.Node.Roles = []Role{RoleAll}
@@ -351,6 +357,9 @@ func (c Config) Check() error {
 		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
 	add("[realm]", c.Realm.check())
+	if q := c.TKS.KeyingQuorum; q != QuorumMajority && q != QuorumAnswering {
+		add("[tks] keying_quorum", fmt.Errorf("%q is neither %s nor %s", q, QuorumMajority, QuorumAnswering))
+	}
 	if d := time.Duration(c.TKS.CallTimeout); d > time.Minute {
 		add("[tks] call_timeout", fmt.Errorf("%s is more than a minute", d))
 	}

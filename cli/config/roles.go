@@ -20,6 +20,12 @@ const (
 	RoleAll     Role = "all"     // all of that
 )
 
+// Values of [tks] keying_quorum.
+const (
+	QuorumMajority  = "majority"
+	QuorumAnswering = "answering"
+)
+
 // ParseRole reads the name of a role.
 func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
@@ -39,8 +45,8 @@ func (n Node) Has(r Role) bool {
 // not listed may what its roles need.
 type Peer struct {
 	Name string `toml:"name"` // as inkan array status shows it
-	// Methods are random, session, keyset, encrypt, secret, keys, sign and signers; left
-	// out: those of the node's roles. secret, the PIV management keys and PUKs of cards
+	// Methods are random, session, keyset, encrypt, secret, keys, sign, signers and
+	// ledger; left out: those of the node's roles. secret, the PIV management keys and PUKs of cards
 	// that nobody has to have, is in no role and has to be written here.
 	Methods        []remote.Method  `toml:"methods"`
 	KeySets        []tks.KeySetName `toml:"key_sets"`         // default: "*", every one
@@ -57,7 +63,7 @@ var methods = map[Role][]remote.Method{
 		remote.MethodKeys, remote.MethodSign, remote.MethodSigners,
 	},
 	RoleConsole: {remote.MethodRandom, remote.MethodKeys, remote.MethodSign, remote.MethodSigners},
-	RoleTKS:     {remote.MethodRandom, remote.MethodKeys},
+	RoleTKS:     {remote.MethodRandom, remote.MethodKeys, remote.MethodLedger},
 }
 
 // Grant is what the node called name, which has roles, may ask of this node's keys.
@@ -67,11 +73,15 @@ func (c Config) Grant(name string, roles []Role) remote.Grant {
 		p = c.Peer[i]
 	}
 	if p.Methods == nil {
-		for _, r := range roles {
-			if r == RoleAll {
-				r = RoleTPS // which needs all that the others do
+		for _, r := range []Role{RoleTPS, RoleTKS, RoleConsole} {
+			if !(Node{Roles: roles}).Has(r) || len(roles) == 0 {
+				continue
 			}
-			p.Methods = append(p.Methods, methods[r]...)
+			for _, m := range methods[r] {
+				if !slices.Contains(p.Methods, m) {
+					p.Methods = append(p.Methods, m)
+				}
+			}
 		}
 	}
 	if p.KeySets == nil {

@@ -33,6 +33,7 @@ func TestRoles(t *testing.T) {
 		"[node]\nroles = [\"tps\", \"tps\"]":                           "twice",
 		"[node]\nroles = [\"tps\", \"all\"]":                           "all stands alone",
 		"[node]\nroles = [\"tks\"]\n[listen]\nplain = \"127.0.0.1:0\"": "needs the role tps",
+		"[tks]\nkeying_quorum = \"none\"":                              "neither majority nor answering",
 		"[tks]\ncall_timeout = \"2m\"":                                 "[tks] call_timeout",
 	} {
 		if _, err := config.Decode([]byte(doc)); err == nil || !strings.Contains(err.Error(), says) {
@@ -70,12 +71,12 @@ methods = []
 		calls   int
 	}{
 		{"other.example", []config.Role{config.RoleTPS}, "random session keyset encrypt keys sign signers", []tks.KeySetName{"*"}, 6000},
-		{"other.example", []config.Role{config.RoleAll}, "random session keyset encrypt keys sign signers", []tks.KeySetName{"*"}, 6000},
+		{"other.example", []config.Role{config.RoleAll}, "random session keyset encrypt keys sign signers ledger", []tks.KeySetName{"*"}, 6000},
 		{"other.example", []config.Role{config.RoleConsole}, "random keys sign signers", []tks.KeySetName{"*"}, 6000},
-		{"other.example", []config.Role{config.RoleTKS}, "random keys", []tks.KeySetName{"*"}, 6000},
+		{"other.example", []config.Role{config.RoleTKS}, "random keys ledger", []tks.KeySetName{"*"}, 6000},
 		{"other.example", nil, "", []tks.KeySetName{"*"}, 6000},
 		{"tps1.example", []config.Role{config.RoleTPS}, "session secret", []tks.KeySetName{"site", "factory"}, 60},
-		{"tps2.example", []config.Role{config.RoleTKS}, "random keys", []tks.KeySetName{}, 6000},
+		{"tps2.example", []config.Role{config.RoleTKS}, "random keys ledger", []tks.KeySetName{}, 6000},
 		{"tps3.example", []config.Role{config.RoleAll}, "", []tks.KeySetName{"*"}, 6000},
 	} {
 		g := c.Grant(w.name, w.roles)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inkan/apdu/gp"
+	"inkan/cli/config"
 	"inkan/cli/sealing"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -34,8 +35,14 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
+	ledger := local.Ledger(n.ledger)
+	if n.array != nil {
+		if ledger, err = n.openSharedLedger(); err != nil {
+			return err
+		}
+	}
 	n.Keys, err = local.New(local.Config{
-		Vault: n.vault, Ledger: n.ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys, Peer: peerName,
+		Vault: n.vault, Ledger: ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys, Peer: peerName,
 		MinimumProtection: level, Log: n.log,
 		Limits: local.Limits{Card: local.Limit{Every: time.Minute / time.Duration(n.Config.TKS.CallsPerCard), Burst: n.Config.TKS.CallsPerCard}},
 	})
@@ -44,6 +51,20 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 	}
 	n.keys, n.signers = n.Keys, n.vault
 	return nil
+}
+
+// openSharedLedger joins the ledger with those of the other nodes that have keys.
+func (n *Node) openSharedLedger() (local.Ledger, error) {
+	c, err := remote.New(remote.Config{Nodes: n.array.TKSNodes, CallTimeout: time.Duration(n.Config.TKS.CallTimeout), Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	q := remote.Majority
+	if n.Config.TKS.KeyingQuorum == config.QuorumAnswering {
+		q = remote.Answering
+	}
+	n.shared = c.Ledger(n.ledger, q)
+	return n.shared, nil
 }
 
 // openRemoteKeys reaches a node that has keys, and takes the authority's
@@ -130,7 +151,7 @@ func (n *Node) auditKeys(ctx context.Context, e local.Event) error {
 // peerHandler serves this node's keys to the others of its array.
 func (n *Node) peerHandler() (http.Handler, error) {
 	return remote.NewHandler(remote.HandlerConfig{
-		Service: n.Keys, Signers: n.vault, Keys: n.Fingerprint, Audit: n.auditPeer, Log: n.log,
+		Service: n.Keys, Signers: n.vault, Ledger: n.ledger, Keys: n.Fingerprint, Audit: n.auditPeer, Log: n.log,
 		Identify: func(r *http.Request) (remote.Caller, error) {
 			m, err := n.array.Identify(r)
 			if err != nil {

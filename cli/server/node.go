@@ -72,6 +72,7 @@ type Node struct {
 	// caLabels are the labels of all keys that the authority has had.
 	caLabels []string
 	ledger   *local.FileLedger
+	shared   *remote.Ledger // ledger and those of the other nodes; nil: the node is in no array, or has no keys
 	lock     *sealing.FolderLock
 	boot     string
 	program  string
@@ -199,6 +200,9 @@ func (n *Node) Close() error {
 	}
 	if n.DB != nil {
 		errs = append(errs, n.DB.Close())
+	}
+	if n.shared != nil {
+		errs = append(errs, n.shared.Close())
 	}
 	if n.ledger != nil {
 		errs = append(errs, n.ledger.Close())

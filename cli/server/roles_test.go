@@ -62,17 +62,18 @@ func locally(t *testing.T, folder, method, path, body string) (int, string) {
 	return res.StatusCode, string(text)
 }
 
-// TestArrayOfRoles: two nodes have the keys, one serves cards and one people. A card
-// gets its keys and certificates, whichever of the first two runs; and those open no
+// TestArrayOfRoles: three nodes have the keys, one serves cards and one people. A card
+// gets its keys and certificates while two of the first three run; and those open no
 // port but that of the array.
 func TestArrayOfRoles(t *testing.T) {
 	t.Parallel()
 	a := newArray(t)
 	folder := a.folderFor("tks1", config.RoleTKS)
-	twin := copyFolder(t, folder)
-	tks1 := a.start("tks1", folder, config.RoleTKS)
-	tks2 := a.start("tks2", twin, config.RoleTKS)
-	for _, n := range []*arrayNode{tks1, tks2} {
+	twin, third := copyFolder(t, folder), copyFolder(t, folder)
+	keys := []*arrayNode{
+		a.start("tks1", folder, config.RoleTKS), a.start("tks2", twin, config.RoleTKS), a.start("tks3", third, config.RoleTKS),
+	}
+	for _, n := range keys {
 		if n.at.Address != "" || n.at.Plain != "" || n.at.Peers == "" {
 			t.Errorf("listens at %+v", n.at)
 		}
@@ -88,10 +89,11 @@ func TestArrayOfRoles(t *testing.T) {
 	first := newCard(t)
 	must(t, tps1.operate(t, first, wire.Format, wire.Enroll))
 
-	used, other := tks1, tks2
-	if len(events(t, folder, "TKS_WRAP_KEY_SET")) == 0 {
-		used, other = tks2, tks1
+	at := slices.IndexFunc(keys, func(n *arrayNode) bool { return len(events(t, n.Folder, "TKS_WRAP_KEY_SET")) > 0 })
+	if at < 0 {
+		t.Fatal("no node with keys has wrapped any")
 	}
+	used, others := keys[at], slices.Delete(slices.Clone(keys), at, at+1)
 	for _, name := range []string{"TKS_DERIVE_SESSION", "TKS_WRAP_KEY_SET", "TKS_PEER_CALL"} {
 		es := events(t, used.Folder, name)
 		if len(es) == 0 || es[0].Subject != "tps1" {
@@ -101,8 +103,13 @@ func TestArrayOfRoles(t *testing.T) {
 			t.Errorf("the node without keys recorded %+v", es)
 		}
 	}
-	if es := events(t, other.Folder, "TKS_WRAP_KEY_SET"); len(es) != 0 {
-		t.Errorf("the other node was asked: %+v", es)
+	for _, n := range others {
+		if es := events(t, n.Folder, "TKS_WRAP_KEY_SET"); len(es) != 0 {
+			t.Errorf("another node was asked: %+v", es)
+		}
+		if es := events(t, n.Folder, "TKS_PEER_CALL"); len(es) != 1 || es[0].Subject != used.seat.name || es[0].Fields["call"] != "ledger/grant" {
+			t.Errorf("the ledger of another node: %+v", es)
+		}
 	}
 	if status, body := ready(t, tps1.Node); status != http.StatusOK || body["tks tks1"] != "ok" || body["tks tks2"] != "ok" {
 		t.Errorf("HTTP %d %v", status, body)
@@ -116,7 +123,7 @@ func TestArrayOfRoles(t *testing.T) {
 	used.stop()
 	must(t, tps1.operate(t, newCard(t), wire.Format))
 	must(t, tps1.operate(t, first, wire.ResetPIN))
-	gone, there := "tks "+used.seat.name, "tks "+other.seat.name
+	gone, there := "tks "+used.seat.name, "tks "+others[0].seat.name
 	if status, body := ready(t, tps1.Node); status != http.StatusOK || !strings.HasPrefix(body[gone], "not reachable since ") || body[there] != "ok" {
 		t.Errorf("HTTP %d %v", status, body)
 	}
@@ -126,7 +133,12 @@ func TestArrayOfRoles(t *testing.T) {
 		t.Errorf("a command is told %+v", state)
 	}
 
-	other.stop()
+	others[0].stop()
+	if err := tps1.operate(t, newCard(t), wire.Format); err == nil {
+		t.Error("one node of three keyed a card")
+	}
+	must(t, tps1.operate(t, first, wire.ResetPIN))
+	others[1].stop()
 	if status, body := ready(t, tps1.Node); status != http.StatusServiceUnavailable || body["keys"] == "ok" {
 		t.Errorf("without any keys: HTTP %d %v", status, body)
 	}
@@ -135,7 +147,7 @@ func TestArrayOfRoles(t *testing.T) {
 	}
 }
 
-// useConsole runs a node that serves people only, with the keys of tks1 and tks2.
+// useConsole runs a node that serves people only, with the keys of others.
 func useConsole(t *testing.T, a *testArray) {
 	t.Helper()
 	folder := a.folderFor("con1", config.RoleConsole)
@@ -161,7 +173,7 @@ func useConsole(t *testing.T, a *testArray) {
 		{http.MethodGet, "/key-backup", ""},
 	} {
 		status, body := locally(t, folder, c[0], c[1], c[2])
-		if status != http.StatusConflict || !strings.Contains(body, "has not the role tks") || !strings.Contains(body, "tks1, tks2") {
+		if status != http.StatusConflict || !strings.Contains(body, "has not the role tks") || !strings.Contains(body, "tks1, tks2, tks3") {
 			t.Errorf("%s %s: HTTP %d %s", c[0], c[1], status, body)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tks/local"
 )
 
 // HandlerConfig is what a Handler is made of. Service and Identify are required.
@@ -25,10 +26,12 @@ type HandlerConfig struct {
 	// Signers are the key pairs that peers may use; nil: none. They get at those of
 	// the authority (tms:ca:…) and of the realm (tms:sign:…) only.
 	Signers hsm.Signers
+	// Ledger is the node's own, where other nodes with keys write too; nil: they may not.
+	Ledger local.Ledger
 	// Keys tells which keys the node has; nil: nobody is told.
 	Keys func(context.Context) (Fingerprint, error)
-	// Audit takes each refusal of this handler, and each use of a key pair before its
-	// result is handed out. What Service is asked, it records itself: CallerOf tells
+	// Audit takes each refusal of this handler, and each use of a key pair, each grant
+	// and each release before its result is handed out. What Service is asked, it records itself: CallerOf tells
 	// it for whom. nil: no record.
 	Audit AuditFunc
 	// Now is the clock; nil: time.Now.
@@ -37,7 +40,8 @@ type HandlerConfig struct {
 	Log *slog.Logger
 }
 
-// Event is one call that a handler refused, or one use of a key pair. It holds no
+// Event is one call that a handler refused, one use of a key pair, or one grant or
+// release. It holds no
 // secret.
 type Event struct {
 	Time    time.Time
@@ -79,11 +83,15 @@ func NewHandler(cfg HandlerConfig) (*Handler, error) {
 	route(h, string(MethodEncrypt), MethodEncrypt, h.encrypt)
 	route(h, string(MethodSecret), MethodSecret, h.secret)
 	route(h, string(MethodKeys), MethodKeys, h.keys)
-	route(h, pathFind, MethodSign, recorded(h, pathFind, MethodSign, h.find))
-	route(h, pathSign, MethodSign, recorded(h, pathSign, MethodSign, h.sign))
-	route(h, pathGenerate, MethodSigners, recorded(h, pathGenerate, MethodSigners, h.generate))
-	route(h, pathImport, MethodSigners, recorded(h, pathImport, MethodSigners, h.take))
-	route(h, pathDestroy, MethodSigners, recorded(h, pathDestroy, MethodSigners, h.destroy))
+	route(h, pathFind, MethodSign, recorded(h, pathFind, MethodSign, signers(h, h.find)))
+	route(h, pathSign, MethodSign, recorded(h, pathSign, MethodSign, signers(h, h.sign)))
+	route(h, pathGenerate, MethodSigners, recorded(h, pathGenerate, MethodSigners, signers(h, h.generate)))
+	route(h, pathImport, MethodSigners, recorded(h, pathImport, MethodSigners, signers(h, h.take)))
+	route(h, pathDestroy, MethodSigners, recorded(h, pathDestroy, MethodSigners, signers(h, h.destroy)))
+	route(h, pathGrant, MethodLedger, recorded(h, pathGrant, MethodLedger, ledger(h, h.grant)))
+	route(h, pathComplete, MethodLedger, ledger(h, h.complete))
+	route(h, pathRelease, MethodLedger, recorded(h, pathRelease, MethodLedger, ledger(h, h.release)))
+	route(h, pathLookup, MethodLedger, ledger(h, h.lookup))
 	return h, nil
 }
 

@@ -141,6 +141,7 @@ func TestAllowList(t *testing.T) {
 		remote.MethodKeys:    {"keys", `{}`},
 		remote.MethodSign:    {"signer/find", `{"label":"tms:ca:inkan:v01"}`},
 		remote.MethodSigners: {"signer/destroy", `{"label":"tms:sign:a:v01"}`},
+		remote.MethodLedger:  {"ledger/lookup", `{"kdd":"00010203040506070809"}`},
 	}
 	for _, m := range remote.Methods() {
 		for _, g := range []struct {
@@ -151,7 +152,7 @@ func TestAllowList(t *testing.T) {
 			{[]tks.KeySetName{remote.AnyKeySet}, true, true},
 			{[]tks.KeySetName{"corp", "site"}, true, true},
 			{[]tks.KeySetName{remote.AnyKeySet}, false, false},
-			{nil, true, m == remote.MethodRandom || m == remote.MethodKeys || m == remote.MethodSign || m == remote.MethodSigners},
+			{nil, true, m == remote.MethodRandom || m == remote.MethodKeys || m == remote.MethodSign || m == remote.MethodSigners || m == remote.MethodLedger},
 			{[]tks.KeySetName{"site"}, true, m != remote.MethodKeySet},
 		} {
 			grant := remote.Grant{KeySets: g.sets}
@@ -163,7 +164,7 @@ func TestAllowList(t *testing.T) {
 			s := &stub{}
 			var events []remote.Event
 			h := newHandler(t, remote.HandlerConfig{
-				Service: s, Signers: noSigners{}, Identify: always("tps7", grant),
+				Service: s, Signers: noSigners{}, Ledger: newLedger(t), Identify: always("tps7", grant),
 				Keys:  func(context.Context) (remote.Fingerprint, error) { return remote.Fingerprint{}, s.ask() },
 				Audit: func(_ context.Context, e remote.Event) error { events = append(events, e); return nil },
 			})

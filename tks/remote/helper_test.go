@@ -54,13 +54,24 @@ func (r *retired) Retire(_ context.Context, set tks.KeySetName, v gp.KeyVersion,
 	return nil
 }
 
-// newLocal is the service that another node serves.
-func newLocal(t testing.TB, v hsm.Vault, cfg local.Config) *local.Service {
+func newLedger(t testing.TB) *local.FileLedger {
 	t.Helper()
 	l, err := local.OpenLedger(filepath.Join(t.TempDir(), "ledger"))
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
-	cfg.Vault, cfg.Ledger, cfg.KeySets = v, l, &retired{is: map[local.Target]bool{}}
+	return l
+}
+
+// newLocal is the service that another node serves.
+func newLocal(t testing.TB, v hsm.Vault, cfg local.Config) *local.Service {
+	t.Helper()
+	cfg.Vault = v
+	if cfg.Ledger == nil {
+		cfg.Ledger = newLedger(t)
+	}
+	if cfg.KeySets == nil {
+		cfg.KeySets = &retired{is: map[local.Target]bool{}}
+	}
 	cfg.Peer = func(ctx context.Context) string {
 		c, _ := remote.CallerOf(ctx)
 		return c.Name

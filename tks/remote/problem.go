@@ -12,6 +12,7 @@ import (
 	"inkan/apdu"
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tks/local"
 )
 
 // problemType is the media type of a refusal (RFC 9457 §3).
@@ -64,6 +65,8 @@ var kinds = []struct {
 	{"ErrUnsupported", apdu.ErrUnsupported, http.StatusNotImplemented},
 	{"ErrNotFound", hsm.ErrNotFound, http.StatusNotFound},
 	{"ErrExists", hsm.ErrExists, http.StatusConflict},
+	{"ErrGranted", local.ErrGranted, http.StatusConflict},
+	{"ErrNotGranted", local.ErrNotGranted, http.StatusConflict},
 	{"ErrRequest", ErrRequest, http.StatusBadRequest},
 }
 

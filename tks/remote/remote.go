@@ -24,8 +24,8 @@
 // All calls of tks.Service may be repeated, at the same node or at another: the
 // proof travels with each request and the service keeps no session. The same proof
 // gives the same session keys; WrapKeySet from a published or undiversified set is
-// granted by KDD, and the same changeover of the same card is the same grant. The
-// ledger of those grants is each node's own. Finding a key pair and signing with it
+// granted by KDD, and the same changeover of the same card is the same grant, at every
+// node where those keep their [Ledger] together. Finding a key pair and signing with it
 // may be repeated too. Making one may not: it goes to another node only where the
 // first was not reached at all.
 //
@@ -59,11 +59,16 @@ const (
 	MethodSign Method = "sign"
 	// MethodSigners makes, takes in and destroys the realm's key pairs.
 	MethodSigners Method = "signers"
+	// MethodLedger keeps the ledger of keyed cards together with other nodes that have
+	// keys. Nobody else may write in it.
+	MethodLedger Method = "ledger"
 )
 
 // Methods lists all of them.
 func Methods() []Method {
-	return []Method{MethodRandom, MethodSession, MethodKeySet, MethodEncrypt, MethodSecret, MethodKeys, MethodSign, MethodSigners}
+	return []Method{
+		MethodRandom, MethodSession, MethodKeySet, MethodEncrypt, MethodSecret, MethodKeys, MethodSign, MethodSigners, MethodLedger,
+	}
 }
 
 // ParseMethod reads the name of a method.

@@ -40,14 +40,23 @@ func (m *labelled) check() error {
 
 // recorded runs f and records it before its answer is handed out.
 func recorded[M message](h *Handler, path string, m Method, f func(context.Context, M) (answer, error)) func(context.Context, M) (answer, error) {
-	return func(ctx context.Context, in M) (out answer, err error) {
-		if h.cfg.Signers == nil {
-			err = fmt.Errorf("this node has no key pairs for others: %w", tks.ErrDenied)
-		} else {
-			out, err = f(ctx, in)
-		}
+	return func(ctx context.Context, in M) (answer, error) {
+		out, err := f(ctx, in)
 		caller, _ := CallerOf(ctx)
-		return out, h.record(ctx, Event{Method: m, Call: path, Peer: caller.Name, Label: in.about().label, Err: err})
+		s := in.about()
+		return out, h.record(ctx, Event{
+			Method: m, Call: path, Peer: caller.Name, KeySets: s.sets, CUID: s.cuid, KDD: s.kdd, Label: s.label, Err: err,
+		})
+	}
+}
+
+// signers serves a call where the node has key pairs for others.
+func signers[M message](h *Handler, f func(context.Context, M) (answer, error)) func(context.Context, M) (answer, error) {
+	return func(ctx context.Context, in M) (answer, error) {
+		if h.cfg.Signers == nil {
+			return answer{}, fmt.Errorf("this node has no key pairs for others: %w", tks.ErrDenied)
+		}
+		return f(ctx, in)
 	}
 }
 
