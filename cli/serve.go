@@ -19,7 +19,7 @@ func (p *program) serveCommand() *cli.Command {
 			"configuration says so: [listen] plain = \"127.0.0.1:8080\". In an array [node] roles says what of this a node\n" +
 			"does; one with the role tks alone opens the array's port and no other.\n\n" +
 			"   inkan --data /var/lib/inkan serve\n   inkan --data /var/lib/inkan serve --wait-hsm 5m",
-		Flags: []cli.Flag{&cli.DurationFlag{Name: "wait-hsm", Usage: "wait so long for an HSM that does not answer (`5m`)"}},
+		Flags: []cli.Flag{&cli.DurationFlag{Name: "wait-hsm", Usage: "wait so long for an HSM, or for a node with keys, that does not answer (`5m`)"}},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

@@ -63,7 +63,7 @@ var methods = map[Role][]remote.Method{
 		remote.MethodKeys, remote.MethodSign, remote.MethodSigners,
 	},
 	RoleConsole: {remote.MethodRandom, remote.MethodKeys, remote.MethodSign, remote.MethodSigners},
-	RoleTKS:     {remote.MethodRandom, remote.MethodKeys, remote.MethodLedger},
+	RoleTKS:     {remote.MethodRandom, remote.MethodKeys, remote.MethodSign, remote.MethodSigners, remote.MethodLedger},
 }
 
 // Grant is what the node called name, which has roles, may ask of this node's keys.

@@ -73,10 +73,10 @@ methods = []
 		{"other.example", []config.Role{config.RoleTPS}, "random session keyset encrypt keys sign signers", []tks.KeySetName{"*"}, 6000},
 		{"other.example", []config.Role{config.RoleAll}, "random session keyset encrypt keys sign signers ledger", []tks.KeySetName{"*"}, 6000},
 		{"other.example", []config.Role{config.RoleConsole}, "random keys sign signers", []tks.KeySetName{"*"}, 6000},
-		{"other.example", []config.Role{config.RoleTKS}, "random keys ledger", []tks.KeySetName{"*"}, 6000},
+		{"other.example", []config.Role{config.RoleTKS}, "random keys sign signers ledger", []tks.KeySetName{"*"}, 6000},
 		{"other.example", nil, "", []tks.KeySetName{"*"}, 6000},
 		{"tps1.example", []config.Role{config.RoleTPS}, "session secret", []tks.KeySetName{"site", "factory"}, 60},
-		{"tps2.example", []config.Role{config.RoleTKS}, "random keys ledger", []tks.KeySetName{}, 6000},
+		{"tps2.example", []config.Role{config.RoleTKS}, "random keys sign signers ledger", []tks.KeySetName{}, 6000},
 		{"tps3.example", []config.Role{config.RoleAll}, "", []tks.KeySetName{"*"}, 6000},
 	} {
 		g := c.Grant(w.name, w.roles)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"inkan/tks"
+	"inkan/tks/hsm"
 )
 
 var (
@@ -41,3 +42,6 @@ var (
 	ErrNoKeys = errNoKeys
 	ErrNoPort = errNoPort
 )
+
+// Signers are the key pairs that the node signs with.
+func (n *Node) Signers() hsm.Signers { return n.signers }

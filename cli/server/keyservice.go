@@ -36,8 +36,9 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 		return err
 	}
 	ledger := local.Ledger(n.ledger)
+	n.signers = n.vault
 	if n.array != nil {
-		if ledger, err = n.openSharedLedger(); err != nil {
+		if ledger, err = n.joinOthers(); err != nil {
 			return err
 		}
 	}
@@ -49,12 +50,12 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	n.keys, n.signers = n.Keys, n.vault
+	n.keys = n.Keys
 	return nil
 }
 
-// openSharedLedger joins the ledger with those of the other nodes that have keys.
-func (n *Node) openSharedLedger() (local.Ledger, error) {
+// joinOthers joins ledger and key pairs with those of the other nodes that have keys.
+func (n *Node) joinOthers() (local.Ledger, error) {
 	c, err := remote.New(remote.Config{Nodes: n.array.TKSNodes, CallTimeout: time.Duration(n.Config.TKS.CallTimeout), Log: n.log})
 	if err != nil {
 		return nil, err
@@ -63,6 +64,7 @@ func (n *Node) openSharedLedger() (local.Ledger, error) {
 	if n.Config.TKS.KeyingQuorum == config.QuorumAnswering {
 		q = remote.Answering
 	}
+	n.signers = arraySigners{n.vault, c.Signers()}
 	n.shared = c.Ledger(n.ledger, q)
 	return n.shared, nil
 }

@@ -67,7 +67,7 @@ type Node struct {
 	array   array         // nil: the node is in none
 	vault   sealing.Vault // nil: the node has not the role tks
 	keys    tks.Service   // Keys, or remote
-	signers hsm.Signers   // the vault's, or remote's
+	signers hsm.Signers   // the vault's, or of other nodes
 	remote  *remote.Client
 	// caLabels are the labels of all keys that the authority has had.
 	caLabels []string

@@ -3,6 +3,11 @@
 package server_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,6 +21,8 @@ import (
 
 	"inkan/cli/config"
 	"inkan/cli/server"
+	"inkan/tks"
+	"inkan/tks/hsm"
 	"inkan/tks/remote"
 	"inkan/tps/api"
 	"inkan/tps/audit"
@@ -284,4 +291,56 @@ func TestFingerprint(t *testing.T) {
 	if d := remote.Differences("tks1", f, "tks2", prints[tks2]); d != nil {
 		t.Errorf("asked over the peer port: %q", d)
 	}
+}
+
+// TestKeysOfEach: nodes with key files of their own sign with each other's realm keys,
+// and destroy them everywhere.
+func TestKeysOfEach(t *testing.T) {
+	t.Parallel()
+	a := newArray(t)
+	folder := a.folderFor("tks1", config.RoleTKS)
+	twin := copyFolder(t, folder)
+	tks1, tks2 := a.start("tks1", folder, config.RoleTKS), a.start("tks2", twin, config.RoleTKS)
+	ctx, label := t.Context(), hsm.SignerLabel("tms:sign:abc:v01")
+	made, err := tks1.Signers().GenerateSigner(ctx, label, hsm.P256)
+	must(t, err)
+	found, err := tks2.Signers().Signer(ctx, label)
+	must(t, err)
+	digest := sha256.Sum256([]byte("message"))
+	sig, err := found.Sign(nil, digest[:], crypto.SHA256)
+	must(t, err)
+	if !ecdsa.VerifyASN1(made.Public().(*ecdsa.PublicKey), digest[:], sig) {
+		t.Error("signed with another key")
+	}
+	must(t, tks2.Signers().DestroySigner(ctx, label))
+	for _, n := range []*arrayNode{tks1, tks2} {
+		if _, err := n.Signers().Signer(ctx, label); !errors.Is(err, hsm.ErrNotFound) {
+			t.Errorf("%s: %v, want ErrNotFound", n.seat.name, err)
+		}
+		if err := n.Signers().DestroySigner(ctx, label); !errors.Is(err, hsm.ErrNotFound) {
+			t.Errorf("%s: %v, want ErrNotFound", n.seat.name, err)
+		}
+		if _, err := n.Signers().Signer(ctx, "tms:seal:00000000:v01"); !errors.Is(err, hsm.ErrNotFound) {
+			t.Errorf("%s: a label for nobody else: %v", n.seat.name, err)
+		}
+	}
+	k, err := tks2.Signers().ImportSigner(ctx, label, newKey(t))
+	must(t, err)
+	tks1.stop()
+	if _, err := tks2.Signers().Signer(ctx, label); err != nil {
+		t.Errorf("its own key: %v", err)
+	}
+	if err := tks2.Signers().DestroySigner(ctx, label); !errors.Is(err, tks.ErrUnavailable) {
+		t.Errorf("nobody knows whether the node that is gone has it: %v", err)
+	}
+	if _, err := k.Sign(rand.Reader, digest[:], crypto.SHA256); err == nil {
+		t.Error("a destroyed key signs")
+	}
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return k
 }

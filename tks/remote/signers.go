@@ -41,6 +41,13 @@ var _ hsm.Signers = (*Signers)(nil)
 // Signers returns the key pairs of the client's nodes.
 func (c *Client) Signers() *Signers { return &Signers{c.pool} }
 
+// Reach reports whether there is a node that could have a key pair of that label for
+// others.
+func (s *Signers) Reach(l hsm.SignerLabel) bool {
+	m := labelled{l}
+	return len(s.pool.cfg.Nodes()) > 0 && m.within(authorityPrefix, realmPrefix) == nil
+}
+
 // labelled names a key pair.
 type labelled struct {
 	Label hsm.SignerLabel `json:"label"`
