@@ -279,7 +279,8 @@ func TestFingerprint(t *testing.T) {
 		t.Errorf("twins differ: %q", d)
 	}
 	d := remote.Differences("tks1", prints[tks1], "tks3", prints[other])
-	if len(d) != 2 || !strings.HasPrefix(d[0], "key pair tms:ca:inkan:v01") || !strings.HasPrefix(d[1], "key set site version 02") {
+	if len(d) != 3 || !strings.HasPrefix(d[0], "key pair tms:ca:inkan:v01") || !strings.HasPrefix(d[1], "key set piv version 01") ||
+		!strings.HasPrefix(d[2], "key set site version 02") {
 		t.Errorf("strangers differ in %q", d)
 	}
 	c, err := remote.New(remote.Config{Nodes: tks2.seat.TKSNodes})
