@@ -12,12 +12,9 @@ import (
 func (n *Node) begin(ctx context.Context, ignore ...string) (end func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ChangeWait)
 	defer cancel()
-	select {
-	case n.op <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w on the primary", ErrBusy)
+	if end, err = n.only(ctx); err != nil {
+		return nil, err
 	}
-	end = func() { <-n.op }
 	n.wake()
 	var why string
 	err = n.wait(ctx, func() bool {
@@ -42,6 +39,18 @@ func (n *Node) begin(ctx context.Context, ignore ...string) (end func(), err err
 		return nil, n.notPrimary()
 	}
 	return end, nil
+}
+
+// only waits until this node makes no other change, at most [Config.ChangeWait].
+func (n *Node) only(ctx context.Context) (end func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ChangeWait)
+	defer cancel()
+	select {
+	case n.op <- struct{}{}:
+		return func() { <-n.op }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w on this node", ErrBusy)
+	}
 }
 
 // busyWith says which change a state is in the midst of.

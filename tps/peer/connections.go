@@ -69,8 +69,8 @@ func (n *Node) recheck() {
 		if err == nil {
 			continue
 		}
-		if errors.Is(err, ErrUnknownAuthority) || errors.Is(err, ErrExpired) {
-			if _, err := v.trust.standing(cs.PeerCertificates[0]); err == nil && !c.overdue() {
+		if errors.Is(err, ErrUnknownAuthority) || errors.Is(err, ErrExpired) || errors.Is(err, ErrNotYetValid) {
+			if _, err := v.trust.standing(cs.PeerCertificates[0]); err == nil && !c.overdue(n.cfg.Now()) {
 				continue
 			}
 		}
@@ -81,10 +81,9 @@ func (n *Node) recheck() {
 }
 
 // overdue marks the connection as ending and says whether it has been for too long.
-func (c *connection) overdue() bool {
-	now := time.Now().UnixNano()
-	if c.ending.CompareAndSwap(0, now) {
+func (c *connection) overdue(now time.Time) bool {
+	if c.ending.CompareAndSwap(0, now.UnixNano()) {
 		return false
 	}
-	return time.Duration(now-c.ending.Load()) > linger
+	return now.Sub(time.Unix(0, c.ending.Load())).Abs() > linger
 }

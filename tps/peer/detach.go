@@ -58,12 +58,7 @@ func (n *Node) beginDetach(ctx context.Context, node string, force bool) (end fu
 	if !force {
 		return n.begin(ctx, node)
 	}
-	select {
-	case n.op <- struct{}{}:
-		return func() { <-n.op }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return n.only(ctx)
 }
 
 // drain has a member end what runs.
@@ -140,12 +135,11 @@ func (n *Node) DetachSelf(ctx context.Context) error {
 // leave ends what detaching began: the array's secrets go, then the node gets its own
 // array. A cut anywhere is gone on from by [Node.Run], or by another call.
 func (n *Node) leave(ctx context.Context) error {
-	select {
-	case n.op <- struct{}{}:
-		defer func() { <-n.op }()
-	case <-ctx.Done():
-		return ctx.Err()
+	end, err := n.only(ctx)
+	if err != nil {
+		return err
 	}
+	defer end()
 	if n.view.Load().rec.Phase != leaving {
 		return nil
 	}

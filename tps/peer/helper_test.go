@@ -104,6 +104,19 @@ type box struct {
 	left int // how often array secrets were removed
 }
 
+func (b *box) time() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.clock.now()
+}
+
+// follow has the machine go by another clock.
+func (b *box) follow(c *clock) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clock = c
+}
+
 // newBox is a machine whose node is not running.
 func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 	t.Helper()
@@ -117,7 +130,7 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 		fmt.Fprintf(w, "%s to %s", c.Name, name)
 	})
 	b.cfg = peer.Config{Dir: filepath.Join(t.TempDir(), "peer"), CAKeys: b.vault, Name: name, Address: freeAddress(t), Roles: roles,
-		Version: "1.2.3", Now: b.clock.now, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Version: "1.2.3", Now: b.time, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Interval: 50 * time.Millisecond, ChangeWait: patience,
 		Left: func(context.Context) error {
 			b.mu.Lock()
@@ -194,6 +207,7 @@ func primaryBox(t *testing.T, name string, roles ...peer.Role) *box {
 func (b *box) join(name string, roles ...peer.Role) *box {
 	b.t.Helper()
 	x := newBox(b.t, name, roles...)
+	x.clock = b.clock
 	must(b.t, x.ask(b, peer.JoinOptions{}))
 	x.run()
 	b.converged()

@@ -53,12 +53,11 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	if v.rec.Phase == leaving || v.rec.Phase == inside && len(v.rec.State.Members) > 1 && !expired {
 		return ErrInside
 	}
-	select {
-	case n.op <- struct{}{}:
-		defer func() { <-n.op }()
-	default:
-		return ErrBusy
+	end, err := n.only(ctx)
+	if err != nil {
+		return err
 	}
+	defer end()
 	code, err := codeOf(o.Code)
 	if err != nil {
 		return err

@@ -97,12 +97,11 @@ func (n *Node) offer(r *http.Request) (Statement, error) {
 	if err := readStrict(r.Body, maxRequest, &q); err != nil {
 		return Statement{}, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
-	select {
-	case n.op <- struct{}{}:
-		defer func() { <-n.op }()
-	default:
-		return Statement{}, ErrBusy
+	end, err := n.only(r.Context())
+	if err != nil {
+		return Statement{}, err
 	}
+	defer end()
 	v := n.view.Load()
 	if v.rec.State.changing() || q.Epoch <= v.rec.State.CAs[0].Epoch || q.Epoch > 1<<53 {
 		return Statement{}, fmt.Errorf("%w: the array's CA is being changed", ErrBusy)
@@ -127,12 +126,11 @@ func (n *Node) offer(r *http.Request) (Statement, error) {
 // and steps back when it comes into contact with a member. [Node.Run] then finishes
 // the change.
 func (n *Node) ForcePromote(ctx context.Context, key secret.Secret) (wire.Fingerprint, error) {
-	select {
-	case n.op <- struct{}{}:
-		defer func() { <-n.op }()
-	case <-ctx.Done():
-		return wire.Fingerprint{}, ctx.Err()
+	end, err := n.only(ctx)
+	if err != nil {
+		return wire.Fingerprint{}, err
 	}
+	defer end()
 	v := n.view.Load()
 	if err := v.ready(); err != nil {
 		return wire.Fingerprint{}, err

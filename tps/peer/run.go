@@ -20,7 +20,7 @@ func (n *Node) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		told := n.told.next()
 		n.round(ctx)
-		if now := time.Now(); now.Sub(rechecked) >= linger {
+		if now := n.cfg.Now(); now.Sub(rechecked).Abs() >= linger {
 			n.recheck()
 			rechecked = now
 		}
@@ -60,7 +60,9 @@ func (n *Node) round(ctx context.Context) {
 	if !v.primary() {
 		n.heard.start(v.rec.State.Primary, func() {
 			n.poll(ctx)
-			n.log("renewing", n.renew(ctx))
+			if err := n.renew(ctx); err != nil { // [Node.warn] speaks up when it lasts
+				n.cfg.Log.Debug("certificate not renewed", slog.Any("err", err))
+			}
 		})
 		return
 	}
