@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,8 +101,40 @@ type box struct {
 	calls http.Handler // what it serves beside the array
 	stop  func()
 
-	mu   sync.Mutex
-	left int // how often array secrets were removed
+	steps atomic.Int64 // how many more durable steps it makes before it is killed; 0: no end
+	mu    sync.Mutex
+	left  int // how often array secrets were removed
+}
+
+var errKilled = errors.New("killed by the test")
+
+func (b *box) step(string) error {
+	for {
+		switch left := b.steps.Load(); left {
+		case 0:
+			return nil
+		case 1, -1:
+			b.steps.Store(-1)
+			return errKilled
+		default:
+			if b.steps.CompareAndSwap(left, left-1) {
+				return nil
+			}
+		}
+	}
+}
+
+// killAt has the node keep nothing from the n-th durable step on, counted from 1.
+func (b *box) killAt(n int) { b.steps.Store(int64(n)) }
+
+func (b *box) killed() bool { return b.steps.Load() == -1 }
+
+// revive is another process on what the killed one has left.
+func (b *box) revive() {
+	b.t.Helper()
+	b.halt()
+	b.steps.Store(0)
+	b.open()
 }
 
 func (b *box) time() time.Time {
@@ -131,7 +164,7 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 	})
 	b.cfg = peer.Config{Dir: filepath.Join(t.TempDir(), "peer"), CAKeys: b.vault, Name: name, Address: freeAddress(t), Roles: roles,
 		Version: "1.2.3", Now: b.time, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-		Interval: 50 * time.Millisecond, ChangeWait: patience,
+		Interval: 20 * time.Millisecond, ChangeWait: patience,
 		Left: func(context.Context) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -140,6 +173,7 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 		},
 		Resolve: func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil },
 	}
+	peer.SetStep(&b.cfg, b.step)
 	b.open()
 	t.Cleanup(b.halt)
 	return b

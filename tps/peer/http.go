@@ -27,6 +27,9 @@ func callWith(ctx context.Context, c *http.Client, m Member, method, path string
 	if err != nil {
 		return 0, err
 	}
+	// All of these calls may be made twice, so one that finds a kept connection closed
+	// is made again. An empty list is not sent (net/http.Transport).
+	req.Header["Idempotency-Key"] = []string{}
 	res, err := c.Do(req)
 	if err != nil {
 		return 0, err

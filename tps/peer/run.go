@@ -182,9 +182,11 @@ func (n *Node) afterRetiring(v *view, a Authority) error {
 	})
 }
 
-// overdue removes who has not come along in time.
+// overdue removes who has not come along in time, one in a minute: those who have may
+// still be about to report the latest epoch, or this node may just have started.
 func (n *Node) overdue(v *view, since time.Time, good func(contact) bool) error {
-	if n.cfg.Now().Sub(since) <= n.cfg.MaxOverlap {
+	now := n.cfg.Now()
+	if now.Sub(since) <= n.cfg.MaxOverlap || now.Sub(time.Unix(0, n.moved.Load())) <= divergedAfter {
 		return nil
 	}
 	for _, m := range v.rec.State.Members {
