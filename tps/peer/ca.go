@@ -162,6 +162,8 @@ func (n *Node) Init(ctx context.Context, name string, o InitOptions) error {
 
 // alone makes this node the only member of a new array: new id, CA, key, certificate.
 func (n *Node) alone(ctx context.Context, s State) error {
+	n.own.Lock()
+	defer n.own.Unlock()
 	now := n.now()
 	s.Format, s.ID, s.Epoch = 1, token.NewID(), 1
 	m := Member{Node: token.NewID(), Name: n.cfg.Name, Address: n.cfg.Address, Roles: n.cfg.Roles,

@@ -196,6 +196,7 @@ func (n *Node) dial(ctx context.Context, v *view, m Member) (net.Conn, error) {
 		return nil, notAccepted(m, err)
 	}
 	c := &connection{conn: tc, use: x509.ExtKeyUsageServerAuth}
+	c.open.Store(true)
 	n.conns.add(c)
 	return &tracked{tc, n}, nil
 }

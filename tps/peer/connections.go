@@ -24,6 +24,7 @@ type connections struct {
 type connection struct {
 	conn   *tls.Conn
 	use    x509.ExtKeyUsage // of the peer
+	open   atomic.Bool      // its handshake has ended
 	ending atomic.Int64     // when it was first found to be without trust, Unix nanoseconds
 }
 
@@ -34,6 +35,14 @@ func (cs *connections) add(c *connection) {
 		cs.all = map[net.Conn]*connection{}
 	}
 	cs.all[c.conn] = c
+}
+
+func (cs *connections) opened(conn net.Conn) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.all[conn]; c != nil {
+		c.open.Store(true)
+	}
 }
 
 func (cs *connections) remove(c net.Conn) {
@@ -58,10 +67,10 @@ func (cs *connections) list() []*connection {
 func (n *Node) recheck() {
 	v := n.view.Load()
 	for _, c := range n.conns.list() {
-		cs := c.conn.ConnectionState()
-		if !cs.HandshakeComplete || cs.NegotiatedProtocol == JoinProtocol {
+		if !c.open.Load() { // asking it for its state would wait for the other side
 			continue
 		}
+		cs := c.conn.ConnectionState()
 		var err error = &RefusedError{Err: ErrOutside, Detail: "this node has left the array"}
 		if v.trust != nil {
 			_, err = v.trust.verify(cs.PeerCertificates, c.use, n.cfg.Now())

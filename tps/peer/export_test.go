@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -64,3 +65,13 @@ func Greet(b []byte) error {
 
 // VerifyStatement checks the signatures of a promotion.
 func VerifyStatement(p Statement, own State) (recovered bool, err error) { return p.verify(own) }
+
+// ReadProved decodes one frame and says how long its body is.
+func ReadProved(b []byte) (int, error) {
+	var p proved
+	err := readFrame(bytes.NewReader(b), maxRequest, &p)
+	return len(p.Body), err
+}
+
+// Dir is the node's folder.
+func (n *Node) Dir() string { return n.cfg.Dir }

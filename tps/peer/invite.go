@@ -71,7 +71,8 @@ func marks(code secret.Secret) (id string, verifier []byte) {
 
 // Invite lets one node of this name join once, with these roles, until ttl is over
 // (0: one hour; at most a week). The code is shown this once and goes to the node's
-// operator. [ErrDomain] where the array's CA may not certify the name.
+// operator. It is good on this primary only, not on the next one. [ErrDomain] where the
+// array's CA may not certify the name.
 func (n *Node) Invite(name string, roles []Role, ttl time.Duration) (code secret.Secret, err error) {
 	if ttl == 0 {
 		ttl = time.Hour

@@ -70,6 +70,8 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	if err := o.decide(offer); err != nil {
 		return err
 	}
+	n.own.Lock()
+	defer n.own.Unlock()
 	key, err := n.nextKey(ctx)
 	if err != nil {
 		return err

@@ -75,8 +75,8 @@ type Config struct {
 
 	// Facts are asked for each report. Drain ends running card operations of a node
 	// that is being detached; Left removes the array's secrets from one that was, and is
-	// called again where it was cut. Changed is told of each state, in order. Any may be
-	// nil.
+	// called again where it was cut. Changed is told of each state, in order, while the
+	// node is locked: it must not change the node. Any may be nil.
 	Facts   func(ctx context.Context) Facts
 	Drain   func(ctx context.Context) error
 	Left    func(ctx context.Context) error
@@ -103,6 +103,7 @@ type Node struct {
 	mu    sync.Mutex // held while the record or the keys are replaced
 	keys  []*ecdsa.PrivateKey
 	op    chan struct{} // one change at a time
+	own   sync.Mutex    // held while the node gets a key and a certificate of its own
 	told  broadcast     // the state, a report or a connection has changed
 	kick  chan struct{} // wakes Run
 	conns connections
@@ -118,13 +119,14 @@ type Node struct {
 
 // view is one state of the node, ready for use. It is never changed.
 type view struct {
-	rec   record
-	hash  string
-	self  Member // zero outside
-	trust *trust
-	cert  *tls.Certificate
-	leaf  *x509.Certificate
-	link  string // changes with whatever a connection was verified by
+	rec    record
+	hash   string
+	self   Member // zero outside
+	trust  *trust
+	cert   *tls.Certificate
+	leaf   *x509.Certificate
+	issuer *x509.Certificate // the CA of the array that issued leaf; nil: it is gone
+	link   string            // changes with whatever a connection was verified by
 }
 
 func (v *view) state() State { return v.rec.State }
@@ -161,12 +163,14 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.install(rec); err != nil {
+	v, err := n.prepare(rec)
+	if err != nil {
 		return nil, err
 	}
+	n.install(v)
 	// Keys are kept in the order present, next: one before that of the certificate is of
 	// a renewal that was cut behind its end.
-	if v := n.view.Load(); v.leaf != nil {
+	if v.leaf != nil {
 		n.keys = n.keys[slices.Index(n.keys, keyOf(n.keys, v.leaf)):]
 	}
 	return n, nil
@@ -225,30 +229,38 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// install makes rec what the node is. Callers hold n.mu, or are alone.
-func (n *Node) install(rec record) error {
+// prepare makes a record ready for use. Callers hold n.mu, or are alone.
+func (n *Node) prepare(rec record) (*view, error) {
 	v := &view{rec: rec}
-	if rec.Phase != outside {
-		v.hash = rec.State.Hash()
-		v.trust = newTrust(rec.State, n.skewed)
-		leaf, err := x509.ParseCertificate(rec.Certificate)
-		if err != nil {
-			return fmt.Errorf("peer certificate is %w", ErrDamaged)
-		}
-		key := keyOf(n.keys, leaf)
-		if key == nil {
-			return fmt.Errorf("private key of the peer certificate is missing: the peer key is %w", ErrDamaged)
-		}
-		v.leaf, v.cert = leaf, &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-		v.link = serialText(leaf)
-		for i, c := range v.trust.cas {
-			v.link += " " + wire.FingerprintOf(c).String()
-			if leaf.CheckSignatureFrom(c) == nil {
-				v.cert.Certificate = append(v.cert.Certificate, v.trust.cas[i].Raw)
-			}
-		}
-		v.self, _ = rec.State.Member(rec.Node)
+	if rec.Phase == outside {
+		return v, nil
 	}
+	v.hash = rec.State.Hash()
+	v.trust = newTrust(rec.State, n.skewed)
+	leaf, err := x509.ParseCertificate(rec.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("peer certificate is %w", ErrDamaged)
+	}
+	key := keyOf(n.keys, leaf)
+	if key == nil {
+		return nil, fmt.Errorf("private key of the peer certificate is missing: the peer key is %w", ErrDamaged)
+	}
+	v.leaf, v.cert = leaf, &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+	v.link = serialText(leaf)
+	for _, c := range v.trust.cas {
+		v.link += " " + wire.FingerprintOf(c).String()
+		if v.issuer == nil && leaf.CheckSignatureFrom(c) == nil {
+			v.issuer = c
+			v.cert.Certificate = append(v.cert.Certificate, c.Raw)
+		}
+	}
+	v.self, _ = rec.State.Member(rec.Node)
+	return v, nil
+}
+
+// install makes a view what the node is. Callers hold n.mu, or are alone.
+func (n *Node) install(v *view) {
+	rec := v.rec
 	if old := n.view.Swap(v); old == nil || old.rec.State.Epoch != rec.State.Epoch || old.rec.State.ID != rec.State.ID {
 		n.moved.Store(n.cfg.Now().UnixNano())
 		if rec.Phase != outside {
@@ -257,7 +269,6 @@ func (n *Node) install(rec record) error {
 	}
 	n.recheck()
 	n.told.tell()
-	return nil
 }
 
 func (n *Node) skewed(leaf *x509.Certificate, by time.Duration) {
@@ -275,15 +286,23 @@ func (n *Node) commit(f func(r *record) error) error {
 	if err := f(&r); err != nil {
 		return err
 	}
+	if o := r.Offered; o != nil && slices.ContainsFunc(r.State.CAs, func(a Authority) bool { return a.Epoch == o.Epoch }) {
+		r.Offered = nil // announced
+	}
 	if r.Phase != outside {
 		if err := (envelope{r.State, r.Documents}).check(); err != nil {
 			return fmt.Errorf("changing the array: %w", err)
 		}
 	}
+	v, err := n.prepare(r)
+	if err != nil {
+		return err
+	}
 	if err := n.save(r); err != nil {
 		return err
 	}
-	return n.install(r)
+	n.install(v)
+	return nil
 }
 
 // alter is a change of the state by its primary: the next epoch.

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,6 +89,9 @@ func decodeRecord(b []byte) (record, error) {
 	var r record
 	if err := strict(f.Record, &r); err != nil {
 		return record{}, err
+	}
+	if again, err := encodeRecord(r); err != nil || !bytes.Equal(again, b) {
+		return record{}, errors.New("it is not in its canonical form")
 	}
 	if r.Phase == outside {
 		return r, nil

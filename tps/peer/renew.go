@@ -55,24 +55,11 @@ func renewAt(c *x509.Certificate) time.Time {
 	return c.NotBefore.Add(life*2/3 + life/20*time.Duration(b[len(b)-1])/255)
 }
 
-// issuer is the CA that issued this node's certificate, if it is one of the array's.
-func (v *view) issuer() *x509.Certificate {
-	if v.leaf == nil || len(v.cert.Certificate) < 2 {
-		return nil
-	}
-	for _, c := range v.trust.cas {
-		if v.leaf.CheckSignatureFrom(c) == nil {
-			return c
-		}
-	}
-	return nil
-}
-
 // due says whether this node needs another certificate: by its age, because another
 // CA is current, or because the node has moved or was upgraded.
 func (n *Node) due(v *view) bool {
 	a, _ := v.rec.State.CA(CurrentCA)
-	c := v.issuer()
+	c := v.issuer
 	return c == nil || string(c.Raw) != string(a.Certificate) || !n.cfg.Now().Before(renewAt(v.leaf)) ||
 		v.self.Version != n.cfg.Version || v.self.Address != n.cfg.Address
 }
@@ -80,6 +67,10 @@ func (n *Node) due(v *view) bool {
 // renew gets a certificate for a new key where one is due: from the own CA on the
 // primary, from the primary elsewhere.
 func (n *Node) renew(ctx context.Context) error {
+	if !n.own.TryLock() {
+		return nil // it is being done
+	}
+	defer n.own.Unlock()
 	v := n.view.Load()
 	if v.rec.Phase != inside || v.self.Node == "" {
 		return nil

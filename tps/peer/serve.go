@@ -93,7 +93,10 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, others http.Handler) e
 			return context.WithValue(ctx, connectionKey{}, conn)
 		},
 		ConnState: func(c net.Conn, s http.ConnState) {
-			if s == http.StateClosed || s == http.StateHijacked {
+			switch s {
+			case http.StateActive:
+				n.conns.opened(c)
+			case http.StateClosed, http.StateHijacked:
 				n.conns.remove(c)
 			}
 		},

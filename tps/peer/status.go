@@ -44,8 +44,8 @@ func (n *Node) report(ctx context.Context) Report {
 	if v.leaf != nil {
 		r.NotAfter = v.leaf.NotAfter
 	}
-	if c := v.issuer(); c != nil {
-		r.Issuer = wire.FingerprintOf(c).String()
+	if v.issuer != nil {
+		r.Issuer = wire.FingerprintOf(v.issuer).String()
 	}
 	if w := v.rec.Waiting; w != nil && w.State.Promotion != nil {
 		r.Waiting = w.State.Promotion.fingerprint().String()
