@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"sync"
@@ -150,14 +151,13 @@ func (n *Node) judge(v *view, ms []MemberStatus) (Word, string) {
 	return word, why
 }
 
-// CAStatus is one CA of the array, and Own what this node shows its peers.
+// CAStatus is one CA that a node trusts its peers by.
 type CAStatus struct {
-	Authority
-	Subject     string
-	NotBefore   time.Time
-	NotAfter    time.Time
+	Epoch       uint64
+	Role        CARole
+	CA          *x509.Certificate
 	Fingerprint wire.Fingerprint
-	Words       string
+	Words       string // see [Words]
 }
 
 // CAs are the CAs that this node trusts.
@@ -166,7 +166,7 @@ func (n *Node) CAs() []CAStatus {
 	for _, a := range n.view.Load().rec.State.CAs {
 		if c, err := a.Parse(); err == nil {
 			f := wire.FingerprintOf(c)
-			cs = append(cs, CAStatus{a, c.Subject.CommonName, c.NotBefore, c.NotAfter, f, Words(f)})
+			cs = append(cs, CAStatus{a.Epoch, a.Role, c, f, Words(f)})
 		}
 	}
 	return cs
