@@ -20,7 +20,7 @@ import (
 
 const (
 	doorTime   = 45 * time.Second // for everything on a connection of a node that joins
-	doorAtOnce = 4
+	doorAtOnce = 16
 	doorRate   = 60 // per minute, and as many at once after a quiet minute
 	maxClocks  = 30 * time.Second
 )

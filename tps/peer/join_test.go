@@ -2,6 +2,7 @@ package peer_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -243,6 +244,25 @@ func TestDoorIsNarrow(t *testing.T) {
 	must(t, err)
 	raw.Close()
 	p.converged()
+}
+
+// TestDoorIsLimited: who only holds the door open gets no more than his share.
+func TestDoorIsLimited(t *testing.T) {
+	t.Parallel()
+	p := primaryBox(t, "tps1.example", peer.TPS)
+	for i := 1; ; i++ {
+		c := dialJoin(t, p)
+		head := make([]byte, 12)
+		_, err := io.ReadFull(c, head) // length, and how the message begins
+		must(t, err)
+		if text := string(head[4:]); text == `{"refusa` {
+			same(t, "connections before the first refusal", i, 17)
+			break
+		} else if text != `{"array"` || i > 100 {
+			t.Fatalf("%d: %s", i, text)
+		}
+	}
+	p.converged() // members are not held up
 }
 
 func TestWords(t *testing.T) {

@@ -1,8 +1,11 @@
 package peer_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,6 +81,52 @@ func TestPrimaryDown(t *testing.T) {
 	}
 	_, err = q.get(k, "/tks/v1/random")
 	must(t, err)
+}
+
+// TestRenewalWarnings: when a renewal fails for long, the log says so at 50, 25 and 10
+// per cent and at the end, once each.
+func TestRenewalWarnings(t *testing.T) {
+	t.Parallel()
+	p := primaryBox(t, "tps1.example", peer.TPS)
+	k := newBox(t, "tks1.example", peer.TKS)
+	k.clock = p.clock
+	var log lines
+	k.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	k.open()
+	must(t, k.ask(p, peer.JoinOptions{}))
+	k.run()
+	p.converged()
+	p.halt()
+	c, _ := k.Certificate()
+	life := c.NotAfter.Sub(c.NotBefore)
+	passed := time.Duration(0)
+	for _, at := range []struct {
+		percent time.Duration
+		want    string
+	}{{75, "percent_left=24"}, {91, "percent_left=8"}, {101, "has expired: join the array again"}} {
+		p.clock.forward(life*at.percent/100 - passed)
+		passed = life * at.percent / 100
+		until(t, func() bool { return log.count(at.want) == 1 }, func() string { return at.want + " is not in the log" })
+	}
+	until(t, func() bool { return log.count("percent_left") == 2 }, func() string { return "warned too often" })
+}
+
+// lines takes a log.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.buf.Bytes(), []byte(text))
 }
 
 func report(t *testing.T, by *box, name string) peer.Report {
