@@ -101,6 +101,7 @@ type box struct {
 	calls http.Handler // what it serves beside the array
 	stop  func()
 
+	asked atomic.Int64 // how often it has reported
 	steps atomic.Int64 // how many more durable steps it makes before it is killed; 0: no end
 	mu    sync.Mutex
 	left  int // how often array secrets were removed
@@ -110,16 +111,16 @@ var errKilled = errors.New("killed by the test")
 
 func (b *box) step(string) error {
 	for {
-		switch left := b.steps.Load(); left {
-		case 0:
+		left := b.steps.Load()
+		switch {
+		case left == 0:
 			return nil
-		case 1, -1:
-			b.steps.Store(-1)
+		case left < 0:
 			return errKilled
-		default:
-			if b.steps.CompareAndSwap(left, left-1) {
-				return nil
-			}
+		case left == 1 && b.steps.CompareAndSwap(1, -1):
+			return errKilled
+		case left > 1 && b.steps.CompareAndSwap(left, left-1):
+			return nil
 		}
 	}
 }
@@ -128,6 +129,9 @@ func (b *box) step(string) error {
 func (b *box) killAt(n int) { b.steps.Store(int64(n)) }
 
 func (b *box) killed() bool { return b.steps.Load() == -1 }
+
+// spare has the node live on, unless it was killed.
+func (b *box) spare() (killed bool) { return b.steps.Swap(0) == -1 }
 
 // revive is another process on what the killed one has left.
 func (b *box) revive() {
@@ -171,6 +175,7 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 			b.left++
 			return nil
 		},
+		Facts:   func(context.Context) peer.Facts { b.asked.Add(1); return peer.Facts{SigningKID: "kid of " + name} },
 		Resolve: func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil },
 	}
 	peer.SetStep(&b.cfg, b.step)

@@ -33,6 +33,7 @@ func TestJoin(t *testing.T) {
 		same(t, m.Member.Name+" state", m.Member.State, peer.Active)
 		same(t, m.Member.Name+" hash", m.Report.Hash, st.Hash)
 		same(t, m.Member.Name+" version", m.Report.Version, "1.2.3")
+		same(t, m.Member.Name+" facts", m.Report.Facts.SigningKID, "kid of "+m.Member.Name)
 		same(t, m.Member.Name+" primary", m.Primary, m.Member.Name == "tps1.example")
 	}
 	same(t, "tks nodes", p.Members(peer.TKS)[0].Name, "tks1.example")

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"inkan/apdu/secret"
@@ -47,9 +46,6 @@ func (p plainKey) Load(context.Context) (secret.Secret, error) {
 func (p plainKey) Save(_ context.Context, pem secret.Secret) error {
 	return seal.WriteFile(string(p), pem.Bytes())
 }
-
-// plainKeyIn is the key file of a folder.
-func plainKeyIn(dir string) KeyFile { return PlainKey(filepath.Join(dir, keyFile)) }
 
 // newKey makes a key of a peer: P-256.
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }

@@ -206,8 +206,7 @@ func killedAt(t *testing.T, d deed, at int) (killed bool) {
 		done := make(chan error, 1)
 		go func() { done <- d.do(ctx, a) }()
 		until(t, func() bool { return v.killed() || d.done(a) }, func() string { return "neither killed nor done" })
-		killed = v.killed()
-		if killed {
+		if killed = v.spare(); killed {
 			cancel()
 		}
 		if err := <-done; err != nil && !killed {
@@ -224,7 +223,6 @@ func killedAt(t *testing.T, d deed, at int) (killed bool) {
 				must(t, d.again(a))
 			}
 		}
-		v.steps.Store(0)
 		until(t, func() bool { return d.done(a) }, func() string { return "not done" })
 		a.whole()
 	})

@@ -231,6 +231,9 @@ func TestStragglers(t *testing.T) {
 	refused(t, "wait for the end", <-done, context.Canceled)
 	same(t, "CAs", len(p.CAs()), 2)
 	refused(t, "another change", p.RotateCA(expired(t)), peer.ErrBusy)
+	until(t, func() bool { return len(q.CAs()) == 2 }, func() string { return "the other member has not followed" })
+	asked := q.asked.Load() // and the primary knows it when it asks for the second time
+	until(t, func() bool { return q.asked.Load() > asked+1 }, func() string { return "the other member is not asked" })
 	p.clock.forward(25 * time.Hour)
 	until(t, func() bool { _, err := p.member(k); return err != nil && len(p.CAs()) == 1 }, func() string { return fmt.Sprint(p.CAs()) })
 	p.converged()

@@ -36,8 +36,7 @@ type record struct {
 	Labels []string `json:"labels"`
 	// Offered is the CA made for a promotion that the primary has not announced yet.
 	Offered *Statement `json:"offered,omitempty"`
-	// Waiting is a promotion that a person has to confirm, or, of a superseded
-	// primary, the one that it was superseded by.
+	// Waiting is a state, with a promotion by force that a person has to confirm.
 	Waiting *envelope `json:"waiting,omitempty"`
 	// Superseded is the proof by which a former primary stepped back.
 	Superseded *Statement `json:"superseded,omitempty"`
