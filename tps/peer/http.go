@@ -58,6 +58,7 @@ func (n *Node) endpoints() *http.ServeMux {
 	mux.HandleFunc("POST /array/v1/renew", n.postRenew)
 	mux.HandleFunc("POST /array/v1/drain", n.postDrain)
 	mux.HandleFunc("POST /array/v1/offer", n.postOffer)
+	mux.Handle("/array/", http.NotFoundHandler())
 	return mux
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func (n *Node) admit(r *http.Request) error {
 	return nil
 }
 
-func arrayPath(path string) bool { return len(path) > 10 && path[:10] == "/array/v1/" }
+func arrayPath(path string) bool { return strings.HasPrefix(path, "/array/v1/") }
 
 type connectionKey struct{}
 

@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -197,4 +199,64 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestImpostor: an operator accepts the wrong CA. Whoever has its key relays what the
+// node sends to the real primary, and gets neither the code nor a certificate.
+func TestImpostor(t *testing.T) {
+	t.Parallel()
+	p := primaryBox(t, "tps1.example", peer.TPS)
+	s, _ := p.State()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	ca, err := peer.NewCA(s, 1, key, time.Now())
+	must(t, err)
+	parsed, err := x509.ParseCertificate(ca)
+	must(t, err)
+	leaf, err := peer.Issue(s, s.Members[0], &key.PublicKey, parsed, key, time.Now())
+	must(t, err)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{NextProtos: []string{peer.JoinProtocol},
+		Certificates: []tls.Certificate{{Certificate: [][]byte{leaf, ca}, PrivateKey: key}}})
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	sent := make(chan []byte, 4)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go relay(p.cfg.Address, c, sent)
+		}
+	}()
+	code, err := p.Invite("tks1.example", []peer.Role{peer.TKS}, 0)
+	must(t, err)
+	x := newBox(t, "tks1.example", peer.TKS)
+	err = x.Join(t.Context(), peer.JoinOptions{Primary: l.Addr().String(), Code: code, Confirm: func(peer.Offer) (bool, error) { return true, nil }})
+	refused(t, "join through an impostor", err, peer.ErrInvite)
+	same(t, "members", len(p.converged().Members), 1)
+	if b := <-sent; len(b) != 0 {
+		t.Errorf("%q was sent before the CA was accepted", b)
+	}
+	if b := <-sent; len(b) == 0 || strings.Contains(string(b), string(code.Bytes())) {
+		t.Errorf("the request is %q", b)
+	}
+	must(t, x.Join(t.Context(), peer.JoinOptions{Primary: p.cfg.Address, Code: code, Fingerprint: p.CAs()[0].Fingerprint}))
+}
+
+// relay copies in both directions and tells what the client has sent.
+func relay(to string, c net.Conn, sent chan<- []byte) {
+	defer c.Close()
+	up, err := tls.Dial("tcp", to, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{peer.JoinProtocol}})
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	go func() {
+		io.Copy(c, up)
+		c.Close()
+	}()
+	var b bytes.Buffer
+	io.Copy(up, io.TeeReader(c, &b))
+	sent <- b.Bytes()
 }
