@@ -13,7 +13,8 @@ import (
 // runs, at most [Config.DrainTime]; then the array forgets it, its certificates are
 // refused, and it becomes an array of its own. With force nothing is asked of it: it is
 // lost, and whoever finds it holds its HSM login and its sealed files, so change that
-// PIN and what it could read.
+// PIN and what it could read. An error that unwraps to context.DeadlineExceeded means
+// that it is removed and that another member does not know yet.
 func (n *Node) Detach(ctx context.Context, node string, force bool) error {
 	v := n.view.Load()
 	if err := v.ready(); err != nil {
@@ -50,6 +51,8 @@ func (n *Node) Detach(ctx context.Context, node string, force bool) error {
 	if !force {
 		n.dismiss(ctx, before, m)
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ChangeWait) // another member may be lost too
+	defer cancel()
 	return n.settle(ctx, func(State) bool { return true })
 }
 

@@ -125,10 +125,10 @@ func TestJoinDuringPromotion(t *testing.T) {
 	go func() { done <- p.Promote(ctx, q.node(p)) }()
 	x := newBox(t, "tks2.example", peer.TKS)
 	var err error
-	for seen := false; !seen; {
+	until(t, func() bool {
 		s, _ := p.State()
-		seen = len(s.CAs) > 1 || s.Primary != p.ID()
-	}
+		return len(s.CAs) > 1 || s.Primary != p.ID()
+	}, func() string { return "the promotion does not begin" })
 	code, inviteErr := p.Invite("tks2.example", []peer.Role{peer.TKS}, 0)
 	if inviteErr == nil {
 		err = x.Join(ctx, peer.JoinOptions{Primary: p.cfg.Address, Code: code, Fingerprint: p.CAs()[0].Fingerprint})
