@@ -15,9 +15,14 @@ import (
 
 // A key service joins the array of a card service, which then calls it.
 func Example() {
+	dir, err := os.MkdirTemp("", "peer-example-")
+	if err != nil {
+		fmt.Println(err)
+	}
+	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	tps, tks := exampleNode(ctx, "tps1.example", peer.TPS), exampleNode(ctx, "tks1.example", peer.TKS)
+	tps, tks := exampleNode(ctx, dir, "tps1.example", peer.TPS), exampleNode(ctx, dir, "tks1.example", peer.TKS)
 	if err := tps.Init(ctx, "site", peer.InitOptions{}); err != nil {
 		fmt.Println(err)
 	}
@@ -54,17 +59,12 @@ func Example() {
 }
 
 // exampleNode opens, serves and runs a node on a free port.
-func exampleNode(ctx context.Context, name string, role peer.Role) *peer.Node {
+func exampleNode(ctx context.Context, dir, name string, role peer.Role) *peer.Node {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
-	dir, err := os.MkdirTemp("", "peer-example-")
-	if err != nil {
-		panic(err)
-	}
-	context.AfterFunc(ctx, func() { os.RemoveAll(dir) })
-	n, err := peer.Open(ctx, peer.Config{Dir: filepath.Join(dir, "peer"), CAKeys: &vault{}, Name: name,
+	n, err := peer.Open(ctx, peer.Config{Dir: filepath.Join(dir, name), CAKeys: &vault{}, Name: name,
 		Address: l.Addr().String(), Roles: []peer.Role{role}, Version: "1.0.0", Interval: 10 * time.Millisecond})
 	if err != nil {
 		panic(err)
