@@ -35,6 +35,12 @@ func (p *program) configCommand() *cli.Command {
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "effective", Usage: "with every default"}}, Action: p.configShow},
 			{Name: "set", ArgsUsage: "SECTION.NAME=VALUE...", Usage: "change keys of the configuration",
 				Description: "   inkan config set tps.sweep_every=2m\n   inkan config set listen.names='[\"tps.example.org\"]' ca.organization=Example", Flags: []cli.Flag{recovery}, Action: p.configSet},
+			{Name: "move-database", Usage: "move the records from the folder's file to PostgreSQL",
+				Description: "For a site that grows to several nodes: copies every record of the SQLite file into an empty PostgreSQL database, in\n" +
+					"one transaction that is checked, and has the configuration name that. The file stays and is used no more.\n\n" +
+					"   inkan config move-database --url postgres://inkan@db.example.org/inkan --password-file /etc/inkan/db-password",
+				Flags: []cli.Flag{&cli.StringFlag{Name: "url", Usage: "`URL` of the database: postgres://user@host/database"},
+					&cli.StringFlag{Name: "password-file", Usage: "`FILE` with the password of its user; it is read at each start"}, recovery}, Action: p.configMoveDatabase},
 			{Name: "edit", Usage: "change the configuration in an editor",
 				Description: "Starts $VISUAL or $EDITOR on a copy in memory (a tmpfs) and takes in what it saves.\n\n   inkan config edit",
 				Flags:       []cli.Flag{&cli.BoolFlag{Name: "plaintext-on-disk", Usage: "let the copy be on a disk where there is no tmpfs"}, recovery}, Action: p.configEdit},

@@ -63,6 +63,12 @@ func (s *Folder) document(ctx context.Context) (Document, error) {
 // does not decode is refused, and so is a document whose predecessor was not read:
 // expect is its generation. The node takes it up at its next start.
 func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte, o Options) (uint64, error) {
+	return writeConfig(ctx, folder, expect, text, func() error { return nil }, o)
+}
+
+// writeConfig is [WriteConfig] that does something else before it writes, while
+// no node has the folder open, and writes nothing if that fails.
+func writeConfig(ctx context.Context, folder string, expect uint64, text []byte, before func() error, o Options) (uint64, error) {
 	if _, err := config.Decode(text); err != nil {
 		return 0, err
 	}
@@ -71,17 +77,19 @@ func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte,
 		return 0, err
 	}
 	if boot.Phase != seal.Sealed {
-		return 0, replacePlain(ctx, folder, expect, text)
+		return 0, replacePlain(ctx, folder, expect, text, before)
 	}
 	var g uint64
 	err = change(ctx, folder, o, eventSave, nil, func(s *Folder) (err error) {
-		g, err = s.Save(ctx, RoleConfig, expect, text)
+		if err = before(); err == nil {
+			g, err = s.Save(ctx, RoleConfig, expect, text)
+		}
 		return err
 	})
 	return g, err
 }
 
-func replacePlain(ctx context.Context, folder string, expect uint64, text []byte) error {
+func replacePlain(ctx context.Context, folder string, expect uint64, text []byte, before func() error) error {
 	boot, lock, err := LockPrepared(folder)
 	if err != nil {
 		return err
@@ -95,6 +103,9 @@ func replacePlain(ctx context.Context, folder string, expect uint64, text []byte
 		return err
 	}
 	return audited(ctx, folder, now.Config, eventSave, nil, func() error {
+		if err := before(); err != nil {
+			return err
+		}
 		return WriteFile(Within(folder, ConfigFile), text, 0o600)
 	})
 }

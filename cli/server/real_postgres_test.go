@@ -3,6 +3,7 @@
 package server_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"inkan/cli/server"
 	"inkan/tks/hsm/softkey"
 	"inkan/tps/api"
+	"inkan/tps/seal"
 	"inkan/tps/store/storetest/pgtest"
 	"inkan/tps/token"
 )
@@ -95,5 +97,50 @@ func diagnosed(t *testing.T, folder, check string, v sealing.Verdict, evidence s
 		return f.Check == check && f.Verdict == v && strings.Contains(f.Evidence+f.Next, evidence)
 	}) {
 		t.Errorf("no finding %s %s with %q: %+v", check, v, evidence, all)
+	}
+}
+
+// TestMoveDatabase: the records of a plain and of a sealed folder move to PostgreSQL,
+// and are where they were if that does not end well.
+func TestMoveDatabase(t *testing.T) {
+	t.Parallel()
+	pgtest.Need(t)
+	for name, folder := range map[string]string{"plain": prepared(t, filepath.Join(t.TempDir(), "data")), "sealed": sealedFolder(t, place{})} {
+		n, err := server.Open(t.Context(), folder, server.Options{})
+		must(t, err)
+		_, err = n.DB.CreateToken(t.Context(), token.Token{CUID: apdu.CUID{7}, State: token.Unformatted})
+		must(t, err)
+		users, err := n.DB.Users(t.Context())
+		must(t, err)
+		to := config.Database{URL: pgtest.Database(t)}
+		if _, err := sealing.MoveDatabase(t.Context(), folder, to, server.Options{}); !errors.Is(err, server.ErrInUse) && !errors.Is(err, seal.Locked) {
+			t.Errorf("%s: while a node runs: %v", name, err)
+		}
+		must(t, n.Close())
+		if _, err := sealing.MoveDatabase(t.Context(), folder, config.Database{URL: to.URL + "none"}, server.Options{}); err == nil {
+			t.Errorf("%s: moved to no database", name)
+		}
+		n, err = server.Open(t.Context(), folder, server.Options{})
+		must(t, err)
+		if n.Config.Database.File != "inkan.db" {
+			t.Errorf("%s: after a failure: %+v", name, n.Config.Database)
+		}
+		must(t, n.Close())
+		moved, err := sealing.MoveDatabase(t.Context(), folder, to, server.Options{})
+		must(t, err)
+		if len(moved.Tables) < 15 || (moved.Generation > 0) != (name == "sealed") {
+			t.Errorf("%s: %+v", name, moved)
+		}
+		must(t, os.Remove(filepath.Join(folder, "inkan.db")))
+		n, err = server.Open(t.Context(), folder, server.Options{})
+		must(t, err)
+		got, err := n.DB.Users(t.Context())
+		if _, e := n.DB.Token(t.Context(), apdu.CUID{7}); e != nil || err != nil || len(got) != len(users) || n.Config.Database != to {
+			t.Errorf("%s: %v, users %v (%v), in %+v", name, e, got, err, n.Config.Database)
+		}
+		must(t, n.Close())
+		if _, err := sealing.MoveDatabase(t.Context(), folder, to, server.Options{}); !errors.Is(err, sealing.ErrMoved) {
+			t.Errorf("%s: again: %v", name, err)
+		}
 	}
 }

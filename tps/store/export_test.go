@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -96,4 +98,73 @@ func (db *DB) Hold(ctx context.Context, table string, held chan<- error, release
 		<-release
 		return nil
 	})
+}
+
+// Fill puts n rows into every table of a file, and returns them by table.
+func (db *DB) Fill(ctx context.Context, n int) (map[string][]string, error) {
+	out := map[string][]string{}
+	tables, err := tablesOf(ctx, db.read)
+	for _, table := range tables {
+		for i := range n {
+			if err == nil {
+				err = db.fill(ctx, table, i)
+			}
+		}
+		if err == nil {
+			out[table], err = db.Dump(ctx, table)
+		}
+	}
+	return out, err
+}
+
+// fill puts a row into a table: texts and numbers of its own in each column.
+func (db *DB) fill(ctx context.Context, table string, i int) error {
+	types, err := queryAll(ctx, db.read, func(r row) (s string, err error) { err = r.Scan(&s); return s, err },
+		"SELECT type FROM pragma_table_info(?)", table)
+	if err != nil {
+		return err
+	}
+	var values []string
+	var args []any
+	for k, name := range types {
+		values = append(values, "?")
+		switch name {
+		case "TEXT":
+			text := fmt.Sprintf("ü%d 'quoted' \\ %d", i, k)
+			if k == 0 {
+				text = fmt.Sprint("key ", i) // also what others refer to
+			}
+			args = append(args, text)
+		case "BIGINT":
+			args = append(args, int64(i)<<40+int64(k))
+		case "BLOB":
+			args = append(args, []byte{byte(i), 0, 0xFF, byte(k)})
+		default:
+			return fmt.Errorf("column %d of %s is a %s", k, table, name)
+		}
+	}
+	_, err = db.exec(ctx, "INSERT INTO "+table+" VALUES ("+strings.Join(values, ", ")+")", args...)
+	return err
+}
+
+// Dump is every row of a table.
+func (db *DB) Dump(ctx context.Context, table string) (rows []string, err error) {
+	err = run(ctx, db.read, func(ctx context.Context, q querier) error {
+		r, err := q.QueryContext(ctx, "SELECT * FROM "+table+" ORDER BY 1")
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		names, err := r.Columns()
+		for err == nil && r.Next() {
+			values, into := make([]any, len(names)), make([]any, len(names))
+			for i := range into {
+				into[i] = &values[i]
+			}
+			err = r.Scan(into...)
+			rows = append(rows, fmt.Sprint(names, values))
+		}
+		return errors.Join(err, r.Err())
+	})
+	return rows, err
 }
