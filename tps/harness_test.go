@@ -105,9 +105,15 @@ func newSite(t testing.TB) *site {
 // siteIn opens the site in a folder, and makes it where there is none.
 func siteIn(t testing.TB, dir string) *site {
 	t.Helper()
-	ctx := context.Background()
-	db, err := store.Open(ctx, filepath.Join(dir, "inkan.db"))
+	db, err := store.Open(context.Background(), filepath.Join(dir, "inkan.db"))
 	must(t, err)
+	return siteOn(t, dir, db)
+}
+
+// siteOn is siteIn with the records elsewhere.
+func siteOn(t testing.TB, dir string, db *store.DB) *site {
+	t.Helper()
+	ctx := context.Background()
 	v, isNew := openVault(t, filepath.Join(dir, "keystore"))
 	ledger, err := local.OpenLedger(filepath.Join(dir, "ledger"))
 	must(t, err)

@@ -31,6 +31,7 @@ type Faults struct {
 	writes int
 	fail   int
 	moment Moment
+	dies   bool
 }
 
 // NewFaults returns a store over r in which nothing fails until FailAt.
@@ -40,7 +41,22 @@ func NewFaults(r Records) *Faults { return &Faults{Records: r} }
 func (f *Faults) FailAt(n int, m Moment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.writes, f.fail, f.moment = 0, n, m
+	f.writes, f.fail, f.moment, f.dies = 0, n, m, false
+}
+
+// DieAt is FailAt for a node that is killed at the n-th write: nothing that it
+// writes afterwards is stored.
+func (f *Faults) DieAt(n int, m Moment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes, f.fail, f.moment, f.dies = 0, n, m, true
+}
+
+// Dead says whether DieAt's write has come.
+func (f *Faults) Dead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dies && f.writes >= f.fail
 }
 
 // Writes is how many writes there were since FailAt, or NewFaults.
@@ -55,10 +71,13 @@ func (f *Faults) next() (int, Moment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	if f.writes != f.fail {
-		return f.writes, 0
+	switch {
+	case f.writes == f.fail:
+		return f.writes, f.moment
+	case f.dies && f.writes > f.fail:
+		return f.writes, Before
 	}
-	return f.writes, f.moment
+	return f.writes, 0
 }
 
 // faulty runs a write that returns what it stored.

@@ -106,3 +106,26 @@ func TestFaultsCount(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFaultsDie: who is dead stores nothing more.
+func TestFaultsDie(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for moment, want := range map[storetest.Moment]int{storetest.Before: 1, storetest.After: 2} {
+		db := open(t)
+		f := storetest.NewFaults(db)
+		f.DieAt(2, moment)
+		for n := range 4 {
+			if f.Dead() != (n >= 2) {
+				t.Errorf("dead before write %d: %t", n+1, f.Dead())
+			}
+			if err := f.AddActivity(ctx, token.Activity{}); errors.Is(err, storetest.ErrFault) != (n >= 1) {
+				t.Errorf("write %d: %v", n+1, err)
+			}
+		}
+		all, err := db.Activities(ctx, token.Filter{})
+		if err != nil || len(all) != want {
+			t.Errorf("%d activities, want %d (%v)", len(all), want, err)
+		}
+	}
+}
