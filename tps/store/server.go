@@ -138,12 +138,16 @@ func (s *server) again(ctx context.Context, f func() (undone bool, err error)) e
 		if time.Since(begun) > s.patience && !contended || time.Since(begun) > statementTimeout {
 			return err
 		}
+		wait := 10 * time.Millisecond << min(n, 4) // for the network
+		if contended {
+			wait = time.Millisecond << min(n, 5) // for other nodes
+		}
 		if contended && !lost {
 			lost = true
 			s.losers.Lock()
 			defer s.losers.Unlock()
 		}
-		pause(ctx, time.Duration(rand.Int64N(int64(min(10*time.Millisecond<<min(n, 5), 200*time.Millisecond)))))
+		pause(ctx, wait/2+rand.N(wait))
 	}
 }
 
