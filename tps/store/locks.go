@@ -85,15 +85,29 @@ func (db *DB) Unlock(ctx context.Context, l token.Lock) error {
 	return err
 }
 
+// ErrNameTaken means that another process runs under the name of this node. Each
+// makes the locks of the other void.
+var ErrNameTaken = errors.New("another process runs under this node's name: give every node a [node] name of its own")
+
 // Heartbeat implements token.Locks. Locks of another boot of the node are void
-// from now on. On PostgreSQL the time is the server's.
+// from now on. On PostgreSQL the time is the server's. [ErrNameTaken], with the
+// heartbeat written all the same, if another boot has come since the last one.
 func (db *DB) Heartbeat(ctx context.Context, name, boot string, now time.Time) error {
 	seen, err := db.engine.clock(ctx, db.read, db.moment(now))
 	if err != nil {
 		return err
 	}
-	_, err = db.exec(ctx, putNode, name, boot, stamp(seen))
-	return err
+	n, err := db.exec(ctx, "UPDATE nodes SET seen = ? WHERE node = ? AND boot = ?", stamp(seen), name, boot)
+	if err != nil || n > 0 {
+		return err
+	}
+	if _, err := db.exec(ctx, putNode, name, boot, stamp(seen)); err != nil {
+		return err
+	}
+	if _, again := db.boots.LoadOrStore(node{name: name, boot: boot}, true); again {
+		return fmt.Errorf("node %s: %w", name, ErrNameTaken)
+	}
+	return nil
 }
 
 type node struct {

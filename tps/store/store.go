@@ -17,6 +17,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"inkan/tps/auth"
@@ -49,6 +50,7 @@ type DB struct {
 	engine engine
 	read   querier // the engine
 	now    func() time.Time
+	boots  sync.Map // by node{name, boot}: those that began here
 }
 
 func newDB(e engine) *DB { return &DB{engine: e, read: e, now: time.Now} }

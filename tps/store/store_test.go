@@ -321,3 +321,27 @@ func TestCopyTo(t *testing.T) {
 		t.Errorf("the copy has what came after it: %v", err)
 	}
 }
+
+// TestNameTaken: of two processes under one name both hear of it, and one that
+// starts again does not.
+func TestNameTaken(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "inkan.db")
+	first, second := openDB(t, path), openDB(t, path)
+	beat := func(db *store.DB, boot string) error { return db.Heartbeat(t.Context(), "n", boot, time.Now()) }
+	for _, tt := range []struct {
+		db   *store.DB
+		boot string
+		want error
+	}{
+		{first, "b1", nil}, {first, "b1", nil},
+		{second, "b2", nil}, // it may be the first one that starts again
+		{first, "b1", store.ErrNameTaken}, {second, "b2", store.ErrNameTaken}, {first, "b1", store.ErrNameTaken},
+		{first, "b1", nil}, {first, "b1", nil},
+		{first, "b3", nil},
+	} {
+		if err := beat(tt.db, tt.boot); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+			t.Errorf("%s: got %v, want %v", tt.boot, err, tt.want)
+		}
+	}
+}
