@@ -23,6 +23,24 @@ func OpenDatabase(ctx context.Context, c config.Database, path func(string) stri
 	return store.OpenPostgres(ctx, p)
 }
 
+// AskDatabase says why a PostgreSQL database would not do, before anything is made;
+// of a file it says nothing.
+func AskDatabase(ctx context.Context, c config.Database, path func(string) string) error {
+	if c.URL == "" {
+		return nil
+	}
+	p, err := postgres(c, path)
+	if err != nil {
+		return err
+	}
+	defer p.Password.Wipe()
+	i, err := store.AskPostgres(ctx, p)
+	if err != nil {
+		return err
+	}
+	return i.Usable()
+}
+
 // postgres is the server that the configuration names; the caller wipes its password.
 func postgres(c config.Database, path func(string) string) (store.Postgres, error) {
 	p := store.Postgres{URL: c.URL}

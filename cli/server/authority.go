@@ -19,6 +19,8 @@ import (
 	"inkan/tks/hsm"
 	"inkan/tps/audit"
 	"inkan/tps/ca"
+	"inkan/tps/store"
+	"inkan/tps/token"
 	"inkan/tps/wire"
 )
 
@@ -125,12 +127,16 @@ func (n *Node) openAuthority(ctx context.Context) error {
 		if i > 0 && time.Now().After(root.NotAfter) {
 			continue
 		}
+		issued := n.DB.Authority(storeName(certs.number(i)))
+		if err := sameAuthority(ctx, issued, root); err != nil {
+			return err
+		}
 		signer, err := n.signers.Signer(ctx, caLabel(certs.number(i)))
 		if err != nil {
 			return fmt.Errorf("finding key %d of the certificate authority: %w", certs.number(i), err)
 		}
 		e, err := ca.Open(ca.Config{
-			Signer: signer, Certificate: root.Raw, Generation: certs.number(i), Store: n.DB.Authority(storeName(certs.number(i))), BaseURL: c.URL,
+			Signer: signer, Certificate: root.Raw, Generation: certs.number(i), Store: issued, BaseURL: c.URL,
 			SubjectBase: subjectBase(c), CRLLifetime: time.Duration(c.CRLLifetime), OCSPLifetime: time.Duration(c.OCSPLifetime),
 		})
 		if err != nil {
@@ -144,6 +150,42 @@ func (n *Node) openAuthority(ctx context.Context) error {
 	}
 	n.Authority, err = ca.OpenGenerations(certs.cross, all...)
 	return err
+}
+
+// ErrOtherAuthority means that the database holds what another key has issued.
+var ErrOtherAuthority = errors.New("the certificates in the database are of another authority's key: nodes that share a database " +
+	"share the authority, its key in one HSM and a copy of ca/ca.pem on each")
+
+// joinsAuthority refuses a new folder whose authority is not that of the database.
+func joinsAuthority(ctx context.Context, db *store.DB, path func(string) string) error {
+	certs, err := readAuthority(path(caFile))
+	if errors.Is(err, os.ErrNotExist) { // its keys are elsewhere
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return sameAuthority(ctx, db.Authority(storeName(1)), certs.roots[len(certs.roots)-1])
+}
+
+// sameAuthority refuses a root that has not issued what the database has: serial
+// numbers and revocation lists of two keys would get mixed up.
+func sameAuthority(ctx context.Context, issued *store.Authority, root *x509.Certificate) error {
+	one, err := issued.AnyIssued(ctx)
+	if errors.Is(err, token.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for what the authority has issued: %w", err)
+	}
+	c, err := x509.ParseCertificate(one.DER)
+	if err != nil {
+		return fmt.Errorf("decoding certificate %s: %w", one.Serial, err)
+	}
+	if !bytes.Equal(c.AuthorityKeyId, root.SubjectKeyId) {
+		return ErrOtherAuthority
+	}
+	return nil
 }
 
 func caLabel(generation int) hsm.SignerLabel { return hsm.CALabel(caName, uint8(generation)) }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"inkan/apdu/secret"
+	"inkan/cli/config"
 	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
@@ -211,4 +212,41 @@ func TestRollOverCut(t *testing.T) {
 	if key, ok := authorityOf(t, folder)[0].PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(left.Public()) || len(gs) != 2 {
 		t.Errorf("another key than the one left: %+v", gs)
 	}
+}
+
+// TestOtherAuthority: a folder with an authority of its own does not get into the
+// database of another one; one with a copy of it does.
+func TestOtherAuthority(t *testing.T) {
+	t.Parallel()
+	one := prepared(t, filepath.Join(t.TempDir(), "one"))
+	_, _, stop := running(t, one) // issues its server certificate
+	stop()
+	shared := filepath.Join(one, "inkan.db")
+	c, err := config.Config{Node: config.Node{Name: "two", Lab: true}, Listen: config.Listen{Address: "127.0.0.1:0"},
+		Database: config.Database{File: shared}}.Complete()
+	must(t, err)
+	params := softkey.FloorParams()
+	two := filepath.Join(t.TempDir(), "two")
+	if err := server.Create(t.Context(), two, server.Answers{Config: c, KeyParams: &params}); !errors.Is(err, server.ErrOtherAuthority) {
+		t.Errorf("a new folder: %v", err)
+	}
+	three := prepared(t, filepath.Join(t.TempDir(), "three"))
+	d, err := sealing.ReadConfig(t.Context(), three, server.Options{})
+	must(t, err)
+	changed, err := config.Set(d.Text, "database.file", shared)
+	must(t, err)
+	_, err = sealing.WriteConfig(t.Context(), three, 0, changed, server.Options{})
+	must(t, err)
+	if _, err := server.Open(t.Context(), three, server.Options{}); !errors.Is(err, server.ErrOtherAuthority) {
+		t.Errorf("a folder that is there: %v", err)
+	}
+	for _, name := range []string{"keys/keystore", "passphrase", "ca/ca.pem"} {
+		b, err := os.ReadFile(filepath.Join(one, name))
+		must(t, err)
+		must(t, os.Remove(filepath.Join(three, name)))
+		must(t, os.WriteFile(filepath.Join(three, name), b, 0o600))
+	}
+	n, err := server.Open(t.Context(), three, server.Options{})
+	must(t, err)
+	must(t, n.Close())
 }

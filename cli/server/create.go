@@ -76,6 +76,9 @@ func Create(ctx context.Context, folder string, a Answers) error {
 	if err := mayBackUp(folder, a); err != nil {
 		return err
 	}
+	if err := sealing.AskDatabase(ctx, a.Config.Database, path); err != nil {
+		return err
+	}
 	lock, err := sealing.Lock(path(sealing.LockFile))
 	if err != nil {
 		return err
@@ -97,6 +100,7 @@ func Create(ctx context.Context, folder string, a Answers) error {
 	}
 	defer db.Close()
 	for _, step := range []func() error{
+		func() error { return joinsAuthority(ctx, db, path) },
 		func() error { return createRecords(ctx, db, a) },
 		func() error { return createApplets(path, a.Config.Node.Lab) },
 	} {

@@ -34,6 +34,13 @@ func (a *Authority) IssuedBySerial(ctx context.Context, serial ca.Serial) (ca.Is
 		" FROM issued WHERE authority = ? AND serial = ?", a.name, string(serial))
 }
 
+// AnyIssued returns one of the authority's certificates; token.ErrNotFound if it has
+// issued none.
+func (a *Authority) AnyIssued(ctx context.Context) (ca.Issued, error) {
+	return queryOne(ctx, a.db.read, scanIssued, "SELECT "+issuedColumns+
+		" FROM issued WHERE authority = ? AND length(der) > 0 LIMIT 1", a.name)
+}
+
 // CreateIssued implements ca.Issuances.
 func (a *Authority) CreateIssued(ctx context.Context, i ca.Issued) error {
 	err := a.db.tx(ctx, func(q querier) error {
