@@ -62,7 +62,8 @@ func (p *program) initCommand() *cli.Command {
 		Usage: "prepare a data folder",
 		Description: "Asks what a node needs to know and makes its folder: configuration, master key, certificate authority,\n" +
 			"database, first administrator. With a key file it does not end before an encrypted copy was written\n" +
-			"elsewhere and one key of it was checked by restoring.\n\n" +
+			"elsewhere and one key of it was checked by restoring. The records go into a file of the folder, or into a\n" +
+			"PostgreSQL database that is there and empty, or another node's.\n\n" +
 			"   inkan --data /var/lib/inkan init\n   inkan --data /var/lib/inkan init --answers answers.toml\n   inkan init --lab",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "answers", Usage: "TOML `FILE` with the answers: nothing is asked"},

@@ -43,9 +43,19 @@ const (
 // oldest is the oldest PostgreSQL whose behaviour the statements need.
 const oldest = 13
 
-// CheckURL says what is wrong with the URL of a PostgreSQL database.
+// CheckURL says what is wrong with the URL of a PostgreSQL database. It does not
+// look for the files that it names.
 func CheckURL(address string) error {
-	_, err := parseURL(address)
+	u, err := readURL(address)
+	if err != nil {
+		return err
+	}
+	q := u.Query()
+	for _, file := range []string{"sslrootcert", "sslcert", "sslkey"} {
+		q.Del(file)
+	}
+	u.RawQuery = q.Encode()
+	_, err = pgx.ParseConfig(u.String())
 	return err
 }
 
@@ -53,6 +63,15 @@ func CheckURL(address string) error {
 var errPassword = errors.New("it holds a password, which lists of processes, logs and backups would show: name a file with it as password_file")
 
 func parseURL(address string) (*pgx.ConnConfig, error) {
+	u, err := readURL(address)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ParseConfig(u.String()) // without a password there is none in its errors
+}
+
+// readURL adds the sslmode that is meant where there is none.
+func readURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		var reason *url.Error // whose text repeats the URL
@@ -75,11 +94,7 @@ func parseURL(address string) (*pgx.ConnConfig, error) {
 		q.Set("sslmode", "verify-full")
 		u.RawQuery = q.Encode()
 	}
-	c, err := pgx.ParseConfig(u.String())
-	if err != nil {
-		return nil, err // without a password there is none in it
-	}
-	return c, nil
+	return u, nil
 }
 
 // onThisMachine reports whether the traffic leaves this machine.

@@ -27,7 +27,7 @@ func TestCheckURL(t *testing.T) {
 		{"mysql://inkan@db/inkan", "does not begin"},
 		{"postgres://inkan:hunter2@db:x/inkan", "no URL"},
 		{"postgres://inkan@db/inkan?sslmode=sometimes", "sslmode"},
-		{"postgres://inkan@db/inkan?sslrootcert=/nonexistent/ca.pem&sslmode=verify-full", "ca.pem"},
+		{"postgres://inkan@db/inkan?sslrootcert=/nonexistent/ca.pem&sslmode=verify-full", ""},
 		{"", "does not begin"},
 	} {
 		err := store.CheckURL(tt.url)
@@ -59,6 +59,16 @@ func TestVerified(t *testing.T) {
 		if got, err := store.Verifies(url); err != nil || got != want {
 			t.Errorf("%s: %t (%v)", url, got, err)
 		}
+	}
+}
+
+// TestMissingRoots: a file that the URL names and is not there is named when the
+// database is opened.
+func TestMissingRoots(t *testing.T) {
+	t.Parallel()
+	_, err := store.OpenPostgres(t.Context(), store.Postgres{URL: "postgres://inkan@db/inkan?sslrootcert=/nonexistent/ca.pem"})
+	if err == nil || !strings.Contains(err.Error(), "/nonexistent/ca.pem") {
+		t.Errorf("got %v", err)
 	}
 }
 
