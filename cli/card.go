@@ -33,6 +33,7 @@ func (p *program) cardCommand() *cli.Command {
 		&cli.BoolFlag{Name: "resume", Usage: "first finish another operation that was cut on this card"},
 	}, source)
 	pin := &cli.StringFlag{Name: "pin-file", Usage: "`FILE` with the PIN, - for standard input"}
+	ticket := &cli.StringFlag{Name: "ticket-file", Usage: "`FILE` with a ticket (inkan token ticket) in place of user and password, - for standard input"}
 	operation := func(name, usage, example string, op wire.Operation, more ...cli.Flag) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, Description: example, Flags: append(more, with...),
@@ -46,8 +47,8 @@ func (p *program) cardCommand() *cli.Command {
 			{Name: "list", Usage: "list readers and what is in them", Description: "   inkan card list", Action: p.listCards},
 			{Name: "info", Usage: "show what a card shows to anybody", Description: "   inkan card info --sim card.img", Flags: source, Action: p.cardInfo},
 			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
-			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey", wire.Enroll, pin),
-			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada", wire.ResetPIN, pin),
+			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey", wire.Enroll, pin, ticket),
+			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada\n   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt", wire.ResetPIN, pin, ticket),
 			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover),
 			{
 				Name: "test", Usage: "log in to the card and use every key on it", Description: "   inkan card test --sim card.img --trust inkan-data/ca/ca.pem",
@@ -261,8 +262,14 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	}
 	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
 	defer person.done()
+	if file := c.String("ticket-file"); file != "" {
+		if c.String("user") != "" || c.String("password-file") != "" {
+			return usagef("--ticket-file goes without --user and --password-file")
+		}
+		person.passwordFile = file
+	}
 	res, err := wire.Run(c.Context, cl, wire.Begin{
-		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), Batch: batch,
+		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), Ticket: c.String("ticket-file") != "", Batch: batch,
 	}, card, person)
 	person.done()
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs, Trips: res.Trips}

@@ -37,6 +37,7 @@ func (p *program) realmCommand() *cli.Command {
 					"   inkan realm add --keystore keys.jks --alias signing --password-file store.txt --key-password-file key.txt\n" +
 					"   inkan realm add --hsm-label token-signing --algorithm PS256",
 				Flags: []cli.Flag{
+					useFlag("what the key signs"),
 					&cli.StringFlag{Name: "algorithm", Usage: "`NAME`: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA; default ES256, or the usual one of the key"},
 					&cli.IntFlag{Name: "bits", Usage: "size `N` of a generated RSA key: 2048, 3072, 4096 (default 3072)"},
 					&cli.StringFlag{Name: "name", Usage: "`NAME` of the key; default: algorithm and time"},
@@ -67,6 +68,7 @@ func (p *program) realmCommand() *cli.Command {
 				Description: "By itself that happens as [realm] in inkan.toml says. --dry-run shows what will happen when, and changes nothing.\n\n" +
 					"   inkan realm rotate\n   inkan realm rotate --algorithm RS256\n   inkan realm rotate --dry-run --days 400",
 				Flags: []cli.Flag{
+					useFlag("rotate the key"),
 					&cli.StringFlag{Name: "algorithm", Value: "ES256", Usage: "of the keys that sign with `NAME`"},
 					&cli.BoolFlag{Name: "dry-run", Usage: "show the calendar of what the policy does"},
 					&cli.IntFlag{Name: "days", Value: 365, Usage: "how many days `N` the calendar has"},
@@ -91,10 +93,18 @@ func (p *program) realmCommand() *cli.Command {
 				Action: p.realmCompromised,
 			},
 			{
-				Name: "status", Usage: "show which keys sign, and what happens next", Description: "   inkan realm status", Action: p.realmStatus,
+				Name: "status", Usage: "show which keys sign, on which node, and what happens next",
+				Description: "CONVERGED: every node that serves signs with the key that it should. A node that has not been heard of for\n" +
+					"3 minutes is silent and does not count. Exit status 1 where they have not converged.\n\n   inkan realm status\n   inkan realm status --wait",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "wait", Usage: "wait for them to converge, half a minute at most"}},
+				Action: p.realmStatus,
 			},
 		},
 	}
+}
+
+func useFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "use", Value: string(realm.ForSessions), Usage: usage + " of `USE`: sig (logins), ticket, audit"}
 }
 
 func (p *program) realmStateCommand(name, state, usage, description string, flags ...cli.Flag) *cli.Command {
@@ -124,7 +134,7 @@ func (p *program) listRealmKeys(c *cli.Context) error {
 }
 
 func realmKeyTable(w io.Writer, keys []api.RealmKey) {
-	table(w, "NAME\tALGORITHM\tPROVIDER\tPRIORITY\tSTATE\tKID\tSINCE", len(keys), func(i int) string {
+	table(w, "NAME\tUSE\tALGORITHM\tPROVIDER\tPRIORITY\tSTATE\tKID\tSINCE", len(keys), func(i int) string {
 		k := keys[i]
 		state := k.State
 		switch {
@@ -133,7 +143,7 @@ func realmKeyTable(w io.Writer, keys []api.RealmKey) {
 		case k.Compromised != 0:
 			state += ", compromised"
 		}
-		return strings.Join([]string{k.Name, k.Algorithm, k.Provider, strconv.FormatInt(k.Priority, 10), state, k.KID, moment(k.Created)}, "\t")
+		return strings.Join([]string{k.Name, k.Use, k.Algorithm, k.Provider, strconv.FormatInt(k.Priority, 10), state, k.KID, moment(k.Created)}, "\t")
 	})
 }
 
@@ -187,7 +197,7 @@ func (p *program) rotateRealm(c *cli.Context) error {
 			return p.realmCalendar(c, r)
 		}
 		var out api.RealmRotation
-		if err := r.post(c.Context, "/realm/rotate", map[string]string{"Algorithm": c.String("algorithm")}, &out); err != nil {
+		if err := r.post(c.Context, "/realm/rotate", map[string]string{"Use": c.String("use"), "Algorithm": c.String("algorithm")}, &out); err != nil {
 			return err
 		}
 		return p.print(c, out, func(w io.Writer) {
@@ -273,7 +283,11 @@ func (p *program) realmCompromised(c *cli.Context) error {
 			if len(out.Clients) > 0 {
 				table(w, "CLIENT\tRESULT\tTRIES\tERROR", len(out.Clients), func(i int) string {
 					cl := out.Clients[i]
-					return strings.Join([]string{cl.Client, cl.Result, strconv.Itoa(cl.Tries), dash(cl.Error)}, "\t")
+					name := cl.Client
+					if cl.Node {
+						name = "node " + name
+					}
+					return strings.Join([]string{name, cl.Result, strconv.Itoa(cl.Tries), dash(cl.Error)}, "\t")
 				})
 			}
 		})
@@ -281,34 +295,5 @@ func (p *program) realmCompromised(c *cli.Context) error {
 			return fmt.Errorf("not everything is done: inkan realm compromised %s does the rest", out.Gone.ID)
 		}
 		return err
-	})
-}
-
-func (p *program) realmStatus(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	return p.withNode(c, func(r rest) error {
-		var s api.RealmStatus
-		if err := r.get(c.Context, "/realm", nil, &s); err != nil {
-			return err
-		}
-		return p.print(c, s, func(w io.Writer) {
-			field(w, "Issuer", s.Issuer)
-			for _, k := range s.Signing {
-				field(w, k.Algorithm, k.Name+", kid "+k.KID)
-			}
-			var states []string
-			for _, state := range []realm.State{realm.Pending, realm.Active, realm.Passive, realm.Disabled, realm.Deleted} {
-				if n := s.States[string(state)]; n > 0 {
-					states = append(states, fmt.Sprintf("%d %s", n, state))
-				}
-			}
-			field(w, "Keys", strings.Join(states, ", "))
-			field(w, "Not before", moment(s.NotBefore))
-			if s.Next != nil {
-				field(w, "Next", moment(s.Next.At)+": "+realmActions[s.Next.Action]+" "+s.Next.Key)
-			}
-		})
 	})
 }

@@ -18,7 +18,7 @@ func (p *program) addRealmKey(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	in := api.NewRealmKey{Name: c.String("name"), Provider: string(realm.Generated), Algorithm: c.String("algorithm"), Bits: c.Int("bits"),
+	in := api.NewRealmKey{Name: c.String("name"), Use: c.String("use"), Provider: string(realm.Generated), Algorithm: c.String("algorithm"), Bits: c.Int("bits"),
 		Priority: c.Int64("priority"), Passive: c.Bool("passive"), Alias: c.String("alias"), Label: c.String("hsm-label"), AllowExpired: c.Bool("allow-expired")}
 	sources := 0
 	for flag, provider := range map[string]realm.Provider{"pem": realm.PEM, "keystore": realm.Keystore, "hsm-label": realm.PKCS11} {

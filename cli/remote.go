@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/tps/api"
+	"inkan/tps/realm"
 )
 
 // remoteFlags are those of commands that work on another node as well.
@@ -75,6 +77,7 @@ type account struct {
 	session
 	file   string
 	client *http.Client
+	id     string // token of the latest login
 }
 
 // errNoSession means that nobody is logged in.
@@ -205,10 +208,12 @@ func (a *account) ask(ctx context.Context, path string, body []byte) error {
 		api.Tokens
 		Access  string `json:"access_token"`
 		Refresh string `json:"refresh_token"`
+		ID      string `json:"id_token"`
 	}
 	if err := json.Unmarshal(b, &g); err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", a.Server, err)
 	}
+	a.id = g.ID
 	a.Access, a.Refresh, a.Expires = g.Access, g.Refresh, time.Now().Add(time.Duration(g.ExpiresIn)*time.Second)
 	return a.save()
 }
@@ -227,7 +232,8 @@ func (p *program) login(c *cli.Context) error {
 		return err
 	}
 	defer password.Wipe()
-	body, err := api.EncodeSecret(map[string]string{"UserID": user}, "password", password)
+	nonce := rand.Text()
+	body, err := api.EncodeSecret(map[string]string{"UserID": user, "scope": realm.ScopeOpenID, "client_id": realm.CommandLine, "nonce": nonce}, "password", password)
 	if err != nil {
 		return err
 	}
@@ -235,8 +241,17 @@ func (p *program) login(c *cli.Context) error {
 	if err := a.ask(c.Context, api.TokenPath, body); err != nil {
 		return err
 	}
-	return p.print(c, map[string]string{"server": a.Server, "user": user}, func(w io.Writer) {
-		fmt.Fprintf(w, "Logged in to %s as %s.\n", a.Server, user)
+	who, err := a.identify(c.Context, nonce)
+	if err != nil {
+		return err
+	}
+	out := loggedIn{Server: a.Server, User: who.Subject, Name: who.Name, Roles: who.Roles, At: api.Millis(who.AuthTime * 1000)}
+	return p.print(c, out, func(w io.Writer) {
+		fmt.Fprintf(w, "Logged in to %s as %s", a.Server, user)
+		if len(who.Roles) > 0 {
+			fmt.Fprintf(w, " (%s)", joinRoles(who.Roles))
+		}
+		fmt.Fprintln(w, ".")
 	})
 }
 

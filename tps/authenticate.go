@@ -13,6 +13,9 @@ import (
 // authenticate asks the person to log in, as often as the profile allows. Until
 // it has succeeded nothing about the card is told, locked or written.
 func (r *run) authenticate(ctx context.Context) error {
+	if r.req.Ticket {
+		return r.takeTicket(ctx)
+	}
 	id := r.profile.Auth.ID
 	a, ok := r.e.Authenticators[id]
 	if !ok {

@@ -46,6 +46,7 @@ type Config struct {
 	Keys           tks.Service
 	Authorities    map[string]ca.Authority
 	Authenticators map[string]auth.Authenticator
+	Tickets        Tickets // nil = none are taken
 	Families       []Family
 	Audit          audit.Log
 	Log            *slog.Logger // nil = discard

@@ -49,6 +49,7 @@ type Request struct {
 	ATR       apdu.ATR
 	Locale    string
 	Resume    bool   // an unfinished operation may be finished before this one
+	Ticket    bool   // the person presents a ticket in place of the login
 	Client    string // network address
 }
 

@@ -154,6 +154,7 @@ type RealmClient struct {
 	ID       string `toml:"id"`
 	AdminURL string `toml:"admin_url"` // https address that is told of a compromised key; empty: the client polls /.well-known/tms-revocation
 	Protocol string `toml:"protocol"`  // tms (default) or keycloak-adapter
+	Trust    string `toml:"trust"`     // PEM file with the CA of admin_url, in the data folder; empty: the system's
 }
 
 // Protocols of realm clients.

@@ -62,6 +62,7 @@ type Node struct {
 	Audit     *audit.File
 	Realm     *realm.Realm
 	Logins    *realm.Logins
+	Tickets   *realm.Tickets
 
 	log     *slog.Logger
 	array   array         // nil: the node is in none
@@ -176,6 +177,7 @@ func (n *Node) openEngine() error {
 		Keys:           n.keys,
 		Authorities:    map[string]ca.Authority{authorityName: n.Authority},
 		Authenticators: map[string]auth.Authenticator{auth.LocalID: n.Users},
+		Tickets:        tickets{n.Tickets},
 		Families:       n.families(),
 		Audit:          n.Audit, Log: n.log,
 		Node: n.Config.Node.Name, Boot: n.boot,

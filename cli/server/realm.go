@@ -9,11 +9,17 @@ import (
 	"net/http"
 	"strings"
 
+	"inkan/apdu"
+	"inkan/apdu/secret"
 	"inkan/cli/config"
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tps"
 	"inkan/tps/api"
+	"inkan/tps/auth"
 	"inkan/tps/realm"
+	"inkan/tps/store"
+	"inkan/tps/wire"
 )
 
 // openRealm opens the signing keys; a folder of an earlier version gets its first.
@@ -25,19 +31,58 @@ func (n *Node) openRealm(ctx context.Context) error {
 	if err := n.Realm.Prepare(ctx); err != nil {
 		return fmt.Errorf("making the first realm key: %w", err)
 	}
-	n.Logins = realm.NewLogins(n.Realm, n.DB, n.DB)
+	n.Logins, n.Tickets = realm.NewLogins(n.Realm, n.DB, n.DB), realm.NewTickets(n.Realm, n.DB, n.DB)
 	return nil
 }
 
 func newRealm(n *Node) (*realm.Realm, error) {
 	c := n.Config
 	cfg := realm.Config{
-		Store: n.DB, Vault: realmVault{n.signers}, Audit: n.Audit, Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
+		Store: n.DB, Vault: realmVault{n.signers}, Node: c.Node.Name, Own: n.ownKeys(), Changes: n.keyChanges, Audit: n.Audit,
+		Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
 	}
 	for _, client := range c.Realm.Client {
-		cfg.Clients = append(cfg.Clients, realm.Client{ID: client.ID, AdminURL: client.AdminURL, Keycloak: client.Protocol == config.Keycloak})
+		reached, err := n.reach(client)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Clients = append(cfg.Clients, realm.Client{ID: client.ID, AdminURL: client.AdminURL, Keycloak: client.Protocol == config.Keycloak, HTTP: reached})
 	}
 	return realm.New(cfg)
+}
+
+// ownKeys reports whether the node's keys are in a key file of its own, which no
+// other node of the database reaches.
+func (n *Node) ownKeys() bool { return n.hasKeys() && n.Config.HSM.URI == "" }
+
+// keyChanges sends when this or another node has changed the realm keys.
+func (n *Node) keyChanges(ctx context.Context) <-chan struct{} {
+	out := make(chan struct{})
+	go func() {
+		defer close(out)
+		for topic := range n.DB.Watch(ctx) {
+			if topic != store.TopicRealm {
+				continue
+			}
+			select {
+			case out <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
+
+// reach is how a client with a CA of its own is told of things; nil: as others.
+func (n *Node) reach(c config.RealmClient) (*http.Client, error) {
+	if c.Trust == "" {
+		return nil, nil
+	}
+	trust, err := wire.FileTrust(n.path(c.Trust))
+	if err != nil {
+		return nil, fmt.Errorf("[[realm.client]] %s: trust: %w", c.ID, err)
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: trust, Proxy: http.ProxyFromEnvironment}, Timeout: realm.PushTimeout}, nil
 }
 
 // realmVault is the node's HSM or key file as tps/realm sees it.
@@ -99,4 +144,16 @@ func (n *Node) peopleAPI() (http.Handler, error) {
 		return nil, err
 	}
 	return api.NewLogin(api.LoginConfig{API: h, Authenticator: n.Users, Logins: n.Logins, Audit: n.Audit, Log: n.log})
+}
+
+// tickets are those of the realm as operations take them.
+type tickets struct{ t *realm.Tickets }
+
+// Redeem implements tps.Tickets.
+func (t tickets) Redeem(ctx context.Context, ticket secret.Secret, op tps.Operation, cuid apdu.CUID) (auth.Person, string, error) {
+	p, by, err := t.t.Redeem(ctx, string(ticket.Bytes()), string(op), cuid)
+	if errors.Is(err, realm.ErrToken) {
+		err = fmt.Errorf("%w: %w", tps.ErrTicket, err)
+	}
+	return p, by, err
 }

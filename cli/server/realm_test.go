@@ -39,14 +39,14 @@ func useRealm(t *testing.T, n *server.Node) {
 	} {
 		_, err := n.Realm.Add(ctx, k, "test")
 		must(t, err)
-		signed, err := n.Realm.Sign(ctx, k.Algorithm, "test+jwt", time.Minute, &realm.Claims{Subject: "ada"})
+		signed, err := n.Realm.Sign(ctx, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{k.Algorithm}}, time.Minute, &realm.Claims{Subject: "ada"})
 		must(t, err)
 		var c realm.Claims
-		must(t, n.Realm.Verify(ctx, signed, "test+jwt", &c, k.Algorithm))
+		must(t, n.Realm.Verify(ctx, signed, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{k.Algorithm}}, &c))
 	}
 	g, err := n.Logins.Login(ctx, "admin", "")
 	must(t, err)
-	_, before, err := n.Realm.Rotate(ctx, realm.ES256, "test")
+	_, before, err := n.Realm.Rotate(ctx, realm.ForSessions, realm.ES256, "test")
 	must(t, err)
 	if p, err := n.Logins.Person(ctx, g.Access); err != nil || p.ID != "admin" {
 		t.Errorf("after a rotation: %v", err)
@@ -73,15 +73,15 @@ func TestRealmKeyFile(t *testing.T) {
 	n, err := server.Open(t.Context(), folder, server.Options{})
 	must(t, err)
 	useRealm(t, n)
-	signed, err := n.Realm.Sign(t.Context(), realm.EdDSA, "test+jwt", time.Minute, &realm.Claims{Subject: "ada"})
+	signed, err := n.Realm.Sign(t.Context(), realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.EdDSA}}, time.Minute, &realm.Claims{Subject: "ada"})
 	must(t, err)
 	must(t, n.Close())
 	n, err = server.Open(t.Context(), folder, server.Options{})
 	must(t, err)
 	defer n.Close()
 	var c realm.Claims
-	must(t, n.Realm.Verify(t.Context(), signed, "test+jwt", &c, realm.EdDSA))
-	_, err = n.Realm.Sign(t.Context(), realm.ES384, "test+jwt", time.Minute, &c)
+	must(t, n.Realm.Verify(t.Context(), signed, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.EdDSA}}, &c))
+	_, err = n.Realm.Sign(t.Context(), realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES384}}, time.Minute, &c)
 	must(t, err)
 }
 

@@ -178,9 +178,10 @@ func (n *Node) openPeers(ctx context.Context, r *running) error {
 func (n *Node) run(ctx context.Context, r *running) error {
 	tend, stop := context.WithCancel(ctx)
 	var housekeeping sync.WaitGroup
-	if n.public() {
-		housekeeping.Go(func() { n.Realm.Run(tend) })
-	}
+	last, sign := context.WithCancel(context.WithoutCancel(ctx)) // ends behind all else that is audited
+	var signing sync.WaitGroup
+	signing.Go(func() { n.checkpoints().Run(last) })
+	housekeeping.Go(func() { n.Realm.Run(tend) })
 	if n.servesCards() {
 		housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
 	}
@@ -214,6 +215,8 @@ func (n *Node) run(ctx context.Context, r *running) error {
 		err = errors.Join(err, d.server.Shutdown(end))
 	}
 	housekeeping.Wait()
+	sign()
+	signing.Wait()
 	return err
 }
 
@@ -245,6 +248,7 @@ func (n *Node) routes(cards *wire.Handler) (http.Handler, error) {
 		}
 		mux.Handle(api.Base+"/", people)
 	}
+	mux.Handle("POST "+realm.NotBeforePath, realm.Told(n.Realm))
 	mux.Handle("/.well-known/", realm.WellKnown(n.Realm, api.Base+api.TokenPath))
 	authority := n.Authority.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

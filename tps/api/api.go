@@ -1,6 +1,6 @@
 // Package api is the REST interface to a node's records, people and keys:
 // tokens, certificates, activities, operations, profiles and mappings, users, key sets,
-// releases of cards, realm keys, the copy of the key file. [New] returns the handler; paths
+// releases of cards, realm keys, tickets, the audit record, the copy of the key file. [New] returns the handler; paths
 // begin with [Base], names and shapes of what Dogtag's TPS has are its own.
 //
 // Whoever serves the handler says who calls, with [WithCaller]; without a caller
@@ -53,7 +53,9 @@ type Config struct {
 	Revoker      Revoker
 	Backups      Backups
 	Realm        *realm.Realm
+	Tickets      *realm.Tickets
 	Audit        audit.Log
+	AuditRecord  AuditRecord
 	// DefaultProfile is the one of cards that no mapping names ([tps] default_profile).
 	DefaultProfile token.ProfileName
 	Log            *slog.Logger // nil = discard
@@ -135,7 +137,7 @@ func New(cfg Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"token store": cfg.Tokens == nil, "certificate store": cfg.Certificates == nil, "activity store": cfg.Activities == nil,
 		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "mappings": cfg.Mappings == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
-		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "realm": cfg.Realm == nil, "audit log": cfg.Audit == nil,
+		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "realm": cfg.Realm == nil, "tickets": cfg.Tickets == nil, "audit log": cfg.Audit == nil, "audit record": cfg.AuditRecord == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("configuring the REST interface: no %s", name)
@@ -222,7 +224,7 @@ func (a *api) serve(r route) http.Handler {
 }
 
 func (a *api) run(r route, c *call) (reply, error) {
-	if !c.who.is(r.allow...) {
+	if !slices.Equal(r.allow, anybody) && !c.who.is(r.allow...) {
 		return reply{}, a.forbid(r, c)
 	}
 	if err := c.checkQuery(r.query); err != nil {

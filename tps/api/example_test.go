@@ -34,7 +34,8 @@ func Example() {
 	}
 	h, err := api.New(api.Config{
 		Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db,
-		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Realm: keyring, Audit: &events{},
+		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Realm: keyring,
+		Tickets: realm.NewTickets(keyring, db, db), Audit: &events{}, AuditRecord: record{},
 	})
 	if err != nil {
 		fmt.Println(err)

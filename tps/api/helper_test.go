@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -51,7 +52,7 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	n.realm, err = realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: n.audit, Issuer: "https://tps.example.org"})
 	must(t, err)
 	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys,
-		Revoker: n.engine, Backups: n.backups, Realm: n.realm, Audit: n.audit, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		Revoker: n.engine, Backups: n.backups, Realm: n.realm, Tickets: realm.NewTickets(n.realm, db, db), Audit: n.audit, AuditRecord: record{}, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, e := range edit {
 		e(&cfg)
 	}
@@ -301,4 +302,16 @@ func (b *backups) WriteBackup(_ context.Context, path string, p secret.Secret) (
 func (b *backups) BackUpFolder(_ context.Context, q api.FolderBackupRequest, _ secret.Secret) (api.FolderBackup, error) {
 	b.path = q.Path
 	return api.FolderBackup{Path: q.Path, Files: 7, Recipient: q.Recipient}, b.err
+}
+
+// record is an audit record of one event.
+type record struct{}
+
+func (record) Prove(context.Context) (audit.Proof, error) {
+	return audit.Proof{Summary: audit.Summary{Events: 2, Head: "AB"}, Checkpoints: 1, Signed: audit.Head{Seq: 1}, Unsigned: 1}, nil
+}
+
+func (r record) Export(ctx context.Context, path string) (audit.Proof, error) {
+	p, _ := r.Prove(ctx)
+	return p, fmt.Errorf("%w: line 2: %s", audit.ErrTampered, path)
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"inkan/apdu/secret"
@@ -31,7 +33,8 @@ type LoginConfig struct {
 }
 
 // Tokens is the answer of POST account/token but for its secrets "access_token",
-// good for ExpiresIn seconds, and "refresh_token", good once.
+// good for ExpiresIn seconds, "refresh_token", good once, and "id_token" where scope openid
+// was asked for (OpenID Connect Core 1.0 §3.1.3.3).
 type Tokens struct {
 	Type      string `json:"token_type"` // Bearer
 	ExpiresIn int    `json:"expires_in"` // seconds
@@ -107,6 +110,10 @@ type loginBody struct {
 	UserID   string `json:"UserID"`
 	Password Text   `json:"password"`
 	Refresh  Text   `json:"refresh_token"`
+	// Scope openid asks for an id token for ClientID, with Nonce in it.
+	Scope    string `json:"scope"`
+	ClientID string `json:"client_id"`
+	Nonce    string `json:"nonce"`
 }
 
 func (l *login) token(w http.ResponseWriter, r *http.Request) {
@@ -128,16 +135,26 @@ func (l *login) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.Refresh.Wipe()
-	l.hand(w, r, g)
+	var id string
+	if slices.Contains(strings.Fields(in.Scope), realm.ScopeOpenID) {
+		if id, err = l.Logins.IDToken(r.Context(), g, in.ClientID, in.Nonce); err != nil {
+			l.api.fail(w, r, loginError(err))
+			return
+		}
+	}
+	l.hand(w, r, g, id)
 }
 
 // hand writes the tokens.
-func (l *login) hand(w http.ResponseWriter, r *http.Request, g realm.Grant) {
+func (l *login) hand(w http.ResponseWriter, r *http.Request, g realm.Grant, id string) {
 	access := secret.New([]byte(g.Access))
 	defer access.Wipe()
 	b, err := EncodeSecret(Tokens{Type: "Bearer", ExpiresIn: int(g.Expires.Seconds())}, "access_token", access)
 	if err == nil {
 		b, err = AddSecret(b, "refresh_token", g.Refresh)
+	}
+	if err == nil && id != "" {
+		b, err = AddSecret(b, "id_token", secret.New([]byte(id)))
 	}
 	if err != nil {
 		l.api.fail(w, r, err)

@@ -18,6 +18,7 @@ type RealmKey struct {
 	ID           string `json:"id"`
 	Name         string `json:"Name"`
 	KID          string `json:"KID"`
+	Use          string `json:"Use"` // sig, ticket, audit
 	Algorithm    string `json:"Algorithm"`
 	Provider     string `json:"Provider"`
 	Priority     int64  `json:"Priority"`
@@ -33,7 +34,8 @@ type RealmKey struct {
 	DisabledAt   Millis `json:"DisabledAt,omitempty"`
 	DeletedAt    Millis `json:"DeletedAt,omitempty"`
 	Compromised  Millis `json:"Compromised,omitempty"`
-	PrivateHalf  bool   `json:"PrivateHalf"` // it is there
+	PrivateHalf  bool   `json:"PrivateHalf"`    // it is there
+	Node         string `json:"Node,omitempty"` // whose key file has it; absent: all nodes reach it
 }
 
 // NewRealmKey is the body of POST realm/keys but for its secrets, which
@@ -41,7 +43,8 @@ type RealmKey struct {
 // "keyPassword".
 type NewRealmKey struct {
 	Name         string `json:"Name,omitempty"`
-	Provider     string `json:"Provider"` // generated, pem, java-keystore, pkcs11
+	Use          string `json:"Use,omitempty"` // sig (default), ticket, audit
+	Provider     string `json:"Provider"`      // generated, pem, java-keystore, pkcs11
 	Algorithm    string `json:"Algorithm,omitempty"`
 	Bits         int    `json:"Bits,omitempty"`
 	Priority     int64  `json:"Priority,omitempty"`
@@ -84,6 +87,7 @@ type RealmCompromise struct {
 // RealmPush is what telling one client came to.
 type RealmPush struct {
 	Client string `json:"Client"`
+	Node   bool   `json:"Node,omitempty"` // it is another node of the array
 	URL    string `json:"URL,omitempty"`
 	Result string `json:"Result"` // ok, failed, pull only
 	Tries  int    `json:"Tries"`
@@ -92,20 +96,32 @@ type RealmPush struct {
 
 // RealmStatus says which keys sign.
 type RealmStatus struct {
-	Issuer    string         `json:"Issuer"`
-	Signing   []RealmKey     `json:"Signing"`
-	States    map[string]int `json:"States"` // how many keys are in each
-	NotBefore Millis         `json:"NotBefore,omitempty"`
-	Next      *RealmStep     `json:"Next,omitempty"` // absent: nothing within a year
+	Issuer    string            `json:"Issuer"`
+	Signing   []RealmKey        `json:"Signing"`
+	States    map[string]int    `json:"States"`              // how many keys are in each
+	NotBefore map[string]Millis `json:"NotBefore,omitempty"` // by use
+	Next      *RealmStep        `json:"Next,omitempty"`      // absent: nothing within a year
+	Nodes     []RealmNode       `json:"Nodes"`
+	Converged bool              `json:"Converged"` // every node that is there signs with what it should
+}
+
+// RealmNode is what one node signs with.
+type RealmNode struct {
+	Node    string            `json:"Node"`
+	State   string            `json:"State"`   // converged, converging, failing, silent
+	Signing map[string]string `json:"Signing"` // kid by use and algorithm
+	Want    map[string]string `json:"Want"`    // what it should be
+	Problem string            `json:"Problem,omitempty"`
+	Seen    Millis            `json:"Seen"`
 }
 
 func describeRealmKey(k realm.Key, all []realm.Key) RealmKey {
 	out := RealmKey{
-		ID: string(k.ID), Name: k.Name, KID: k.KID, Algorithm: string(k.Algorithm), Provider: string(k.Provider), Priority: k.Priority,
+		ID: string(k.ID), Name: k.Name, KID: k.KID, Use: string(k.Use), Algorithm: string(k.Algorithm), Provider: string(k.Provider), Priority: k.Priority,
 		State: string(k.State), Enabled: k.State != realm.Disabled && k.State != realm.Deleted, Active: k.State == realm.Active,
 		Signing: realm.Signs(all, k), Predecessor: string(k.Predecessor), Created: millis(k.Created), ActivateAt: millis(k.ActivateAt),
 		PassiveAt: millis(k.PassiveAt), DisabledAt: millis(k.DisabledAt), DeletedAt: millis(k.DeletedAt), Compromised: millis(k.Compromised),
-		PrivateHalf: k.Material != "",
+		PrivateHalf: k.Material != "", Node: k.Node,
 	}
 	for _, der := range k.Chain {
 		out.Certificates += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
@@ -161,6 +177,9 @@ func (a *api) addRealmKey(c *call) (reply, error) {
 		Label: in.Label, AllowExpired: in.AllowExpired,
 	}
 	var err error
+	if n.Use, err = realm.ParseUse(in.Use); err != nil {
+		return reply{}, err
+	}
 	if in.Algorithm != "" {
 		if n.Algorithm, err = realm.ParseAlgorithm(in.Algorithm); err != nil {
 			return reply{}, err
@@ -209,16 +228,21 @@ func (a *api) deleteRealmKey(c *call) (reply, error) {
 
 func (a *api) rotateRealm(c *call) (reply, error) {
 	var in struct {
+		Use       string `json:"Use"`
 		Algorithm string `json:"Algorithm"`
 	}
 	if err := c.decode(&in); err != nil {
+		return reply{}, err
+	}
+	use, err := realm.ParseUse(in.Use)
+	if err != nil {
 		return reply{}, err
 	}
 	algorithm, err := realm.ParseAlgorithm(in.Algorithm)
 	if err != nil {
 		return reply{}, err
 	}
-	made, before, err := a.Realm.Rotate(c.Context(), algorithm, c.who.Name)
+	made, before, err := a.Realm.Rotate(c.Context(), use, algorithm, c.who.Name)
 	if err != nil {
 		return reply{}, err
 	}
@@ -241,7 +265,7 @@ func (a *api) compromiseRealmKey(c *call) (reply, error) {
 		out.Made = &made
 	}
 	for _, p := range was.Pushes {
-		out.Clients = append(out.Clients, RealmPush{Client: p.Client, URL: p.URL, Result: string(p.Result), Tries: p.Tries, Error: p.Err})
+		out.Clients = append(out.Clients, RealmPush{Client: p.Client, Node: p.Node, URL: p.URL, Result: string(p.Result), Tries: p.Tries, Error: p.Err})
 	}
 	return reply{body: out}, nil
 }
@@ -275,11 +299,18 @@ func (a *api) calendar(c *call, days int) ([]RealmStep, error) {
 }
 
 func (a *api) showRealm(c *call) (reply, error) {
-	all, notBefore, err := a.Realm.State(c.Context())
+	rec, err := a.Realm.State(c.Context())
 	if err != nil {
 		return reply{}, err
 	}
-	out := RealmStatus{Issuer: a.Realm.Issuer(), Signing: []RealmKey{}, States: map[string]int{}, NotBefore: millis(notBefore)}
+	out := RealmStatus{Issuer: a.Realm.Issuer(), Signing: []RealmKey{}, States: map[string]int{}, NotBefore: map[string]Millis{}}
+	for u, t := range rec.NotBefore {
+		out.NotBefore[string(u)] = millis(t)
+	}
+	if out.Nodes, out.Converged, err = a.realmNodes(c); err != nil {
+		return reply{}, err
+	}
+	all := rec.Keys
 	for _, k := range all {
 		out.States[string(k.State)]++
 		if realm.Signs(all, k) {
@@ -291,6 +322,16 @@ func (a *api) showRealm(c *call) (reply, error) {
 		out.Next = &steps[0]
 	}
 	return reply{body: out}, err
+}
+
+func (a *api) realmNodes(c *call) ([]RealmNode, bool, error) {
+	nodes, err := a.Realm.Nodes(c.Context())
+	out, converged := []RealmNode{}, true
+	for _, n := range nodes {
+		out = append(out, RealmNode{Node: n.Node, State: string(n.State), Signing: n.Signing, Want: n.Want, Problem: n.Problem, Seen: millis(n.Seen)})
+		converged = converged && (n.State == realm.Converged || n.State == realm.Silent)
+	}
+	return out, converged, err
 }
 
 // bearer is the token of a request; empty where there is none.

@@ -24,6 +24,8 @@ var (
 	keepers   = []auth.Role{auth.Admin, auth.Agent}
 	agents    = []auth.Role{auth.Agent}
 	admins    = []auth.Role{auth.Admin}
+	// anybody is whoever is logged in; what the route serves is about themselves.
+	anybody = []auth.Role{"anybody"}
 
 	paging = []string{"start", "size", "pageSize", "after"}
 )
@@ -76,6 +78,9 @@ var routes = []route{
 	{"DELETE /realm/keys/{id}", admins, "", nil, (*api).deleteRealmKey},
 	{"POST /realm/keys/{id}/compromised", admins, "", nil, (*api).compromiseRealmKey},
 	{"POST /realm/rotate", admins, "", nil, (*api).rotateRealm},
+	{"POST /tickets", anybody, "TICKET", nil, (*api).issueTicket},
+	{"GET /audit", admins, "", nil, (*api).proveAudit},
+	{"POST /audit/export", admins, "AUDIT_RECORD", nil, (*api).exportAudit},
 	{"GET /key-backup", admins, "", nil, (*api).showBackup},
 	{"POST /key-backup", admins, "KEY_BACKUP", nil, (*api).writeBackup},
 	{"POST /backup", admins, "FOLDER_BACKUP", nil, (*api).backUpFolder},

@@ -39,6 +39,8 @@ type File struct {
 	head   head
 	broken bool // what is in the file is not known: read it again
 	closed bool
+	since  int64         // events behind the last checkpoint, as far as this process knows
+	due    chan struct{} // a checkpoint is
 }
 
 // head is where the chain ends.
@@ -57,7 +59,7 @@ var errClosed = errors.New("audit log is closed")
 // An incomplete last line is removed and that is recorded. A last line that is
 // complete but no event is an error: somebody else wrote it.
 func OpenFile(dir string) (*File, error) {
-	l := &File{path: filepath.Join(dir, FileName)}
+	l := &File{path: filepath.Join(dir, FileName), due: make(chan struct{}, 1)}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
@@ -83,7 +85,10 @@ func (l *File) load() error {
 	if end.seq < l.head.seq {
 		return errors.Join(fmt.Errorf("%s lost events: it ends with %d, %d were written", l.path, end.seq, l.head.seq), f.Close())
 	}
-	l.f, l.size, l.head = f, end.size, end.head
+	l.f, l.size, l.head, l.since = f, end.size, end.head, 1
+	if end.last == CheckpointEvent {
+		l.since = 0
+	}
 	if err := syncDir(filepath.Dir(l.path)); err != nil {
 		return errors.Join(err, l.f.Close())
 	}
@@ -107,6 +112,7 @@ func (l *File) repair(torn []byte) error {
 	if err != nil {
 		return err
 	}
+	l.count(Repaired)
 	return l.write(append(line, '\n'), head{l.head.seq + 1, hashOf(line)})
 }
 
@@ -155,7 +161,9 @@ func (l *File) recordAll(all []*recording) {
 	}
 	err = l.write(lines, end)
 	for _, r := range written {
-		r.err = err
+		if r.err = err; err == nil {
+			l.count(r.event.Name)
+		}
 	}
 }
 

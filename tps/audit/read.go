@@ -105,6 +105,7 @@ func torn(line []byte) bool { return bytes.IndexByte(line, 0) >= 0 }
 // end is how a log ends.
 type end struct {
 	head
+	last string // name of the last event
 	size int64  // up to and with the last complete line
 	torn []byte // what is behind it
 }
@@ -135,7 +136,7 @@ func readEnd(f *os.File) (end, error) {
 	if err != nil {
 		return end{}, fmt.Errorf("last line: %w", err)
 	}
-	e.head = head{last.Seq, hashOf(line)}
+	e.head, e.last = head{last.Seq, hashOf(line)}, last.Name
 	return e, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // NewKey says what key is wanted.
 type NewKey struct {
 	Name      string // default: algorithm and date
+	Use       Use    // default: ForSessions
 	Provider  Provider
 	Algorithm Algorithm // default: ES256, or what the key of Material is usually used with
 	Bits      int       // of a generated RSA key: 2048, 3072 (default), 4096
@@ -40,6 +42,7 @@ type NewKey struct {
 	// AllowExpired takes a certificate that is not valid now.
 	AllowExpired bool
 
+	first       bool // no key of the use was there before
 	predecessor ID
 	pending     time.Time // when it takes over; zero: at once
 }
@@ -53,15 +56,22 @@ const certificateLife = 3 * 365 * 24 * time.Hour
 func (r *Realm) Add(ctx context.Context, n NewKey, by string) (Key, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.intend(ctx, Key{Algorithm: n.Algorithm}, "add", by); err != nil {
+	if n.Use == "" {
+		n.Use = ForSessions
+	}
+	if err := r.intend(ctx, Key{Use: n.Use, Algorithm: n.Algorithm}, "add", by); err != nil {
 		return Key{}, err
 	}
 	k, err := r.prepare(ctx, &n)
 	if err != nil {
 		return Key{}, r.record(ctx, k, "add", "", by, err)
 	}
-	if err := r.cfg.Store.ChangeRealm(ctx, Change{Create: []Key{k}}); err != nil {
-		err = errors.Join(fmt.Errorf("storing the realm key: %w", err), r.discard(ctx, k))
+	ch := Change{Create: []Key{k}}
+	if n.first {
+		ch.First = n.Use
+	}
+	if err := r.write(ctx, ch); err != nil {
+		err = r.unmade(ctx, k, fmt.Errorf("storing the realm key: %w", err))
 		return Key{}, r.record(ctx, k, "add", "", by, err)
 	}
 	k.Revision = 1
@@ -75,7 +85,7 @@ func (r *Realm) prepare(ctx context.Context, n *NewKey) (Key, error) {
 		return Key{}, err
 	}
 	now := r.now().UTC()
-	k := Key{ID: ID(id.String()), Name: n.Name, Algorithm: n.Algorithm, Provider: n.Provider, Priority: n.Priority, State: Active,
+	k := Key{ID: ID(id.String()), Name: n.Name, Use: n.Use, Algorithm: n.Algorithm, Provider: n.Provider, Priority: n.Priority, State: Active, Node: r.holder(),
 		Material: strings.ReplaceAll(id.String(), "-", ""), Created: now, Predecessor: n.predecessor}
 	switch {
 	case !n.pending.IsZero():
@@ -110,7 +120,13 @@ func (r *Realm) obtain(ctx context.Context, k *Key, n *NewKey) (crypto.Signer, [
 		if err != nil {
 			return nil, nil, err
 		}
+		if err := r.beginKey(ctx, *k); err != nil {
+			return nil, nil, err
+		}
 		s, err := r.cfg.Vault.Generate(ctx, k.Material, kind)
+		if err != nil {
+			err = errors.Join(err, r.discard(ctx, *k))
+		}
 		return s, nil, err
 	case PKCS11:
 		if n.Label == "" {
@@ -143,8 +159,11 @@ func (r *Realm) bringIn(ctx context.Context, k *Key, s crypto.Signer, certs []*x
 	if err := k.Algorithm.fits(s.Public()); err != nil {
 		return nil, nil, err
 	}
-	if err := r.cfg.Vault.Import(ctx, k.Material, s); err != nil {
+	if err := r.beginKey(ctx, *k); err != nil {
 		return nil, nil, err
+	}
+	if err := r.cfg.Vault.Import(ctx, k.Material, s); err != nil {
+		return nil, nil, errors.Join(err, r.discard(ctx, *k))
 	}
 	stored, err := r.cfg.Vault.Signer(ctx, k.Material)
 	if err != nil {
@@ -177,7 +196,7 @@ func (r *Realm) finish(ctx context.Context, k Key, signer crypto.Signer, chain [
 		return k, fmt.Errorf("that is the key %s already, %s: %w", rec.Keys[i].Name, rec.Keys[i].State, ErrRefused)
 	}
 	if k.Name == "" {
-		k.Name = strings.ToLower(string(k.Algorithm)) + "-" + k.Created.Format("20060102-150405")
+		k.Name = nameFor(k, rec.Keys)
 	}
 	if len(chain) > 0 {
 		k.Chain, err = checkChain(chain, k.Public, k.Created, n.AllowExpired)
@@ -188,12 +207,29 @@ func (r *Realm) finish(ctx context.Context, k Key, signer crypto.Signer, chain [
 	return k, err
 }
 
+// nameFor is a name that no key has yet, of use, algorithm and time.
+func nameFor(k Key, all []Key) string {
+	base := strings.ToLower(string(k.Algorithm)) + "-" + k.Created.Format("20060102-150405")
+	if k.Use != ForSessions {
+		base = string(k.Use) + "-" + base
+	}
+	name := base
+	for n := 2; slices.ContainsFunc(all, func(o Key) bool { return o.Name == name }); n++ {
+		name = base + "-" + strconv.Itoa(n)
+	}
+	return name
+}
+
 // discard takes a key that did not become one out of the vault.
 func (r *Realm) discard(ctx context.Context, k Key) error {
 	if k.Provider == PKCS11 || k.Material == "" {
 		return nil
 	}
-	return r.cfg.Vault.Destroy(context.WithoutCancel(ctx), k.Material)
+	ctx = context.WithoutCancel(ctx)
+	if err := r.cfg.Vault.Destroy(ctx, k.Material); err != nil {
+		return err
+	}
+	return r.cfg.Store.EndKey(ctx, k.Material)
 }
 
 // selfSigned makes the certificate of a key for clients that pin one.

@@ -19,7 +19,7 @@ func (r *Realm) SetState(ctx context.Context, ref string, to State, by string) (
 			return errUnchanged
 		}
 		if to != Active {
-			if err := leaves(keys, *k); err != nil {
+			if err := r.leaves(keys, *k); err != nil {
 				return err
 			}
 		}
@@ -60,7 +60,7 @@ func (r *Realm) SetCertificates(ctx context.Context, ref string, certificates []
 // an algorithm cannot be deleted.
 func (r *Realm) Delete(ctx context.Context, ref, by string) (Key, error) {
 	k, err := r.change(ctx, ref, "delete", by, func(k *Key, keys []Key) error {
-		if err := leaves(keys, *k); err != nil {
+		if err := r.leaves(keys, *k); err != nil {
 			return err
 		}
 		k.enter(Deleted, r.now())
@@ -74,9 +74,9 @@ func (r *Realm) Delete(ctx context.Context, ref, by string) (Key, error) {
 }
 
 // destroy takes the private half of a key that signs nothing any more out of the
-// vault, and then its name out of the record.
+// vault, and then its name out of the record. The node that has it does so.
 func (r *Realm) destroy(ctx context.Context, k Key) (Key, error) {
-	if k.Material == "" {
+	if k.Material == "" || !r.held(k) {
 		return k, nil
 	}
 	if k.Provider != PKCS11 || !k.Compromised.IsZero() {
@@ -85,7 +85,7 @@ func (r *Realm) destroy(ctx context.Context, k Key) (Key, error) {
 		}
 	}
 	k.Material = ""
-	if err := r.cfg.Store.ChangeRealm(ctx, Change{Replace: []Key{k}}); err != nil {
+	if err := r.write(ctx, Change{Replace: []Key{k}}); err != nil {
 		return k, fmt.Errorf("recording that the private half is gone: %w", err)
 	}
 	k.Revision++
@@ -119,7 +119,7 @@ func (r *Realm) change(ctx context.Context, ref, op, by string, edit func(k *Key
 		if err := r.intend(ctx, k, op, by); err != nil {
 			return k, err
 		}
-		err = r.cfg.Store.ChangeRealm(ctx, Change{Replace: []Key{k}})
+		err = r.write(ctx, Change{Replace: []Key{k}})
 	}
 	if err == nil {
 		k.Revision++
@@ -127,13 +127,14 @@ func (r *Realm) change(ctx context.Context, ref, op, by string, edit func(k *Key
 	return k, r.record(ctx, k, op, was, by, err)
 }
 
-// leaves refuses to take away the only key that signs with an algorithm.
-func leaves(keys []Key, gone Key) error {
-	if gone.State != Active {
+// leaves refuses to take away the only key that signs with an algorithm. Another
+// node that has no key any more makes itself one.
+func (r *Realm) leaves(keys []Key, gone Key) error {
+	if gone.State != Active || !r.held(gone) {
 		return nil
 	}
-	rest := slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return k.ID == gone.ID })
-	if _, err := signing(rest, gone.Algorithm); err != nil {
+	rest := slices.DeleteFunc(r.here(keys), func(k Key) bool { return k.ID == gone.ID })
+	if _, err := signing(rest, gone.Use, gone.Algorithm); err != nil {
 		return fmt.Errorf("that would leave no signing key for %s: add another one or rotate first: %w", gone.Algorithm, ErrRefused)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"inkan/tps/token"
 )
 
 // Compromise is what [Realm.Compromised] did.
@@ -21,6 +23,9 @@ type Compromise struct {
 // told. Doing it again finishes what was interrupted, and tells the clients again.
 func (r *Realm) Compromised(ctx context.Context, ref, by string) (Compromise, error) {
 	out, err := r.giveUp(ctx, ref, by)
+	if errors.Is(err, token.ErrConflict) { // another node does the same
+		out, err = r.giveUp(ctx, ref, by)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -44,13 +49,13 @@ func (r *Realm) giveUp(ctx context.Context, ref, by string) (Compromise, error) 
 		return Compromise{}, err
 	}
 	if !k.Compromised.IsZero() {
-		return Compromise{Gone: k, NotBefore: rec.NotBefore}, nil
+		return Compromise{Gone: k, NotBefore: rec.notBefore(k.Use)}, nil
 	}
 	bits, err := k.bits()
 	if err != nil {
 		return Compromise{}, err
 	}
-	n := NewKey{Provider: Generated, Algorithm: k.Algorithm, Bits: bits, Priority: k.Priority + 1, predecessor: k.ID}
+	n := NewKey{Use: k.Use, Provider: Generated, Algorithm: k.Algorithm, Bits: bits, Priority: k.Priority + 1, predecessor: k.ID}
 	for _, o := range rec.Keys {
 		n.Priority = max(n.Priority, o.Priority+1)
 	}
@@ -65,7 +70,7 @@ func (r *Realm) giveUp(ctx context.Context, ref, by string) (Compromise, error) 
 	k.enter(Disabled, now)
 	k.Compromised, k.Scheduled = now, true
 	notBefore := now.Truncate(time.Second).Add(time.Second)
-	ch := Change{Create: []Key{made}, Replace: []Key{k}, NotBefore: notBefore}
+	ch := Change{Create: []Key{made}, Replace: []Key{k}, NotBefore: map[Use]time.Time{k.Use: notBefore}}
 	for _, o := range rec.Keys { // who has the key may have seen what was to follow it
 		if o.State == Pending && o.Predecessor == k.ID {
 			o.enter(Disabled, now)
@@ -73,8 +78,8 @@ func (r *Realm) giveUp(ctx context.Context, ref, by string) (Compromise, error) 
 			ch.Replace = append(ch.Replace, o)
 		}
 	}
-	if err := r.cfg.Store.ChangeRealm(ctx, ch); err != nil {
-		err = errors.Join(fmt.Errorf("giving up the key: %w", err), r.discard(ctx, made))
+	if err := r.write(ctx, ch); err != nil {
+		err = r.unmade(ctx, made, fmt.Errorf("giving up the key: %w", err))
 		return Compromise{}, r.record(ctx, k, "compromised", string(was), by, err)
 	}
 	k.Revision++

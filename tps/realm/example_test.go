@@ -32,12 +32,12 @@ func Example() {
 		return
 	}
 	fmt.Println(r.Prepare(ctx)) // the first key
-	token, err := r.Sign(ctx, realm.ES256, "example+jwt", time.Minute, &realm.Claims{Subject: "ada"})
+	token, err := r.Sign(ctx, realm.Type{Name: "example+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, time.Minute, &realm.Claims{Subject: "ada"})
 	fmt.Println(err)
-	_, before, err := r.Rotate(ctx, realm.ES256, "admin")
+	_, before, err := r.Rotate(ctx, realm.ForSessions, realm.ES256, "admin")
 	fmt.Println(before.State, err)
 	var c realm.Claims
-	fmt.Println(r.Verify(ctx, token, "example+jwt", &c, realm.ES256), c.Subject)
+	fmt.Println(r.Verify(ctx, token, realm.Type{Name: "example+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, &c), c.Subject)
 	// Output:
 	// <nil>
 	// <nil>

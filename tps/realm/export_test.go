@@ -10,6 +10,9 @@ func (r *Realm) SetClock(now func() time.Time, wait func(ctx context.Context, d 
 	r.now, r.wait = now, wait
 }
 
+// SetLook replaces how often Run looks at the keys.
+func (r *Realm) SetLook(d time.Duration) { r.look = d }
+
 // Parsers, for fuzzing.
 var (
 	ParsePrivateKey   = parsePrivateKey

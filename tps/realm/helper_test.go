@@ -86,6 +86,13 @@ func (v *vault) Destroy(_ context.Context, name string) error {
 	return v.fail
 }
 
+// lose is what happens to a key in a vault that is cleared.
+func (v *vault) lose(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keys, name)
+}
+
 func (v *vault) size() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -140,6 +147,9 @@ type node struct {
 	clock *clock
 }
 
+// auditHead is signed where any will do.
+var auditHead = audit.Head{Seq: 1, Hash: "AB"}
+
 const issuer = "https://tps.example.org:8443"
 
 func newNode(t testing.TB, edit ...func(*realm.Config)) *node {
@@ -184,7 +194,7 @@ func refused(t *testing.T, what string, err, want error) {
 // sign makes a token of an algorithm that is good for an hour.
 func (n *node) sign(t *testing.T, a realm.Algorithm) string {
 	t.Helper()
-	s, err := n.Sign(t.Context(), a, "test+jwt", time.Hour, &realm.Claims{Subject: "ada"})
+	s, err := n.Sign(t.Context(), realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{a}}, time.Hour, &realm.Claims{Subject: "ada"})
 	must(t, err)
 	return s
 }
@@ -192,7 +202,7 @@ func (n *node) sign(t *testing.T, a realm.Algorithm) string {
 func (n *node) verify(t *testing.T, token string, algorithms ...realm.Algorithm) error {
 	t.Helper()
 	var c realm.Claims
-	err := n.Verify(t.Context(), token, "test+jwt", &c, algorithms...)
+	err := n.Verify(t.Context(), token, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: algorithms}, &c)
 	if err == nil && c.Subject != "ada" {
 		t.Errorf("claims %+v", c)
 	}

@@ -38,10 +38,9 @@ func (r *Realm) JWKS(ctx context.Context) ([]byte, error) {
 func published(keys []Key) []Key {
 	var first, rest []Key
 	for _, k := range slices.SortedFunc(slices.Values(keys), Compare) {
-		s, err := signing(keys, k.Algorithm)
 		switch {
 		case !k.State.verifies():
-		case err == nil && s.ID == k.ID:
+		case Signs(keys, k):
 			first = append(first, k)
 		default:
 			rest = append(rest, k)
@@ -51,11 +50,20 @@ func published(keys []Key) []Key {
 }
 
 func (k Key) jwk() (json.RawMessage, error) {
+	members, err := k.members()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(members)
+}
+
+// members are those of the JWK.
+func (k Key) members() (map[string]json.RawMessage, error) {
 	pub, err := k.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	j := jose.JSONWebKey{Key: pub, KeyID: k.KID, Algorithm: string(k.Algorithm), Use: "sig"}
+	j := jose.JSONWebKey{Key: pub, KeyID: k.KID, Algorithm: string(k.Algorithm), Use: string(k.Use)}
 	for _, der := range k.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -82,12 +90,12 @@ func (k Key) jwk() (json.RawMessage, error) {
 	if members["tp"], err = json.Marshal(base64.RawURLEncoding.EncodeToString(tp)); err != nil {
 		return nil, err
 	}
-	return json.Marshal(members)
+	return members, nil
 }
 
-// revocation is what clients poll who cannot be told.
-type revocation struct {
-	NotBefore map[string]int64 `json:"not_before"`
+// Revocation is what clients poll who cannot be told.
+type Revocation struct {
+	NotBefore map[string]int64 `json:"not_before"` // seconds since 1970, by use
 	Revoked   []string         `json:"revoked_kids"`
 	Issuer    string           `json:"iss"`
 	Updated   int64            `json:"updated"`
@@ -100,21 +108,21 @@ func (r *Realm) Revocation(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	k, err := anySigning(rec.Keys)
+	k, err := r.anySigning(rec.Keys)
 	if err != nil {
 		return "", err
 	}
-	doc := revocation{NotBefore: map[string]int64{}, Revoked: revoked(rec.Keys), Issuer: r.cfg.Issuer,
+	doc := Revocation{NotBefore: map[string]int64{}, Revoked: revoked(rec.Keys), Issuer: r.cfg.Issuer,
 		Updated: r.now().Truncate(revocationMaxAge).Unix()}
-	if !rec.NotBefore.IsZero() {
-		doc.NotBefore["sig"] = rec.NotBefore.Unix()
+	for u, t := range rec.NotBefore {
+		doc.NotBefore[string(u)] = t.Unix()
 	}
 	return r.signedOnce(ctx, k, doc)
 }
 
 // signedOnce signs a document that everybody may ask for once in its age: whoever
 // asks often does not make the vault work.
-func (r *Realm) signedOnce(ctx context.Context, k Key, doc revocation) (string, error) {
+func (r *Realm) signedOnce(ctx context.Context, k Key, doc Revocation) (string, error) {
 	content, err := json.Marshal(doc)
 	if err != nil {
 		return "", err
@@ -122,7 +130,7 @@ func (r *Realm) signedOnce(ctx context.Context, k Key, doc revocation) (string, 
 	r.document.Lock()
 	defer r.document.Unlock()
 	if about := k.KID + string(content); r.document.about != about {
-		text, err := r.signWith(ctx, k, "tms-revocation+jwt", doc)
+		text, err := r.signWith(ctx, k, revocationType.Name, doc)
 		if err != nil {
 			return "", err
 		}
@@ -131,18 +139,10 @@ func (r *Realm) signedOnce(ctx context.Context, k Key, doc revocation) (string, 
 	return r.document.text, nil
 }
 
-// anySigning is the key that signs with ES256, or else the first that signs.
-func anySigning(keys []Key) (Key, error) {
-	k, err := signing(keys, ES256)
-	if err == nil {
-		return k, nil
-	}
-	for _, k := range slices.SortedFunc(slices.Values(keys), Compare) {
-		if k.State == Active {
-			return k, nil
-		}
-	}
-	return Key{}, err
+// anySigning is the key for sessions that signs with ES256, or else the first of
+// them that signs.
+func (r *Realm) anySigning(keys []Key) (Key, error) {
+	return signing(r.here(keys), ForSessions, append([]Algorithm{ES256}, Algorithms()...)...)
 }
 
 // revoked are the kids of compromised keys.

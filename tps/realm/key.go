@@ -161,13 +161,17 @@ type Key struct {
 	Name      string
 	Algorithm Algorithm
 	Provider  Provider
+	Use       Use
 	Priority  int64
 	State     State
 	KID       string   // base64url(SHA-256(SubjectPublicKeyInfo))
 	Public    []byte   // SubjectPublicKeyInfo, DER
 	Chain     [][]byte // certificates, DER, that of the key first
 	// Material names the private half in the vault; empty: it is gone.
-	Material    string
+	Material string
+	// Node is the one whose key file has the private half; empty: it is where all nodes
+	// reach it.
+	Node        string
 	Predecessor ID
 	Created     time.Time
 	ActivateAt  time.Time // of a pending key
@@ -205,30 +209,31 @@ func Compare(a, b Key) int {
 	return cmp.Compare(a.ID, b.ID)
 }
 
-// signing is the key that signs with the first of the algorithms that has one: the
-// first active one.
-func signing(keys []Key, algorithms ...Algorithm) (Key, error) {
+// signing is the key of a use that signs with the first of the algorithms that has
+// one: the first active one.
+func signing(keys []Key, u Use, algorithms ...Algorithm) (Key, error) {
 	sorted := slices.SortedFunc(slices.Values(keys), Compare)
 	for _, a := range algorithms {
 		for _, k := range sorted {
-			if k.State == Active && k.Algorithm == a {
+			if k.State == Active && k.Use == u && k.Algorithm == a {
 				return k, nil
 			}
 		}
 	}
-	return Key{}, fmt.Errorf("%w for %s: inkan realm add --algorithm %[2]s makes one", ErrNoKey, algorithms[0])
+	return Key{}, fmt.Errorf("%w for %s (use %s): inkan realm add --use %[3]s --algorithm %[2]s makes one", ErrNoKey, algorithms[0], u)
 }
 
-// Signs reports whether k is the one of keys that signs with its algorithm.
+// Signs reports whether k is the one of keys that signs with its use and algorithm,
+// on the node that has it.
 func Signs(keys []Key, k Key) bool {
-	s, err := signing(keys, k.Algorithm)
+	s, err := signing(reachable(keys, k.Node), k.Use, k.Algorithm)
 	return err == nil && s.ID == k.ID
 }
 
 // verifying is the key that a signature names, if it still counts.
-func verifying(keys []Key, kid string, a Algorithm) (Key, error) {
+func verifying(keys []Key, kid string, u Use, a Algorithm) (Key, error) {
 	for _, k := range keys {
-		if k.KID == kid && k.Algorithm == a && k.State.verifies() {
+		if k.KID == kid && k.Use == u && k.Algorithm == a && k.State.verifies() {
 			return k, nil
 		}
 	}

@@ -173,7 +173,7 @@ func FuzzVerifyRefuses(f *testing.F) {
 	f.Add("eyJhbGciOiJFUzI1NiIsImtpZCI6IngifQ.e30.AAAA")
 	f.Fuzz(func(t *testing.T, text string) {
 		var c realm.Claims
-		if n.Verify(t.Context(), text, "at+jwt", &c, realm.ES256) == nil {
+		if n.Verify(t.Context(), text, realm.Type{Name: "at+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, &c) == nil {
 			t.Errorf("accepted %q", text)
 		}
 	})

@@ -21,11 +21,14 @@ type Client struct {
 	AdminURL string
 	// Keycloak: the client is an adapter of Keycloak's.
 	Keycloak bool
+	// HTTP reaches AdminURL; nil = that of the realm.
+	HTTP *http.Client
 }
 
 // Push is what telling one client came to.
 type Push struct {
 	Client string
+	Node   bool // it is another node
 	URL    string
 	Result PushResult
 	Tries  int
@@ -42,14 +45,21 @@ const (
 	PullOnly   PushResult = "pull only" // the client has no URL
 )
 
-// pushTimeout bounds one try.
-const pushTimeout = 10 * time.Second
+// PushTimeout bounds one try.
+const PushTimeout = 10 * time.Second
 
 // pushWaits are the times between tries.
 var pushWaits = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
 
-// notBeforeClaims is the body of a push.
-type notBeforeClaims struct {
+// NotBeforePath is where, below AdminURL, a push goes; PushAction is what it says.
+const (
+	NotBeforePath = "/tms/v1/not-before"
+	PushAction    = "PUSH_NOT_BEFORE"
+)
+
+// NotBefore is the body of a push: no token issued before NotBefore counts, seconds
+// since 1970, and no signature by one of Revoked.
+type NotBefore struct {
 	Claims
 	Action    string   `json:"action"`
 	NotBefore int64    `json:"not_before"`
@@ -66,16 +76,23 @@ type keycloakClaims struct {
 	NotBefore  int64  `json:"notBefore"`
 }
 
-// push tells every client, at once, and waits for all.
+// push tells every client and node, at once, and waits for all.
 func (r *Realm) push(ctx context.Context) ([]Push, error) {
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Push, len(r.cfg.Clients))
+	var nodes []Client
+	if r.cfg.Nodes != nil {
+		nodes = r.cfg.Nodes(ctx)
+	}
+	out := make([]Push, len(nodes)+len(r.cfg.Clients))
 	var all sync.WaitGroup
-	for i, c := range r.cfg.Clients {
-		all.Go(func() { out[i] = r.tell(ctx, c, rec) })
+	for i, c := range append(nodes, r.cfg.Clients...) {
+		all.Go(func() {
+			out[i] = r.tell(ctx, c, rec)
+			out[i].Node = i < len(nodes)
+		})
 	}
 	all.Wait()
 	return out, nil
@@ -104,19 +121,19 @@ func (r *Realm) tell(ctx context.Context, c Client, rec Records) Push {
 const pushLifetime = 30 * time.Second
 
 func (r *Realm) tellOnce(ctx context.Context, c Client, rec Records) error {
-	k, err := anySigning(rec.Keys)
+	k, err := r.anySigning(rec.Keys)
 	if err != nil {
 		return err
 	}
 	id := uuid.NewString()
-	path, media := "/tms/v1/not-before", "application/jwt"
-	var claims claimer = &notBeforeClaims{Claims: Claims{Audience: c.ID, ID: id}, Action: "PUSH_NOT_BEFORE", NotBefore: rec.NotBefore.Unix(), Revoked: revoked(rec.Keys)}
+	path, media := NotBeforePath, "application/jwt"
+	var claims claimer = &NotBefore{Claims: Claims{Audience: c.ID, ID: id}, Action: PushAction, NotBefore: unix(rec.notBefore(ForSessions)), Revoked: revoked(rec.Keys)}
 	if c.Keycloak {
 		path, media = "/k_push_not_before", "text/plain"
 		claims = &keycloakClaims{Claims: Claims{Audience: c.ID, ID: id}, KeycloakID: id, Expiration: r.now().Add(pushLifetime).Unix(),
-			Resource: c.ID, Action: "PUSH_NOT_BEFORE", NotBefore: rec.NotBefore.Unix()}
+			Resource: c.ID, Action: PushAction, NotBefore: unix(rec.notBefore(ForSessions))}
 	}
-	body, err := r.Sign(ctx, k.Algorithm, "JWT", pushLifetime, claims)
+	body, err := r.Sign(ctx, Type{pushType.Name, ForSessions, []Algorithm{k.Algorithm}}, pushLifetime, claims)
 	if err != nil {
 		return err
 	}
@@ -125,7 +142,11 @@ func (r *Realm) tellOnce(ctx context.Context, c Client, rec Records) error {
 		return err
 	}
 	req.Header.Set("Content-Type", media)
-	res, err := r.cfg.HTTP.Do(req)
+	by := c.HTTP
+	if by == nil {
+		by = r.cfg.HTTP
+	}
+	res, err := by.Do(req)
 	if err != nil {
 		return err
 	}
@@ -135,4 +156,12 @@ func (r *Realm) tellOnce(ctx context.Context, c Client, rec Records) error {
 		return fmt.Errorf("%s answered %s", req.URL, res.Status)
 	}
 	return nil
+}
+
+// unix is t in seconds, 0 for none.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }

@@ -44,6 +44,8 @@ type Vault interface {
 
 // Store keeps the records of a realm.
 type Store interface {
+	Makings
+	Reports
 	// Realm reads everything at one moment, the keys in the order of [Compare].
 	Realm(ctx context.Context) (Records, error)
 	// ChangeRealm writes all of a change or nothing: token.ErrConflict where a key that
@@ -54,23 +56,30 @@ type Store interface {
 // Records are what a store has.
 type Records struct {
 	Keys []Key // deleted ones too
-	// NotBefore is the second before which no token was issued that still counts;
-	// zero: there is none.
-	NotBefore time.Time
+	// NotBefore is the second before which no token of a use was issued that still
+	// counts.
+	NotBefore map[Use]time.Time
 }
 
 // Change is what is written at once.
 type Change struct {
 	Create  []Key
 	Replace []Key // by ID and Revision, which becomes one more
-	// NotBefore, if not zero, is set where it is later than what the store has.
-	NotBefore time.Time
+	// First, if not empty, is the use that the created key is the first of:
+	// token.ErrConflict where there was another one.
+	First Use
+	// NotBefore is set for a use where it is later than what the store has.
+	NotBefore map[Use]time.Time
 }
 
 // Config is what a realm needs.
 type Config struct {
 	Store Store
 	Vault Vault
+	// Node is this node's name among those that share the store.
+	Node string
+	// Own: no other node reaches the vault, so each signs with keys of its own.
+	Own   bool
 	Audit audit.Log
 	// Issuer is the address that tokens name as theirs, and certificates with Name.
 	Issuer string
@@ -81,7 +90,12 @@ type Config struct {
 	Clients []Client
 	// HTTP reaches the clients; nil = http.DefaultTransport with a timeout.
 	HTTP *http.Client
-	Log  *slog.Logger // nil = discard
+	// Nodes are the other nodes, which are told as well; nil = none.
+	Nodes func(ctx context.Context) []Client
+	// Changes sends whenever another node may have changed the keys; nil, and beside
+	// it: the store is looked at every 5 seconds.
+	Changes func(ctx context.Context) <-chan struct{}
+	Log     *slog.Logger // nil = discard
 }
 
 // Realm is the signing keys of one installation.
@@ -89,7 +103,10 @@ type Realm struct {
 	cfg  Config
 	now  func() time.Time
 	wait func(ctx context.Context, d time.Duration) error
-	mu   sync.Mutex // one change of the keys at a time in this process
+	look time.Duration // how often Run looks at the keys though nobody says that they changed
+	mu   sync.Mutex    // one change of the keys at a time in this process
+	// changed says that this process changed the keys.
+	changed chan struct{}
 	// document is the latest revocation document, and what it is about.
 	document struct {
 		sync.Mutex
@@ -122,32 +139,92 @@ func New(cfg Config) (*Realm, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = &http.Client{Timeout: pushTimeout}
+		cfg.HTTP = &http.Client{Timeout: PushTimeout}
 	}
 	cfg.Policy = cfg.Policy.complete()
 	if err := cfg.Policy.Check(); err != nil {
 		return nil, fmt.Errorf("configuring the realm: %w", err)
 	}
-	return &Realm{cfg: cfg, now: time.Now, wait: sleep}, nil
+	return &Realm{cfg: cfg, now: time.Now, wait: sleep, look: lookEvery, changed: make(chan struct{}, 1)}, nil
 }
 
 // Issuer is the address that tokens name as theirs.
 func (r *Realm) Issuer() string { return r.cfg.Issuer }
 
-// accessAlgorithms are those of access tokens, the best first; the second is for
-// HSMs that have no elliptic curves.
-var accessAlgorithms = []Algorithm{ES256, RS256}
-
-// Prepare makes the first key, of the best algorithm of access tokens that the vault
-// has keys for, where there has never been one.
+// Prepare destroys private halves that a process which ended here left without a
+// record, and makes the first key for sessions, of the best algorithm that the vault
+// has keys for, where this node has none to sign with. Other uses get theirs when
+// something is to be signed for the first time.
 func (r *Realm) Prepare(ctx context.Context) error {
-	rec, err := r.cfg.Store.Realm(ctx)
-	if err != nil || len(rec.Keys) > 0 {
+	if err := r.sweep(ctx, true); err != nil {
 		return err
 	}
-	for _, a := range accessAlgorithms {
-		if _, err = r.Add(ctx, NewKey{Provider: Generated, Algorithm: a, Priority: 100}, ""); !errors.Is(err, ErrKind) {
+	return r.complete(ctx)
+}
+
+// complete makes the keys that this node lacks.
+func (r *Realm) complete(ctx context.Context) error {
+	rec, err := r.cfg.Store.Realm(ctx)
+	if err != nil {
+		return err
+	}
+	here := r.here(rec.Keys)
+	for _, u := range Uses() {
+		if _, err := signing(here, u, algorithms...); err == nil || u != ForSessions && !had(here, u) {
+			continue
+		}
+		if err := r.begin(ctx, u); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// had reports whether there ever was a key of a use.
+func had(keys []Key, u Use) bool {
+	return slices.ContainsFunc(keys, func(k Key) bool { return k.Use == u })
+}
+
+// signer is the key of a use that this node signs with. The first of a use is made
+// here.
+func (r *Realm) signer(ctx context.Context, rec Records, t Type) (Key, error) {
+	here := r.here(rec.Keys)
+	k, err := signing(here, t.Use, t.Algorithms...)
+	if err == nil || had(here, t.Use) {
+		return k, err
+	}
+	if err := r.begin(ctx, t.Use); err != nil {
+		return Key{}, err
+	}
+	if rec, err = r.cfg.Store.Realm(ctx); err != nil {
+		return Key{}, err
+	}
+	return signing(r.here(rec.Keys), t.Use, t.Algorithms...)
+}
+
+// begin makes the first key of a use. Of nodes that reach the same vault and do so at
+// once one does it.
+func (r *Realm) begin(ctx context.Context, u Use) error {
+	err := r.addFirst(ctx, u, !r.cfg.Own)
+	if !errors.Is(err, token.ErrConflict) {
+		return err
+	}
+	rec, err := r.cfg.Store.Realm(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := signing(r.here(rec.Keys), u, algorithms...); err == nil {
+		return nil
+	}
+	return r.addFirst(ctx, u, false) // there was a first one, and it is another node's
+}
+
+func (r *Realm) addFirst(ctx context.Context, u Use, alone bool) error {
+	var err error
+	for _, a := range algorithms {
+		n := NewKey{Use: u, Provider: Generated, Algorithm: a, Priority: firstPriority, first: alone}
+		if _, err = r.Add(ctx, n, ""); !errors.Is(err, ErrKind) {
+			break
 		}
 	}
 	return err
@@ -160,11 +237,8 @@ func (r *Realm) Keys(ctx context.Context) ([]Key, error) {
 	return rec.Keys, err
 }
 
-// State is every key, and the second before which no token counts; zero: none.
-func (r *Realm) State(ctx context.Context) ([]Key, time.Time, error) {
-	rec, err := r.cfg.Store.Realm(ctx)
-	return rec.Keys, rec.NotBefore, err
-}
+// State is every key, and per use the second before which no token counts.
+func (r *Realm) State(ctx context.Context) (Records, error) { return r.cfg.Store.Realm(ctx) }
 
 // Find is the key that an id, a kid or a name means; a name that several keys have
 // means the newest.
@@ -198,7 +272,7 @@ func event(k Key, op, by string, o audit.Outcome) audit.Event {
 		by = "policy"
 	}
 	e := audit.Event{Name: "REALM_KEY", Outcome: o, Subject: by, Fields: map[string]string{"op": op}}
-	for name, value := range map[string]string{"key": string(k.ID), "kid": k.KID, "algorithm": string(k.Algorithm), "state": string(k.State)} {
+	for name, value := range map[string]string{"key": string(k.ID), "kid": k.KID, "use": string(k.Use), "algorithm": string(k.Algorithm), "state": string(k.State)} {
 		if value != "" {
 			e.Fields[name] = value
 		}

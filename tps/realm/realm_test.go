@@ -44,9 +44,9 @@ func TestAlgorithms(t *testing.T) {
 		}
 		refused(t, "not in the list", n.verify(t, text, realm.RS512), realm.ErrToken)
 		var c realm.Claims
-		refused(t, "another type", n.Verify(t.Context(), text, "at+jwt", &c, a), realm.ErrToken)
+		refused(t, "another type", n.Verify(t.Context(), text, realm.Type{Name: "at+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{a}}, &c), realm.ErrToken)
 		other := n.another(t, func(c *realm.Config) { c.Issuer = "https://other.example" })
-		refused(t, "another issuer", other.Verify(t.Context(), text, "test+jwt", &c, a), realm.ErrToken)
+		refused(t, "another issuer", other.Verify(t.Context(), text, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{a}}, &c), realm.ErrToken)
 		checkJWKS(t, n, text, a)
 	}
 }
@@ -115,7 +115,7 @@ func TestSelection(t *testing.T) {
 	ctx := t.Context()
 	other := n.another(t)
 	kid := func() string {
-		text, err := other.Sign(ctx, realm.ES256, "test+jwt", time.Hour, &realm.Claims{Subject: "ada"})
+		text, err := other.Sign(ctx, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, time.Hour, &realm.Claims{Subject: "ada"})
 		must(t, err)
 		obj, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.ES256})
 		must(t, err)
@@ -175,7 +175,7 @@ func TestLastKeyStays(t *testing.T) {
 	_, err = n.SetState(ctx, k.KID, realm.Deleted, "test")
 	refused(t, "a state that is none", err, realm.ErrInput)
 
-	made, before, err := n.Rotate(ctx, realm.ES256, "test")
+	made, before, err := n.Rotate(ctx, realm.ForSessions, realm.ES256, "test")
 	must(t, err)
 	if before.ID != k.ID || made.Predecessor != k.ID || made.Priority != 101 {
 		t.Errorf("made %+v", made)
@@ -187,7 +187,7 @@ func TestLastKeyStays(t *testing.T) {
 	}
 	_, err = n.SetState(ctx, string(k.ID), realm.Active, "test")
 	refused(t, "a deleted key", err, realm.ErrRefused)
-	_, err = n.Sign(ctx, realm.EdDSA, "x", time.Minute, &realm.Claims{})
+	_, err = n.Sign(ctx, realm.Type{Name: "x", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.EdDSA}}, time.Minute, &realm.Claims{})
 	refused(t, "no key", err, realm.ErrNoKey)
 }
 
@@ -273,7 +273,7 @@ func TestExistingKey(t *testing.T) {
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	_, _, err := n.Rotate(t.Context(), realm.ES256, "ada")
+	_, _, err := n.Rotate(t.Context(), realm.ForSessions, realm.ES256, "ada")
 	must(t, err)
 	_, err = n.Add(t.Context(), realm.NewKey{Provider: "paper"}, "ada")
 	refused(t, "provider", err, realm.ErrInput)
@@ -298,7 +298,7 @@ func TestAuditFull(t *testing.T) {
 	n.audit.fail = errors.New("no space")
 	for what, do := range map[string]func() error{
 		"add":         func() error { _, err := n.Add(ctx, realm.NewKey{Provider: realm.Generated}, "ada"); return err },
-		"rotate":      func() error { _, _, err := n.Rotate(ctx, realm.ES256, "ada"); return err },
+		"rotate":      func() error { _, _, err := n.Rotate(ctx, realm.ForSessions, realm.ES256, "ada"); return err },
 		"state":       func() error { _, err := n.SetState(ctx, second.KID, realm.Disabled, "ada"); return err },
 		"delete":      func() error { _, err := n.Delete(ctx, second.KID, "ada"); return err },
 		"compromised": func() error { _, err := n.Compromised(ctx, k.KID, "ada"); return err },
@@ -306,7 +306,8 @@ func TestAuditFull(t *testing.T) {
 	} {
 		refused(t, what, do(), n.audit.fail)
 	}
-	all, notBefore, err := n.State(ctx)
+	rec, err := n.State(ctx)
+	all, notBefore := rec.Keys, rec.NotBefore[realm.ForSessions]
 	if err != nil || len(all) != 2 || n.vault.size() != 2 || !notBefore.IsZero() || all[0].State != realm.Active || all[1].State != realm.Active {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -335,10 +336,10 @@ func TestStoreDown(t *testing.T) {
 	text := n.sign(t, realm.ES256)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := n.Sign(ctx, realm.ES256, "x", time.Minute, &realm.Claims{})
+	_, err := n.Sign(ctx, realm.Type{Name: "x", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, time.Minute, &realm.Claims{})
 	if err == nil || errors.Is(err, realm.ErrNoKey) {
 		t.Errorf("signing: %v", err)
 	}
 	var c realm.Claims
-	refused(t, "verifying", n.Verify(ctx, text, "test+jwt", &c, realm.ES256), token.ErrUnavailable)
+	refused(t, "verifying", n.Verify(ctx, text, realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, &c), token.ErrUnavailable)
 }

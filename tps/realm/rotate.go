@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"inkan/tps/token"
 )
 
 // Policy says when keys that the realm generated follow each other. What people made
@@ -90,11 +91,11 @@ type Step struct {
 }
 
 // next is the step of a realm that is due first.
-func next(keys []Key, p Policy) (Step, bool) {
+func (r *Realm) next(keys []Key) (Step, bool) {
 	var first Step
 	found := false
 	for _, k := range keys {
-		s, ok := stepOf(k, keys, p)
+		s, ok := r.stepOf(k, keys)
 		if ok && (!found || s.At.Before(first.At) || s.At.Equal(first.At) && s.Key < first.Key) {
 			first, found = s, true
 		}
@@ -102,13 +103,15 @@ func next(keys []Key, p Policy) (Step, bool) {
 	return first, found
 }
 
-// stepOf is what comes next for one key.
-func stepOf(k Key, keys []Key, p Policy) (Step, bool) {
+// stepOf is what comes next for one key, by this node: another one makes the
+// successors of its own keys.
+func (r *Realm) stepOf(k Key, keys []Key) (Step, bool) {
 	s := Step{Key: k.ID, Name: k.Name, KID: k.KID}
+	p := r.cfg.Policy.of(k.Use)
 	switch {
 	case k.State == Pending:
 		s.At, s.Action = k.ActivateAt, TakeOver
-	case k.State == Active && k.Provider == Generated && !succeeded(k, keys):
+	case k.State == Active && k.Provider == Generated && r.held(k) && !succeeded(k, keys):
 		s.At, s.Action = k.Activated.Add(p.Every-p.Ahead), Create
 	case k.State == Passive && k.Scheduled:
 		s.At, s.Action = k.PassiveAt.Add(p.PassiveFor), Expire
@@ -123,8 +126,7 @@ func stepOf(k Key, keys []Key, p Policy) (Step, bool) {
 // succeeded reports whether the policy has nothing to do for an active key: another
 // one signs, or its successor waits.
 func succeeded(k Key, keys []Key) bool {
-	s, err := signing(keys, k.Algorithm)
-	return err != nil || s.ID != k.ID ||
+	return !Signs(keys, k) ||
 		slices.ContainsFunc(keys, func(o Key) bool { return o.State == Pending && o.Predecessor == k.ID })
 }
 
@@ -139,7 +141,7 @@ func (r *Realm) Calendar(ctx context.Context, until time.Time) ([]Step, error) {
 	var out []Step
 	now, keys := r.now(), slices.Clone(rec.Keys)
 	for i := 0; len(out) < maxCalendar; i++ {
-		s, ok := next(keys, r.cfg.Policy)
+		s, ok := r.next(keys)
 		if !ok || s.At.After(until) {
 			break
 		}
@@ -162,7 +164,7 @@ func (r *Realm) imagine(keys []Key, s Step, n int) []Key {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.ID == s.Key })
 	k := keys[i]
 	if s.Action == Create {
-		return append(keys, Key{ID: ID(fmt.Sprintf("~%06d", n)), Name: after(k.Name), Algorithm: k.Algorithm, Provider: Generated,
+		return append(keys, Key{ID: ID(fmt.Sprintf("~%06d", n)), Name: after(k.Name), Use: k.Use, Node: k.Node, Algorithm: k.Algorithm, Provider: Generated,
 			Priority: k.Priority + 1, State: Pending, ActivateAt: s.At.Add(r.cfg.Policy.Ahead), Predecessor: k.ID})
 	}
 	for _, changed := range acted(keys, k, s) {
@@ -215,15 +217,17 @@ func (r *Realm) Tend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range rec.Keys {
-		if k.Material != "" && (k.State == Deleted || !k.Compromised.IsZero()) {
-			if _, err := r.destroy(ctx, k); err != nil {
-				return err
-			}
-		}
+	if err := r.finishDestruction(ctx, rec.Keys); err != nil {
+		return err
+	}
+	if err := errors.Join(r.sweep(ctx, false), r.forgetSilent(ctx)); err != nil {
+		return err
 	}
 	for range maxCalendar {
 		done, err := r.tendOnce(ctx)
+		if errors.Is(err, token.ErrConflict) { // another node was faster: what is left?
+			continue
+		}
 		if err != nil || done {
 			return err
 		}
@@ -237,7 +241,7 @@ func (r *Realm) tendOnce(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s, ok := next(rec.Keys, r.cfg.Policy)
+	s, ok := r.next(rec.Keys)
 	if !ok || r.cfg.Policy.Off || s.At.After(r.now()) {
 		return true, nil
 	}
@@ -253,7 +257,7 @@ func (r *Realm) tendOnce(ctx context.Context) (done bool, err error) {
 		return false, r.succeed(ctx, k, s.At.Add(r.cfg.Policy.Ahead))
 	}
 	changed := acted(rec.Keys, k, s)
-	if err := r.cfg.Store.ChangeRealm(ctx, Change{Replace: changed}); err != nil {
+	if err := r.write(ctx, Change{Replace: changed}); err != nil {
 		return false, err
 	}
 	for _, c := range changed {
@@ -272,26 +276,26 @@ func (r *Realm) succeed(ctx context.Context, k Key, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	made, err := r.prepare(ctx, &NewKey{Provider: Generated, Algorithm: k.Algorithm, Bits: bits, Priority: k.Priority + 1, predecessor: k.ID, pending: at})
+	made, err := r.prepare(ctx, &NewKey{Use: k.Use, Provider: Generated, Algorithm: k.Algorithm, Bits: bits, Priority: k.Priority + 1, predecessor: k.ID, pending: at})
 	if err == nil {
 		made.Scheduled = true
-		if err = r.cfg.Store.ChangeRealm(ctx, Change{Create: []Key{made}}); err != nil {
-			err = errors.Join(err, r.discard(ctx, made))
+		if err = r.write(ctx, Change{Create: []Key{made}}); err != nil {
+			err = r.unmade(ctx, made, err)
 		}
 	}
 	return r.record(ctx, made, string(Create), "", "", err)
 }
 
-// Rotate makes a key like the one that signs with an algorithm and lets it sign at
-// once; the one before it becomes passive, and from there on is the policy's.
-func (r *Realm) Rotate(ctx context.Context, a Algorithm, by string) (made, before Key, err error) {
+// Rotate makes a key like the one of a use that signs with an algorithm and lets it
+// sign at once; the one before it becomes passive, and from there on is the policy's.
+func (r *Realm) Rotate(ctx context.Context, u Use, a Algorithm, by string) (made, before Key, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil {
 		return Key{}, Key{}, err
 	}
-	if before, err = signing(rec.Keys, a); err != nil {
+	if before, err = signing(r.here(rec.Keys), u, a); err != nil {
 		return Key{}, Key{}, err
 	}
 	bits, err := before.bits()
@@ -301,7 +305,7 @@ func (r *Realm) Rotate(ctx context.Context, a Algorithm, by string) (made, befor
 	if err := r.intend(ctx, before, "rotate", by); err != nil {
 		return Key{}, before, err
 	}
-	made, err = r.prepare(ctx, &NewKey{Provider: Generated, Algorithm: a, Bits: bits, Priority: before.Priority + 1, predecessor: before.ID})
+	made, err = r.prepare(ctx, &NewKey{Use: u, Provider: Generated, Algorithm: a, Bits: bits, Priority: before.Priority + 1, predecessor: before.ID})
 	if err != nil {
 		return Key{}, before, r.record(ctx, made, "rotate", "", by, err)
 	}
@@ -316,23 +320,8 @@ func (r *Realm) Rotate(ctx context.Context, a Algorithm, by string) (made, befor
 			ch.Replace = append(ch.Replace, k)
 		}
 	}
-	if err = r.cfg.Store.ChangeRealm(ctx, ch); err != nil {
-		err = errors.Join(err, r.discard(ctx, made))
+	if err = r.write(ctx, ch); err != nil {
+		err = r.unmade(ctx, made, err)
 	}
 	return made, before, r.record(ctx, made, "rotate", string(was.ID), by, err)
-}
-
-// tendEvery is how often the policy is looked at.
-const tendEvery = 15 * time.Minute
-
-// Run tends the keys until ctx ends.
-func (r *Realm) Run(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := r.Tend(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Log.ErrorContext(ctx, "tending the realm keys", slog.Any("err", err))
-		}
-		if r.wait(ctx, tendEvery) != nil {
-			return
-		}
-	}
 }

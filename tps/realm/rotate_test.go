@@ -76,7 +76,7 @@ func TestPublishedAhead(t *testing.T) {
 	if next := n.only(t, realm.Pending); !strings.Contains(string(b), next.KID) || !next.Scheduled {
 		t.Errorf("the next key is not published: %s", b)
 	}
-	_, _, err = n.Rotate(t.Context(), realm.ES256, "test") // by hand, in the meantime
+	_, _, err = n.Rotate(t.Context(), realm.ForSessions, realm.ES256, "test") // by hand, in the meantime
 	must(t, err)
 	n.clock.add(2 * day)
 	must(t, n.Tend(t.Context()))

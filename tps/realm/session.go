@@ -23,9 +23,6 @@ const (
 	SessionLife = 8 * time.Hour   // until the person logs in again
 )
 
-// accessType is the type of access tokens (RFC 9068 §2.1).
-const accessType = "at+jwt"
-
 // SessionID names a session: a UUID of version 7.
 type SessionID string
 
@@ -73,6 +70,9 @@ type Grant struct {
 	Access  string
 	Expires time.Duration // of Access
 	Refresh secret.Secret // good once
+
+	session Session
+	user    auth.User
 }
 
 // accessClaims are those of an access token.
@@ -134,7 +134,7 @@ func (l *Logins) Logout(ctx context.Context, refresh secret.Secret) error {
 // Person reads an access token.
 func (l *Logins) Person(ctx context.Context, access string) (auth.Person, error) {
 	var c accessClaims
-	if err := l.realm.Verify(ctx, access, accessType, &c, accessAlgorithms...); err != nil {
+	if err := l.realm.Verify(ctx, access, accessType, &c); err != nil {
 		return auth.Person{}, err
 	}
 	if c.Audience != l.realm.cfg.Issuer || c.Subject == "" {
@@ -177,7 +177,7 @@ func (l *Logins) session(ctx context.Context, refresh secret.Secret) (Session, a
 		why = "the password has changed"
 	case !l.realm.now().Before(s.Expires):
 		why = "the session has expired"
-	case s.Created.Before(rec.NotBefore):
+	case s.Created.Before(rec.notBefore(ForSessions)):
 		why = "the keys were replaced"
 	default:
 		return s, u, nil
@@ -192,7 +192,7 @@ func (l *Logins) grant(ctx context.Context, s *Session, u auth.User) (Grant, err
 		roles = []auth.Role{}
 	}
 	c := &accessClaims{Claims: Claims{Subject: string(u.ID), Audience: l.realm.cfg.Issuer, ID: uuid.NewString()}, Session: string(s.ID), Roles: roles}
-	access, err := l.realm.signBest(ctx, accessAlgorithms, accessType, AccessLife, c)
+	access, err := l.realm.Sign(ctx, accessType, AccessLife, c)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -205,7 +205,7 @@ func (l *Logins) grant(ctx context.Context, s *Session, u auth.User) (Grant, err
 	refresh := secret.New(base64.RawURLEncoding.AppendEncode(text, random.Bytes()))
 	sum := sha256.Sum256(refresh.Bytes())
 	s.Hash = sum[:]
-	return Grant{Access: access, Expires: AccessLife, Refresh: refresh}, nil
+	return Grant{Access: access, Expires: AccessLife, Refresh: refresh, session: *s, user: u}, nil
 }
 
 // credential changes with the password.

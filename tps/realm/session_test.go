@@ -61,7 +61,7 @@ func TestSession(t *testing.T) {
 	if _, err := l.Login(ctx, "nobody", ""); err == nil {
 		t.Error("nobody logged in")
 	}
-	other, err := n.Sign(ctx, realm.ES256, "at+jwt", time.Hour, &realm.Claims{Subject: "ada", Audience: "somebody else"})
+	other, err := n.Sign(ctx, realm.Type{Name: "at+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, time.Hour, &realm.Claims{Subject: "ada", Audience: "somebody else"})
 	must(t, err)
 	_, err = l.Person(ctx, other)
 	refused(t, "for somebody else", err, realm.ErrToken)
@@ -113,7 +113,7 @@ func TestSessionOverRotation(t *testing.T) {
 	ctx := t.Context()
 	g, err := l.Login(ctx, "ada", "")
 	must(t, err)
-	made, before, err := n.Rotate(ctx, realm.ES256, "test")
+	made, before, err := n.Rotate(ctx, realm.ForSessions, realm.ES256, "test")
 	must(t, err)
 	_, err = l.Person(ctx, g.Access)
 	must(t, err)

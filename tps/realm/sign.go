@@ -44,33 +44,28 @@ const leeway = 5 * time.Second
 // maxToken is the longest token that is read, in bytes.
 const maxToken = 16 << 10
 
-// Sign makes a token of a type (the header's typ) with the key that signs with an
-// algorithm now, good for a time from now. It waits out the second of a compromise.
-// [ErrNoKey] where no key has the algorithm.
-func (r *Realm) Sign(ctx context.Context, a Algorithm, typ string, lifetime time.Duration, claims claimer) (string, error) {
-	return r.signBest(ctx, []Algorithm{a}, typ, lifetime, claims)
-}
-
-// signBest is Sign with the first of the algorithms that a key signs with.
-func (r *Realm) signBest(ctx context.Context, algorithms []Algorithm, typ string, lifetime time.Duration, claims claimer) (string, error) {
+// Sign makes a token of a type with the key that signs now, good for a time from now.
+// It waits out the second of a compromise. [ErrNoKey] where no key of the use has one
+// of the algorithms.
+func (r *Realm) Sign(ctx context.Context, t Type, lifetime time.Duration, claims claimer) (string, error) {
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil {
 		return "", err
 	}
 	now := r.now()
-	if d := rec.NotBefore.Sub(now); d > 0 {
+	if d := rec.notBefore(t.Use).Sub(now); d > 0 {
 		if err := r.wait(ctx, d); err != nil {
 			return "", err
 		}
-		now = rec.NotBefore
+		now = rec.notBefore(t.Use)
 	}
 	c := claims.Standard()
 	c.Issuer, c.IssuedAt, c.Expires = r.cfg.Issuer, now.Unix(), now.Add(lifetime).Unix()
-	k, err := signing(rec.Keys, algorithms...)
+	k, err := r.signer(ctx, rec, t)
 	if err != nil {
 		return "", err
 	}
-	return r.signWith(ctx, k, typ, claims)
+	return r.signWith(ctx, k, t.Name, claims)
 }
 
 // signWith makes a compact JWS of the JSON of v.
@@ -142,11 +137,11 @@ func fixedWidth(der []byte, n int) ([]byte, error) {
 }
 
 // Verify reads a token of a type into claims, which embed [Claims]. The signature
-// must be by a key of one of the algorithms that is not disabled. Errors wrap
-// [ErrToken], or token.ErrUnavailable.
-func (r *Realm) Verify(ctx context.Context, text, typ string, claims claimer, algorithms ...Algorithm) error {
+// must be by a key of the use and one of the algorithms that is not disabled. Errors
+// wrap [ErrToken], or token.ErrUnavailable.
+func (r *Realm) Verify(ctx context.Context, text string, typ Type, claims claimer) error {
 	var allowed []jose.SignatureAlgorithm
-	for _, a := range algorithms {
+	for _, a := range typ.Algorithms {
 		allowed = append(allowed, jose.SignatureAlgorithm(a))
 	}
 	if len(text) > maxToken {
@@ -157,14 +152,14 @@ func (r *Realm) Verify(ctx context.Context, text, typ string, claims claimer, al
 		return fmt.Errorf("not a signed token of an accepted algorithm: %w", ErrToken)
 	}
 	h := t.Headers[0]
-	if got, _ := h.ExtraHeaders[jose.HeaderType].(string); got != typ {
-		return fmt.Errorf("a token of type %q, not %q: %w", got, typ, ErrToken)
+	if got, _ := h.ExtraHeaders[jose.HeaderType].(string); got != typ.Name {
+		return fmt.Errorf("a token of type %q, not %q: %w", got, typ.Name, ErrToken)
 	}
 	rec, err := r.cfg.Store.Realm(ctx)
 	if err != nil {
 		return err
 	}
-	k, err := verifying(rec.Keys, h.KeyID, Algorithm(h.Algorithm))
+	k, err := verifying(rec.Keys, h.KeyID, typ.Use, Algorithm(h.Algorithm))
 	if err != nil {
 		return err
 	}
@@ -175,7 +170,7 @@ func (r *Realm) Verify(ctx context.Context, text, typ string, claims claimer, al
 	if err := t.Claims(pub, claims); err != nil {
 		return fmt.Errorf("the signature does not verify: %w", ErrToken)
 	}
-	return r.accept(*claims.Standard(), rec.NotBefore)
+	return r.accept(*claims.Standard(), rec.notBefore(typ.Use))
 }
 
 // accept checks issuer and times.

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -31,6 +33,34 @@ func WellKnown(r *Realm, tokenPath string) http.Handler {
 	return mux
 }
 
+// Told takes the pushes of other nodes at POST [NotBeforePath]. Nothing of the keys is
+// cached, so what they say is in force already; the node reports what it signs with
+// now, and destroys what it has to, before it answers.
+func Told(r *Realm) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(PushTimeout)) // what has none is no connection
+		b, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxToken))
+		var c NotBefore
+		if err == nil {
+			err = r.Verify(req.Context(), string(b), pushType, &c)
+		}
+		if err == nil && (c.Action != PushAction || c.Audience != r.cfg.Node) {
+			err = fmt.Errorf("not for this node: %w", ErrToken)
+		}
+		if err != nil {
+			r.cfg.Log.WarnContext(req.Context(), "push refused", slog.Any("err", err))
+			http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
+			return
+		}
+		if _, err := r.lookOnce(req.Context(), Report{}); err != nil {
+			r.cfg.Log.ErrorContext(req.Context(), "acting on a push", slog.Any("err", err))
+			http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
 // discovery is the metadata of OpenID Connect Discovery 1.0 §3, as far as there is
 // something behind it.
 func (r *Realm) discovery(tokenPath string) ([]byte, error) {
@@ -40,7 +70,13 @@ func (r *Realm) discovery(tokenPath string) ([]byte, error) {
 		"token_endpoint":        r.cfg.Issuer + tokenPath,
 		"tms_revocation_uri":    r.cfg.Issuer + "/.well-known/tms-revocation",
 		"grant_types_supported": []string{"password", "refresh_token"},
-		"access_token_signing_alg_values_supported": accessAlgorithms,
+		"access_token_signing_alg_values_supported": accessType.Algorithms,
+		"id_token_signing_alg_values_supported":     idType.Algorithms,
+		"response_types_supported":                  []string{"none"},
+		"subject_types_supported":                   []string{"public"},
+		"scopes_supported":                          []string{ScopeOpenID},
+		"claims_supported":                          []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "name", "email", "roles"},
+		"token_endpoint_auth_methods_supported":     []string{"none"},
 	})
 }
 

@@ -43,7 +43,7 @@ func TestWellKnown(t *testing.T) {
 		t.Errorf("%v", c)
 	}
 	tag := get("/.well-known/jwks.json", "").Header().Get("ETag")
-	_, _, err := n.Rotate(t.Context(), realm.ES256, "test")
+	_, _, err := n.Rotate(t.Context(), realm.ForSessions, realm.ES256, "test")
 	must(t, err)
 	if w := get("/.well-known/jwks.json", tag); w.Code != http.StatusOK || strings.Count(w.Body.String(), `"kid"`) != 2 {
 		t.Errorf("after a rotation: %d %s", w.Code, w.Body)

@@ -41,17 +41,27 @@ func (r *reader) prepare(ctx context.Context, query string) *sql.Stmt {
 	if p := r.known(query); p != nil {
 		return p
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if p := r.prepared[query]; p != nil || len(r.prepared) >= maxPrepared {
-		return p
+	if r.full() {
+		return nil
 	}
-	p, err := r.PrepareContext(ctx, query)
+	p, err := r.PrepareContext(ctx, query) // waits for a connection, whose holder may ask for known: not under mu
 	if err != nil {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if had := r.prepared[query]; had != nil { // somebody was faster
+		p.Close()
+		return had
+	}
 	r.prepared[query] = p
 	return p
+}
+
+func (r *reader) full() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.prepared) >= maxPrepared
 }
 
 // begun is the context of a read that begins now: it is not interrupted, because

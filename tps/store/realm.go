@@ -3,16 +3,14 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"inkan/tps/realm"
-	"inkan/tps/token"
 )
 
 const realmColumns = `id, name, algorithm, provider, priority, state, kid, public_key, chain, material, predecessor,
-	created, activate_at, activated, passive_at, disabled_at, deleted_at, compromised, scheduled, revision`
+	created, activate_at, activated, passive_at, disabled_at, deleted_at, compromised, scheduled, use, node, revision`
 
 // Realm implements realm.Store.
 func (db *DB) Realm(ctx context.Context) (realm.Records, error) {
@@ -27,13 +25,19 @@ func (db *DB) Realm(ctx context.Context) (realm.Records, error) {
 	return out, err
 }
 
-func notBefore(ctx context.Context, q querier) (time.Time, error) {
-	t, err := queryOne(ctx, q, func(r row) (t time.Time, err error) { err = r.Scan(stampAt(&t)); return t, err },
-		"SELECT not_before FROM realm_not_before WHERE id = 1")
-	if errors.Is(err, token.ErrNotFound) {
-		return time.Time{}, nil
+// notBefore is per use the second before which no token counts.
+func notBefore(ctx context.Context, q querier) (map[realm.Use]time.Time, error) {
+	type entry struct {
+		use realm.Use
+		t   time.Time
 	}
-	return t, err
+	all, err := queryAll(ctx, q, func(r row) (e entry, err error) { err = r.Scan(&e.use, stampAt(&e.t)); return e, err },
+		"SELECT use, not_before FROM realm_uses WHERE not_before <> ''")
+	out := map[realm.Use]time.Time{}
+	for _, e := range all {
+		out[e.use] = e.t
+	}
+	return out, err
 }
 
 // ChangeRealm implements realm.Store.
@@ -49,13 +53,19 @@ func (db *DB) ChangeRealm(ctx context.Context, ch realm.Change) error {
 				return err
 			}
 		}
-		had, err := notBefore(ctx, q)
-		if err != nil || !ch.NotBefore.After(had) {
-			return err
+		if ch.First != "" {
+			if _, err := exec(ctx, q, "INSERT INTO realm_uses (use, not_before) VALUES (?, '')", string(ch.First)); err != nil {
+				return err
+			}
 		}
-		_, err = exec(ctx, q, `INSERT INTO realm_not_before (id, not_before) VALUES (1, ?)
-			ON CONFLICT (id) DO UPDATE SET not_before = excluded.not_before`, stamp(ch.NotBefore))
-		return err
+		for u, t := range ch.NotBefore {
+			_, err := exec(ctx, q, `INSERT INTO realm_uses (use, not_before) VALUES (?, ?)
+				ON CONFLICT (use) DO UPDATE SET not_before = excluded.not_before WHERE realm_uses.not_before < excluded.not_before`, string(u), stamp(t))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("changing the realm keys: %w", err)
@@ -68,10 +78,13 @@ func createRealmKey(ctx context.Context, q querier, k realm.Key) error {
 	if err != nil {
 		return err
 	}
-	_, err = exec(ctx, q, "INSERT INTO realm_keys ("+realmColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+	_, err = exec(ctx, q, "INSERT INTO realm_keys ("+realmColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
 		string(k.ID), k.Name, string(k.Algorithm), string(k.Provider), k.Priority, string(k.State), k.KID, blob(k.Public), string(chain),
 		k.Material, string(k.Predecessor), stamp(k.Created), stamp(k.ActivateAt), stamp(k.Activated), stamp(k.PassiveAt),
-		stamp(k.DisabledAt), stamp(k.DeletedAt), stamp(k.Compromised), k.Scheduled)
+		stamp(k.DisabledAt), stamp(k.DeletedAt), stamp(k.Compromised), k.Scheduled, string(k.Use), k.Node)
+	if err == nil {
+		_, err = exec(ctx, q, "DELETE FROM realm_makings WHERE material = ?", k.Material)
+	}
 	return err
 }
 
@@ -93,7 +106,7 @@ func scanRealmKey(r row) (realm.Key, error) {
 	var chain string
 	err := r.Scan(&k.ID, &k.Name, &k.Algorithm, &k.Provider, &k.Priority, &k.State, &k.KID, &k.Public, &chain, &k.Material, &k.Predecessor,
 		stampAt(&k.Created), stampAt(&k.ActivateAt), stampAt(&k.Activated), stampAt(&k.PassiveAt), stampAt(&k.DisabledAt), stampAt(&k.DeletedAt),
-		stampAt(&k.Compromised), &k.Scheduled, &k.Revision)
+		stampAt(&k.Compromised), &k.Scheduled, &k.Use, &k.Node, &k.Revision)
 	if err == nil {
 		err = json.Unmarshal([]byte(chain), &k.Chain)
 	}

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"inkan/tps/audit"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/profile"
@@ -67,6 +68,8 @@ var (
 	_ ca.Store           = (*Authority)(nil)
 	_ realm.Store        = (*DB)(nil)
 	_ realm.Sessions     = (*DB)(nil)
+	_ realm.Spent        = (*DB)(nil)
+	_ audit.Heads        = (*DB)(nil)
 )
 
 // Close waits for running statements and closes the database.

@@ -34,7 +34,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Test(t, func(t *testing.T) storetest.Stores {
 		db := openDB(t, filepath.Join(t.TempDir(), "inkan.db"))
-		return storetest.Stores{Records: db, Users: db, Profiles: db, Resolvers: db, KeySets: db, Realm: db, Sessions: db,
+		return storetest.Stores{Records: db, Users: db, Profiles: db, Resolvers: db, KeySets: db, Realm: db, Sessions: db, Spent: db, Heads: db,
 			Authority: func(name string) ca.Store { return db.Authority(name) }}
 	})
 }

@@ -21,6 +21,8 @@ const (
 	// ExtProfile names the one profile that will do. tokenType is a wish that a
 	// server may pass over; this is none.
 	ExtProfile = "profile"
+	// ExtTicket: the person has a ticket, and the login asks for it alone.
+	ExtTicket = "ticket"
 )
 
 // Extension is one name=value of BEGIN_OP.

@@ -32,6 +32,7 @@ type Begin struct {
 	ATR           apdu.ATR // nil = asked of the card, if it has a method ATR
 	Locale        string   // of the login's texts, "" = en
 	ClientVersion string   // "" = Inkan
+	Ticket        bool     // the person has a ticket in place of a login
 	Resume        bool     // the server may first finish an operation that was cut
 	Batch         int      // commands to the card per round trip, at most [MaxBatchFrames]; 0 = one (no batches offered)
 }
@@ -105,6 +106,9 @@ func (b Begin) message(card apdu.Card) BeginOp {
 	}
 	if b.Resume {
 		m.Extensions = append(m.Extensions, Extension{ExtResume, "true"})
+	}
+	if b.Ticket {
+		m.Extensions = append(m.Extensions, Extension{ExtTicket, "true"})
 	}
 	if b.Batch > 0 {
 		m.Extensions = append(m.Extensions, Extension{ExtPDUBatch, strconv.Itoa(min(b.Batch, MaxBatchFrames))})

@@ -12,6 +12,7 @@ import (
 
 	"inkan/apdu/gp"
 	"inkan/tks"
+	"inkan/tps/audit"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
 	"inkan/tps/ca/catest"
@@ -45,6 +46,8 @@ type Stores struct {
 	Authority func(name string) ca.Store
 	Realm     realm.Store
 	Sessions  realm.Sessions
+	Spent     realm.Spent
+	Heads     audit.Heads
 	// Later has the clock go on by which the database judges silence; nil: it
 	// believes the times that it is given.
 	Later func(t *testing.T, d time.Duration)
@@ -76,7 +79,11 @@ func Test(t *testing.T, open func(t *testing.T) Stores) {
 		{"Authorities", testAuthorities},
 		{"Realm", testRealm},
 		{"RealmConflicts", testRealmConflicts},
+		{"RealmMakings", testRealmMakings},
+		{"RealmReports", testRealmReports},
 		{"Sessions", testSessions},
+		{"Spent", testSpent},
+		{"AuditHeads", testAuditHeads},
 		{"Cancelled", testCancelled},
 	} {
 		t.Run(s.name, func(t *testing.T) {
