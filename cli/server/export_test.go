@@ -7,6 +7,7 @@ import (
 
 	"inkan/tks"
 	"inkan/tks/hsm"
+	"inkan/tps/realm"
 )
 
 var (
@@ -24,6 +25,9 @@ func (n *Node) ListenLocal() (net.Listener, error) { return n.listenLocal() }
 
 // LocalHandler serves it.
 func (n *Node) LocalHandler() http.Handler { return n.localHandler() }
+
+// RealmVault is a key file or HSM as the realm sees it.
+func RealmVault(s hsm.Signers) realm.Vault { return realmVault{s} }
 
 // IsBound reports whether a key set's cards have keys of their own.
 func (n *Node) IsBound(set tks.KeySetName) bool { return n.bound(set) }
