@@ -175,7 +175,7 @@ func load() (people, rounds int) {
 	return 50, 4
 }
 
-// TestRealmLoad: people work over TLS on two nodes of one database while keys are
+// TestRealmLoad: people, fifty with INKAN_REAL=1, work over TLS on two nodes of one database while keys are
 // rotated, made passive, disabled and deleted on either. No request of a token fails
 // before its key is deleted; after a compromise every old token fails on both nodes.
 func TestRealmLoad(t *testing.T) {

@@ -37,7 +37,7 @@ func TestPostgresConformance(t *testing.T) {
 	pgtest.Need(t)
 	storetest.Test(t, func(t *testing.T) storetest.Stores {
 		db := openPostgres(t, pgtest.Database(t))
-		return storetest.Stores{Records: db, Users: db, Profiles: db, Resolvers: db, KeySets: db, Realm: db, Sessions: db,
+		return storetest.Stores{Records: db, Users: db, Profiles: db, Resolvers: db, KeySets: db, Realm: db, Sessions: db, Spent: db, Heads: db,
 			Authority: func(name string) ca.Store { return db.Authority(name) },
 			Later: func(t *testing.T, d time.Duration) {
 				if err := db.Silence(t.Context(), d); err != nil {
