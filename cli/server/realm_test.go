@@ -73,6 +73,7 @@ func TestRealmKeyFile(t *testing.T) {
 	n, err := server.Open(t.Context(), folder, server.Options{})
 	must(t, err)
 	useRealm(t, n)
+	useProviders(t, n)
 	signed, err := n.Realm.Sign(t.Context(), realm.Type{Name: "test+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.EdDSA}}, time.Minute, &realm.Claims{Subject: "ada"})
 	must(t, err)
 	must(t, n.Close())
@@ -104,6 +105,7 @@ func TestRealmSoftHSM(t *testing.T) {
 	n, err := server.Open(t.Context(), folder, server.Options{})
 	must(t, err)
 	useRealm(t, n)
+	useProviders(t, n)
 	k, err := n.Realm.Add(t.Context(), realm.NewKey{Provider: realm.PKCS11, Label: "tms:sign:existing:v01", Priority: 9}, "test")
 	must(t, err)
 	if k.Algorithm != realm.ES384 {
