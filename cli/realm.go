@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,9 +76,12 @@ func (p *program) realmCommand() *cli.Command {
 			{
 				Name: "cert", Usage: "show the certificate of a key, or replace it by one for the same key", ArgsUsage: key,
 				Description: "   inkan realm cert es256-20261122-015504 > key.pem\n   inkan realm cert es256-20261122-015504 --der > key.der\n" +
+					"   inkan realm cert es256-20261122-015504 --fingerprint\n" +
 					"   inkan realm cert es256-20261122-015504 --replace from-ca.pem",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "der", Usage: "that of the key alone as DER; default: PEM, with those of its issuers"},
+					&cli.BoolFlag{Name: "p7b", Usage: "PKCS #7, with those of its issuers"},
+					&cli.BoolFlag{Name: "fingerprint", Usage: "the SHA-256 of the key's certificate alone"},
 					&cli.StringFlag{Name: "replace", Usage: "PEM `FILE` with the new certificate and those of its issuers"},
 				},
 				Action: p.realmCertificate,
@@ -226,39 +227,6 @@ func (p *program) realmCalendar(c *cli.Context, r rest) error {
 var realmActions = map[string]string{
 	string(realm.Create): "next key is made and published, after", string(realm.TakeOver): "signs, the key before it becomes passive",
 	string(realm.Expire): "no longer verifies", string(realm.Remove): "private half is destroyed",
-}
-
-func (p *program) realmCertificate(c *cli.Context) error {
-	key, err := oneArgument(c, "KEY")
-	if err != nil {
-		return err
-	}
-	return p.withNode(c, func(r rest) error {
-		var k api.RealmKey
-		if file := c.String("replace"); file != "" {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				return err
-			}
-			text := string(b)
-			if err := r.patch(c.Context, realmKeyPath(key), api.RealmKeyChange{Certificates: &text}, &k); err != nil {
-				return err
-			}
-			return p.print(c, k, func(w io.Writer) { fmt.Fprintf(w, "The certificate of key %s is replaced.\n", k.Name) })
-		}
-		if err := r.get(c.Context, realmKeyPath(key), nil, &k); err != nil {
-			return err
-		}
-		if c.Bool("der") {
-			block, _ := pem.Decode([]byte(k.Certificates))
-			if block == nil {
-				return fmt.Errorf("key %s has no certificate", k.Name)
-			}
-			_, err := p.out.Write(block.Bytes)
-			return err
-		}
-		return p.print(c, k, func(w io.Writer) { io.WriteString(w, k.Certificates) })
-	})
 }
 
 func (p *program) realmCompromised(c *cli.Context) error {
