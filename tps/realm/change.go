@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"inkan/tps/token"
 )
 
 // SetState makes a key active, passive or disabled. A key in that state already
@@ -84,12 +86,30 @@ func (r *Realm) destroy(ctx context.Context, k Key) (Key, error) {
 			return k, fmt.Errorf("destroying the private half of %s, which signs nothing any more: %w", k.Name, err)
 		}
 	}
-	k.Material = ""
-	if err := r.write(ctx, Change{Replace: []Key{k}}); err != nil {
-		return k, fmt.Errorf("recording that the private half is gone: %w", err)
+	return r.noteDestroyed(ctx, k)
+}
+
+// noteDestroyed takes the name of a private half out of the record. Who looks after
+// the keys, here or on another node, may have done so meanwhile.
+func (r *Realm) noteDestroyed(ctx context.Context, k Key) (Key, error) {
+	for again := true; ; again = false {
+		k.Material = ""
+		err := r.write(ctx, Change{Replace: []Key{k}})
+		if err == nil {
+			k.Revision++
+			return k, nil
+		}
+		if !again || !errors.Is(err, token.ErrConflict) {
+			return k, fmt.Errorf("recording that the private half is gone: %w", err)
+		}
+		rec, err := r.cfg.Store.Realm(ctx)
+		if err != nil {
+			return k, err
+		}
+		if k, err = find(rec.Keys, string(k.ID)); err != nil || k.Material == "" {
+			return k, err
+		}
 	}
-	k.Revision++
-	return k, nil
 }
 
 // errUnchanged ends a change without one.

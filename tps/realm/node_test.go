@@ -225,3 +225,23 @@ func TestSweep(t *testing.T) {
 	must(t, n.Tend(ctx))
 	n.has(t, 1)
 }
+
+// TestDeleteWhileTended: deleting a key, and looking after the keys meanwhile, do not get
+// into each other's way.
+func TestDeleteWhileTended(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, named("a"))
+	n.SetLook(time.Millisecond)
+	other := n.another(t, named("b"))
+	other.SetLook(time.Millisecond)
+	runs(t, n.Realm)
+	runs(t, other)
+	for range 30 {
+		_, before, err := n.Rotate(t.Context(), realm.ForSessions, realm.ES256, "test")
+		must(t, err)
+		if _, err := n.Delete(t.Context(), before.KID, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.has(t, 1)
+}
