@@ -101,7 +101,7 @@ func (p *program) commands() []*cli.Command {
 		p.keysetCommand(), remote(p.profileCommand()), remote(p.mappingCommand()), remote(p.userCommand()), remote(p.tokenCommand()),
 		remote(p.certCommand()), remote(p.activityCommand()), remote(p.operationCommand()),
 		p.caCommand(), p.realmCommand(), p.loginCommand(), p.logoutCommand(), p.configCommand(), p.doctorCommand(),
-		p.auditCommand(), p.backupCommand(), p.restoreCommand(),
+		p.arrayCommand(), p.auditCommand(), p.backupCommand(), p.restoreCommand(),
 	}
 	for _, c := range cs {
 		p.complete(c)

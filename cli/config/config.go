@@ -60,6 +60,15 @@ type Listen struct {
 	// Plain is a second address, on this machine only, where card clients without
 	// TLS are served (Dogtag's tpsclient), and nothing else; empty (default): none.
 	Plain string `toml:"plain"`
+	// Peer is where the other nodes of the array are served, once the node is in one;
+	// default 0.0.0.0:8444.
+	Peer string `toml:"peer"`
+	// PeerName is the DNS name by which the others know the node: its peer certificate is
+	// for it. Default: [node] name, in lower case.
+	PeerName string `toml:"peer_name"`
+	// PeerAddress is the host and port at which the others reach it; default: peer_name
+	// and the port of peer.
+	PeerAddress string `toml:"peer_address"`
 }
 
 // Database says where the records are.
@@ -273,6 +282,7 @@ func (c *Config) defaults() {
 	}
 	set(&c.Node.Name, host)
 	set(&c.Listen.Address, "0.0.0.0:8443")
+	set(&c.Listen.Peer, "0.0.0.0:8444")
 	if len(c.Listen.Names) == 0 {
 		c.Listen.Names = []string{host, "localhost", "127.0.0.1", "::1"}
 	}
@@ -335,6 +345,12 @@ func (c Config) Check() error {
 	if c.Listen.Plain != "" {
 		_, err = Loopback(c.Listen.Plain)
 		add("[listen] plain", err)
+	}
+	_, _, err = net.SplitHostPort(c.Listen.Peer)
+	add("[listen] peer", err)
+	if c.Listen.PeerAddress != "" {
+		_, _, err = net.SplitHostPort(c.Listen.PeerAddress)
+		add("[listen] peer_address", err)
 	}
 	if (c.Listen.Certificate == "") != (c.Listen.Key == "") {
 		add("[listen]", errors.New("certificate and key go together"))

@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 
 	"inkan/tks"
 	"inkan/tks/remote"
@@ -39,6 +41,23 @@ func ParseRole(s string) (Role, error) {
 // written does all of it.
 func (n Node) Has(r Role) bool {
 	return len(n.Roles) == 0 || slices.Contains(n.Roles, RoleAll) || slices.Contains(n.Roles, r)
+}
+
+// PeerName is the DNS name by which the other nodes of an array know the node.
+func (c Config) PeerName() string {
+	if c.Listen.PeerName != "" {
+		return c.Listen.PeerName
+	}
+	return strings.ToLower(c.Node.Name)
+}
+
+// PeerAddress is the host and port at which they reach it.
+func (c Config) PeerAddress() string {
+	if c.Listen.PeerAddress != "" {
+		return c.Listen.PeerAddress
+	}
+	_, port, _ := net.SplitHostPort(c.Listen.Peer) // checked
+	return net.JoinHostPort(c.PeerName(), port)
 }
 
 // Peer is what another node of the array may ask of this one's keys. A node that is

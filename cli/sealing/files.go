@@ -13,6 +13,8 @@ const (
 	PassphraseFile = "passphrase"
 	LockFile       = "lock"
 	ServerKeyFile  = "ca/server.key"
+	PeerKeyFile    = "peer/peer.key" // of the node's certificate in its array
+	PeerCAFile     = "peer/ca.key"   // of the array's CA, on a node without HSM and key file
 )
 
 // Within resolves a name in a folder; an absolute one stays.

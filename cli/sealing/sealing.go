@@ -34,6 +34,8 @@ const (
 	RoleConfig     seal.Role = ConfigFile
 	RolePassphrase seal.Role = PassphraseFile
 	RoleServerKey  seal.Role = "server.key"
+	RolePeerKey    seal.Role = "peer.key"
+	RolePeerCA     seal.Role = "peer-ca.key"
 )
 
 // plainNames are where roles lie in a folder that is not sealed.

@@ -79,6 +79,19 @@ func (s seat) Identify(r *http.Request) (server.Member, error) {
 	return server.Member{Name: name, Roles: roles}, err
 }
 
+// Joined is true: the seat is there.
+func (s seat) Joined() bool { return true }
+
+// Serve serves the peer port.
+func (s seat) Serve(ctx context.Context, port net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h}
+	defer context.AfterFunc(ctx, func() { srv.Shutdown(context.WithoutCancel(ctx)) })()
+	if err := srv.Serve(port); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
 // Listen opens the peer port.
 func (s seat) Listen(context.Context) (net.Listener, error) {
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", s.a.ca.TLS(s.name))

@@ -17,7 +17,7 @@ var (
 
 // WithUser is the context of a connection whose peer is a user.
 func WithUser(ctx context.Context, uid string, err error) context.Context {
-	return context.WithValue(ctx, peerKey{}, peer{uid, err})
+	return context.WithValue(ctx, peerKey{}, caller{uid, err})
 }
 
 // ListenLocal listens on the local socket.

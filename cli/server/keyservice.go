@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,8 +71,13 @@ func (n *Node) joinOthers() (local.Ledger, error) {
 // openRemoteKeys reaches a node that has keys, and takes the authority's
 // certificates from it. They are kept for commands that look at them.
 func (n *Node) openRemoteKeys(ctx context.Context, wait time.Duration) error {
-	if n.array == nil {
+	if !n.array.Joined() {
 		return errNoKeys
+	}
+	if n.peers != nil {
+		if err := n.peers.becomeActive(ctx); err != nil {
+			return err
+		}
 	}
 	var err error
 	n.remote, err = remote.New(remote.Config{Nodes: n.array.TKSNodes, CallTimeout: time.Duration(n.Config.TKS.CallTimeout), Log: n.log})
@@ -168,8 +172,8 @@ func (n *Node) peerHandler() (http.Handler, error) {
 // how it is.
 func (n *Node) peerRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", n.peers(serveHealth))
-	mux.Handle("GET "+readyPath, n.peers(n.serveReady))
+	mux.Handle("GET /healthz", n.membersOnly(serveHealth))
+	mux.Handle("GET "+readyPath, n.membersOnly(n.serveReady))
 	if n.hasKeys() {
 		h, err := n.peerHandler()
 		if err != nil {
@@ -180,8 +184,8 @@ func (n *Node) peerRoutes() (http.Handler, error) {
 	return mux, nil
 }
 
-// peers serves nodes of the array only.
-func (n *Node) peers(h http.HandlerFunc) http.Handler {
+// membersOnly serves nodes of the array only.
+func (n *Node) membersOnly(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := n.array.Identify(r); err != nil {
 			http.NotFound(w, r)
@@ -237,11 +241,11 @@ func (n *Node) Fingerprint(ctx context.Context) (remote.Fingerprint, error) {
 		return f, err
 	}
 	for i, root := range certs.roots {
-		id, err := hsm.PublicKeyID(root.PublicKey)
+		p, err := remote.PrintSigner(caLabel(certs.number(i)), root.PublicKey)
 		if err != nil {
 			return f, err
 		}
-		f.Signers = append(f.Signers, remote.SignerPrint{Label: caLabel(certs.number(i)), ID: strings.ToUpper(hex.EncodeToString(id))})
+		f.Signers = append(f.Signers, p)
 	}
 	return f, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"inkan/cli/sealing"
@@ -36,6 +37,30 @@ func (a *Access) Close() error { return a.close() }
 // no node running, it opens the folder in this process and calls the same
 // handlers. The caller closes the access.
 func Local(ctx context.Context, folder string, o Options) (*Access, error) {
+	return reach(ctx, folder, func() (*Access, error) {
+		n, err := Open(ctx, folder, o)
+		if err != nil {
+			return nil, err
+		}
+		return n.access()
+	})
+}
+
+// LocalArray is Local for what is at [ArrayPath]. Without a node that runs, neither
+// the database nor another node is needed for it.
+func LocalArray(ctx context.Context, folder string, o Options) (*Access, error) {
+	return reach(ctx, folder, func() (*Access, error) {
+		n, err := openMember(ctx, folder, o)
+		if err != nil {
+			return nil, err
+		}
+		t := inProcess(n.arrayHandler(localAdministrator(sealing.ThisUser()).Name).ServeHTTP)
+		return &Access{Client: &http.Client{Transport: t}, URL: localURL, close: n.Close}, nil
+	})
+}
+
+// reach reaches the node that runs, or opens the folder in this process.
+func reach(ctx context.Context, folder string, open func() (*Access, error)) (*Access, error) {
 	tries, cancel := context.WithTimeout(ctx, localWait)
 	defer cancel()
 	for {
@@ -43,12 +68,8 @@ func Local(ctx context.Context, folder string, o Options) (*Access, error) {
 		if a != nil || err != nil {
 			return a, err
 		}
-		n, err := Open(ctx, folder, o)
-		if err == nil {
-			return n.access()
-		}
-		if !errors.Is(err, ErrInUse) {
-			return nil, err
+		if a, err = open(); !errors.Is(err, ErrInUse) {
+			return a, err
 		}
 		select { // a node that starts or ends, or another command
 		case <-time.After(100 * time.Millisecond):
@@ -116,12 +137,17 @@ func (n *Node) localHandler() http.Handler {
 			n.serveReady(w, r)
 			return
 		}
-		h.ServeHTTP(w, r.WithContext(api.WithCaller(r.Context(), localAdministrator(id))))
+		who := localAdministrator(id)
+		if strings.HasPrefix(r.URL.Path, api.Base+ArrayPath+"/") {
+			n.arrayHandler(who.Name).ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r.WithContext(api.WithCaller(r.Context(), who)))
 	})
 }
 
-// peer is who is at the other end of a local connection.
-type peer struct {
+// caller is who is at the other end of a local connection.
+type caller struct {
 	uid string // "" where the system does not say: the socket's mode decided
 	err error
 }
@@ -131,12 +157,12 @@ type peerKey struct{}
 // withPeer notes the peer of a connection: an http.Server's ConnContext.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	uid, err := peerOf(c)
-	return context.WithValue(ctx, peerKey{}, peer{uid, err})
+	return context.WithValue(ctx, peerKey{}, caller{uid, err})
 }
 
 // admit returns the user id of a peer that may come in.
 func (n *Node) admit(ctx context.Context) (string, error) {
-	p, ok := ctx.Value(peerKey{}).(peer)
+	p, ok := ctx.Value(peerKey{}).(caller)
 	if !ok {
 		return "", errors.New("nobody knows whose connection it is")
 	}

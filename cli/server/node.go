@@ -7,9 +7,13 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"inkan/cli/config"
@@ -65,7 +69,9 @@ type Node struct {
 	Tickets   *realm.Tickets
 
 	log     *slog.Logger
-	array   array         // nil: the node is in none
+	array   array
+	peers   *peers        // array, but in tests
+	cards   *cardService  // nil: the node serves no card clients, or does not run
 	vault   sealing.Vault // nil: the node has not the role tks
 	keys    tks.Service   // Keys, or remote
 	signers hsm.Signers   // the vault's, or of other nodes
@@ -78,6 +84,11 @@ type Node struct {
 	boot     string
 	program  string
 	sealing  *sealing.Folder // nil: the folder is plain
+	serving  atomic.Bool     // it runs, and takes part in its array
+	left     atomic.Bool     // detached from an array whose records it still has
+	// generation is that of the configuration: a number where it is sealed, else the
+	// beginning of its hash.
+	generation string
 }
 
 // Open opens a data folder. The caller closes the node.
@@ -97,7 +108,46 @@ func openIn(ctx context.Context, folder string, o Options, a array) (*Node, erro
 	return n, nil
 }
 
+// openMember opens of a folder what its part in an array needs.
+func openMember(ctx context.Context, folder string, o Options) (*Node, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{Folder: folder, log: o.Log, program: o.Program}
+	if err := n.openFolder(ctx, o); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
 func (n *Node) open(ctx context.Context, o Options) error {
+	err := n.openFolder(ctx, o)
+	if err != nil {
+		return err
+	}
+	if n.DB, err = sealing.OpenDatabase(ctx, n.Config.Database, n.path); err != nil {
+		return err
+	}
+	if n.peers != nil {
+		if err := n.takeAuthority(ctx); err != nil {
+			return err
+		}
+	}
+	if err = n.openKeys(ctx, o.WaitHSM); err != nil {
+		return err
+	}
+	if err = n.openAuthority(ctx); err != nil {
+		return err
+	}
+	if err = n.openRealm(ctx); err != nil {
+		return err
+	}
+	return n.openEngine()
+}
+
+// openFolder opens what needs neither the database nor other nodes: configuration,
+// HSM or key file, audit record, the node's part of its array.
+func (n *Node) openFolder(ctx context.Context, o Options) error {
 	boot, lock, err := sealing.LockPrepared(n.Folder)
 	if err != nil {
 		return err
@@ -114,22 +164,10 @@ func (n *Node) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if n.DB, err = sealing.OpenDatabase(ctx, n.Config.Database, n.path); err != nil {
+	if n.Audit, err = audit.OpenFile(n.path(n.Config.Audit.Folder)); err != nil || n.array != nil {
 		return err
 	}
-	if n.Audit, err = audit.OpenFile(n.path(n.Config.Audit.Folder)); err != nil {
-		return err
-	}
-	if err = n.openKeys(ctx, o.WaitHSM); err != nil {
-		return err
-	}
-	if err = n.openAuthority(ctx); err != nil {
-		return err
-	}
-	if err = n.openRealm(ctx); err != nil {
-		return err
-	}
-	return n.openEngine()
+	return n.openPeers(ctx)
 }
 
 func (n *Node) openPlain(ctx context.Context, boot seal.Bootstrap, o Options) (err error) {
@@ -137,6 +175,9 @@ func (n *Node) openPlain(ctx context.Context, boot seal.Bootstrap, o Options) (e
 		n.log.WarnContext(ctx, "a change of the sealing was interrupted, the plain files count: run inkan config seal or inkan config disable again")
 	}
 	if n.Config, err = config.Load(n.path(sealing.ConfigFile)); err != nil {
+		return err
+	}
+	if n.generation, err = hashOf(n.path(sealing.ConfigFile)); err != nil {
 		return err
 	}
 	if n.hasKeys() {
@@ -154,13 +195,20 @@ func (n *Node) openSealed(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	n.Config = c
+	n.Config, n.generation = c, strconv.FormatUint(opened.Generation(), 10)
 	n.log.InfoContext(ctx, "sealed configuration opened", slog.Uint64("generation", opened.Generation()), slog.String("slot", opened.Slot().String()))
 	opened.Wipe()
 	if n.hasKeys() {
 		n.vault, err = n.sealing.KeysOf(ctx, c.HSM, o)
 	}
 	return err
+}
+
+// hashOf is the beginning of a file's SHA-256.
+func hashOf(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:4]), err
 }
 
 // path resolves a name within the folder; absolute ones stay.

@@ -33,12 +33,12 @@ func (n *Node) listenPlain(ctx context.Context) (net.Listener, error) {
 
 // plainHandler serves card clients at ln, and nothing else: no REST, no console, no
 // authority, nothing about the node.
-func (n *Node) plainHandler(cards http.Handler, ln net.Listener) (http.Handler, error) {
+func (n *Node) plainHandler(ln net.Listener) (http.Handler, error) {
 	host := ln.Addr().String()
 	if strings.HasPrefix(host, "[") { // clients cannot read an IPv6 literal
 		host = "localhost" + host[strings.LastIndexByte(host, ':'):]
 	}
-	mux, err := n.cardRoutes(cards, "http://"+host)
+	mux, err := n.cardRoutes("http://" + host)
 	if err != nil {
 		return nil, err
 	}

@@ -12,13 +12,17 @@ import (
 
 // array is the array of nodes as one of them sees it.
 type array interface {
+	// Joined reports whether the node is in an array, if only in one of its own.
+	Joined() bool
 	// TKSNodes lists the other nodes with the role tks, as they are now.
 	TKSNodes() []remote.Node
 	// Identify says which node sent a request that came in over Listen.
 	Identify(*http.Request) (member, error)
-	// Listen opens the peer port. Whatever connects through it has proved to be a
-	// node of the array.
+	// Listen opens the peer port.
 	Listen(context.Context) (net.Listener, error)
+	// Serve takes part in the array until ctx ends, and closes the port. Requests reach
+	// h only from nodes of the array.
+	Serve(ctx context.Context, port net.Listener, h http.Handler) error
 }
 
 // member is a node of the array.

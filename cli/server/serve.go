@@ -44,11 +44,13 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 	r := running{ready: ready}
 	defer r.close()
 	if n.servesCards() {
-		r.cards = wire.NewHandler(n.operate, wire.Config{
-			Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
+		n.cards = newCardService(func() *wire.Handler {
+			return wire.NewHandler(n.operate, wire.Config{
+				Log: n.log, CardTimeout: time.Duration(n.Config.TPS.ClientTimeout), PersonTimeout: time.Duration(n.Config.TPS.ClientTimeout),
+			})
 		})
 	}
-	for _, open := range []func(context.Context, *running) error{n.openPublic, n.openAdmin, n.openPlainPort, n.openPeers} {
+	for _, open := range []func(context.Context, *running) error{n.openPublic, n.openAdmin, n.openPlainPort, n.openPeerPort} {
 		if err := open(ctx, &r); err != nil {
 			return err
 		}
@@ -62,8 +64,11 @@ func (n *Node) Serve(ctx context.Context, ready func(Listener)) error {
 // mayServe refuses a configuration whose names lead nowhere, every card would be
 // refused, and a node that nobody would reach.
 func (n *Node) mayServe(ctx context.Context) error {
-	if !n.public() && n.array == nil {
+	if !n.public() && !n.array.Joined() {
 		return errNoPort
+	}
+	if err := n.mayUseRecords(); err != nil {
+		return err
 	}
 	if !n.servesCards() {
 		return nil
@@ -79,7 +84,8 @@ func (n *Node) mayServe(ctx context.Context) error {
 // running is what Serve has started.
 type running struct {
 	doors []door
-	cards *wire.Handler // nil: no card clients are served
+	peers http.Handler // what other nodes of the array are served
+	port  net.Listener // for them; nil: there is no array yet
 	ready func(Listener)
 	at    Listener
 }
@@ -98,6 +104,9 @@ func (r *running) close() {
 	for _, d := range r.doors {
 		d.ln.Close()
 	}
+	if r.port != nil {
+		r.port.Close()
+	}
 }
 
 // openPublic opens the port of card clients and people.
@@ -109,7 +118,7 @@ func (n *Node) openPublic(ctx context.Context, r *running) error {
 	if err != nil {
 		return err
 	}
-	h, err := n.routes(r.cards)
+	h, err := n.routes()
 	if err != nil {
 		return err
 	}
@@ -148,7 +157,7 @@ func (n *Node) openPlainPort(ctx context.Context, r *running) error {
 	if err != nil || ln == nil {
 		return err
 	}
-	h, err := n.plainHandler(r.cards, ln)
+	h, err := n.plainHandler(ln)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
@@ -157,22 +166,32 @@ func (n *Node) openPlainPort(ctx context.Context, r *running) error {
 	return nil
 }
 
-// openPeers opens the port of the other nodes of the array.
-func (n *Node) openPeers(ctx context.Context, r *running) error {
-	if n.array == nil {
-		return nil
-	}
-	h, err := n.peerRoutes()
-	if err != nil {
+// openPeerPort opens the port of the other nodes of the array.
+func (n *Node) openPeerPort(ctx context.Context, r *running) (err error) {
+	if r.peers, err = n.peerRoutes(); err != nil || !n.array.Joined() {
 		return err
 	}
-	ln, err := n.array.Listen(ctx)
-	if err != nil {
+	if r.port, err = n.array.Listen(ctx); err != nil {
 		return fmt.Errorf("listening for the other nodes of the array: %w", err)
 	}
-	r.add(door{ln, n.httpServer(h), false})
-	r.at.Peers = ln.Addr().String()
+	r.at.Peers = r.port.Addr().String()
 	return nil
+}
+
+// servePeers takes part in the array, as soon as there is one, until ctx ends.
+func (n *Node) servePeers(ctx context.Context, r *running) error {
+	port := r.port
+	if port == nil && n.peers == nil {
+		return nil
+	}
+	if port == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case port = <-n.peers.port:
+		}
+	}
+	return n.array.Serve(ctx, port, r.peers)
 }
 
 func (n *Node) run(ctx context.Context, r *running) error {
@@ -185,7 +204,15 @@ func (n *Node) run(ctx context.Context, r *running) error {
 	if n.servesCards() {
 		housekeeping.Go(func() { n.Engine.Tend(tend, time.Duration(n.Config.TPS.SweepEvery)) })
 	}
-	failed := make(chan error, len(r.doors))
+	failed := make(chan error, len(r.doors)+1)
+	housekeeping.Go(func() {
+		if err := n.servePeers(tend, r); err != nil {
+			failed <- err
+		}
+	})
+	if n.peers != nil {
+		housekeeping.Go(func() { n.follow(tend) })
+	}
 	for _, d := range r.doors {
 		go func() {
 			if d.tls {
@@ -197,6 +224,8 @@ func (n *Node) run(ctx context.Context, r *running) error {
 	}
 	n.log.InfoContext(ctx, "serving", slog.String("address", r.at.Address), slog.String("peers", r.at.Peers), slog.String("url", n.Config.Listen.URL),
 		slog.String("folder", n.Folder), slog.Any("roles", n.Config.Node.Roles))
+	n.serving.Store(true)
+	defer n.serving.Store(false)
 	if r.ready != nil {
 		r.ready(r.at)
 	}
@@ -208,8 +237,8 @@ func (n *Node) run(ctx context.Context, r *running) error {
 	stop()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	if r.cards != nil {
-		err = errors.Join(err, r.cards.Shutdown(end))
+	if n.cards != nil {
+		err = errors.Join(err, n.cards.handler().Shutdown(end))
 	}
 	for _, d := range r.doors {
 		err = errors.Join(err, d.server.Shutdown(end))
@@ -230,12 +259,12 @@ func (n *Node) trustAnchor(c tls.Certificate) wire.Fingerprint {
 }
 
 // routes are the addresses of the public server (design.md §6), as far as the node's
-// roles go; cards is nil without tps.
-func (n *Node) routes(cards *wire.Handler) (http.Handler, error) {
+// roles go.
+func (n *Node) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	if n.servesCards() {
 		var err error
-		if mux, err = n.cardRoutes(cards, n.Config.Listen.URL); err != nil {
+		if mux, err = n.cardRoutes(n.Config.Listen.URL); err != nil {
 			return nil, err
 		}
 	}
@@ -252,6 +281,10 @@ func (n *Node) routes(cards *wire.Handler) (http.Handler, error) {
 	mux.Handle("/.well-known/", realm.WellKnown(n.Realm, api.Base+api.TokenPath))
 	authority := n.Authority.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.detached() {
+			http.Error(w, errDetached.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		if strings.HasPrefix(r.URL.Path, "/ca/") { // past mux, which would clean OCSP requests in paths
 			authority.ServeHTTP(w, r)
 			return
@@ -261,7 +294,7 @@ func (n *Node) routes(cards *wire.Handler) (http.Handler, error) {
 }
 
 // cardRoutes are the addresses of card clients that reach the node at base.
-func (n *Node) cardRoutes(cards http.Handler, base string) (*http.ServeMux, error) {
+func (n *Node) cardRoutes(base string) (*http.ServeMux, error) {
 	home, err := wire.PhoneHome(wire.ServiceInfo{
 		IssuerName: "Inkan " + n.Config.Node.Name,
 		Services:   wire.Services{Operation: base + "/tps/tps"},
@@ -270,8 +303,8 @@ func (n *Node) cardRoutes(cards http.Handler, base string) (*http.ServeMux, erro
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/tps/tps", cards)
-	mux.Handle("/nk_service", cards)
+	mux.Handle("/tps/tps", n.cards)
+	mux.Handle("/nk_service", n.cards)
 	mux.Handle("/tps/phoneHome", home)
 	return mux, nil
 }

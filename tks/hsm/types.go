@@ -166,11 +166,12 @@ func (a Algorithm) Bits() int {
 	return map[Algorithm]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}[a]
 }
 
-// SignerLabel names a key pair: "tms:ca:inkan:v01". It is the CKA_LABEL; the
+// SignerLabel names a key pair: "tms:ca:inkan:v01", and the CA of an array of nodes
+// "tms:peerca:ARRAY:EPOCH". It is the CKA_LABEL; the
 // CKA_ID is the SHA-1 of the public key.
 type SignerLabel string
 
-var signerLabel = regexp.MustCompile(`^tms:(ca|sign):[a-z0-9][a-z0-9-]{0,31}:v[0-9a-f]{2}$`)
+var signerLabel = regexp.MustCompile(`^tms:((ca|sign):[a-z0-9][a-z0-9-]{0,31}:v[0-9a-f]{2}|peerca:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:[0-9]{1,16})$`)
 
 // CALabel is the label of generation n of the certificate authority name.
 func CALabel(name string, n uint8) SignerLabel {
@@ -178,7 +179,8 @@ func CALabel(name string, n uint8) SignerLabel {
 }
 
 // Check reports whether the label has the form tms:ROLE:NAME:vNN with role ca or
-// sign, a name of 1 to 32 of a-z, 0-9 and hyphen, and two hexadecimal digits.
+// sign, a name of 1 to 32 of a-z, 0-9 and hyphen, and two hexadecimal digits; or that of
+// the CA of an array, with its UUID and a decimal epoch.
 func (l SignerLabel) Check() error {
 	if !signerLabel.MatchString(string(l)) {
 		return fmt.Errorf("label %q is not of the form tms:ca:NAME:vNN or tms:sign:NAME:vNN", string(l))

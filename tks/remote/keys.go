@@ -2,9 +2,12 @@ package remote
 
 import (
 	"context"
+	"crypto"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"inkan/apdu/gp"
@@ -40,6 +43,12 @@ type MasterPrint struct {
 type SignerPrint struct {
 	Label hsm.SignerLabel `json:"label"`
 	ID    string          `json:"id"` // hsm.PublicKeyID in upper-case hexadecimal
+}
+
+// PrintSigner is the part of a fingerprint that tells a key pair.
+func PrintSigner(l hsm.SignerLabel, public crypto.PublicKey) (SignerPrint, error) {
+	id, err := hsm.PublicKeyID(public)
+	return SignerPrint{Label: l, ID: strings.ToUpper(hex.EncodeToString(id))}, err
 }
 
 // PrintMasters is the part of a fingerprint that tells master keys.

@@ -115,7 +115,7 @@ func (n *Node) settle(ctx context.Context, done func(s State) bool) error {
 		return why == ""
 	})
 	if err != nil {
-		return fmt.Errorf("the change is made and goes on by itself; not all members have it yet (%s): %w", why, err)
+		return fmt.Errorf("%w; not all members have it yet (%s): %w", ErrPending, why, err)
 	}
 	return nil
 }

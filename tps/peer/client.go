@@ -39,6 +39,15 @@ type caller struct {
 	node string
 }
 
+// CloseIdleConnections closes the kept connections to the member that no request uses.
+func (c caller) CloseIdleConnections() {
+	c.n.links.mu.Lock()
+	defer c.n.links.mu.Unlock()
+	if l := c.n.links.all[c.node]; l != nil {
+		l.tr.CloseIdleConnections()
+	}
+}
+
 func (c caller) RoundTrip(req *http.Request) (*http.Response, error) {
 	for try := 0; ; try++ {
 		l, err := c.n.linkTo(c.node, req.URL.Path)

@@ -40,6 +40,9 @@ type JoinOptions struct {
 	// Replace has the primary detach a member of the same name, which is this node's
 	// earlier life.
 	Replace bool
+	// Accept looks at what the members have before this node becomes one. Where it
+	// refuses, the node is none, and the same code may be used again. May be nil.
+	Accept func(s State, documents map[string][]byte) error
 }
 
 // Join makes this node a member of the array of a primary. It has to serve and run
@@ -83,6 +86,11 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	node, err := answer.check(offer, key, n.cfg.Name)
 	if err != nil {
 		return fmt.Errorf("joining the array of %s: %w", o.Primary, err)
+	}
+	if o.Accept != nil {
+		if err := o.Accept(answer.Array.State, answer.Array.Documents); err != nil {
+			return err
+		}
 	}
 	err = n.commit(func(r *record) error {
 		*r = record{Phase: inside, Node: node, State: answer.Array.State, Documents: answer.Array.Documents,

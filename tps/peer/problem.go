@@ -21,6 +21,8 @@ var (
 	ErrNameTaken = errors.New("name is taken")
 	// ErrBusy: the change before has not converged; the text says what it waits for.
 	ErrBusy = errors.New("another change is under way")
+	// ErrPending: nobody waits for the end of a change any more.
+	ErrPending = errors.New("the change is made and goes on by itself")
 	// ErrTooMany: more attempts than a node answers.
 	ErrTooMany = errors.New("too many attempts: try again in a minute")
 	// ErrFingerprint: the CA that was shown is not the one expected, or was rejected.

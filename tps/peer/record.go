@@ -118,6 +118,12 @@ func loadRecord(dir string) (record, error) {
 	return r, nil
 }
 
+// Kept says whether a folder has the record of a node, whatever it says.
+func Kept(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, recordFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // save makes r the node's record. Callers hold n.mu.
 func (n *Node) save(r record) error {
 	b, err := encodeRecord(r)

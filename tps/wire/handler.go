@@ -53,9 +53,10 @@ type Handler struct {
 	stop context.Context // done when the server stops
 	halt context.CancelCauseFunc
 
-	mu     sync.Mutex
-	active int
-	idle   chan struct{} // closed when stopped and active is 0
+	mu       sync.Mutex
+	active   int
+	draining bool
+	idle     chan struct{} // closed when stopped or draining and active is 0
 }
 
 // NewHandler returns a handler that calls run once per operation and sends the
@@ -76,11 +77,42 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.stop.Err() == nil {
 		h.halt(ErrShutdown)
-		if h.active == 0 {
-			close(h.idle)
-		}
+		h.rest()
 	}
 	h.mu.Unlock()
+	return h.awaitRest(ctx)
+}
+
+// Drain refuses new operations with status 1 and waits until those that run are
+// through; it interrupts none. Shutdown may follow.
+func (h *Handler) Drain(ctx context.Context) error {
+	h.mu.Lock()
+	h.draining = true
+	h.rest()
+	h.mu.Unlock()
+	return h.awaitRest(ctx)
+}
+
+// rest notes that no operation is left of a handler that takes none.
+func (h *Handler) rest() {
+	if h.active > 0 || h.stop.Err() == nil && !h.draining {
+		return
+	}
+	select {
+	case <-h.idle: // late arrivals, refused
+	default:
+		close(h.idle)
+	}
+}
+
+// refuses reports whether new operations are refused.
+func (h *Handler) refuses() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.draining || h.stop.Err() != nil
+}
+
+func (h *Handler) awaitRest(ctx context.Context) error {
 	select {
 	case <-h.idle:
 		return nil
@@ -103,13 +135,7 @@ func (h *Handler) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.active--
-	if h.active == 0 && h.stop.Err() != nil {
-		select {
-		case <-h.idle: // late arrivals, refused
-		default:
-			close(h.idle)
-		}
-	}
+	h.rest()
 }
 
 // ServeHTTP implements http.Handler: GET or POST with a chunked body over
@@ -224,7 +250,7 @@ func (h *Handler) dispatch(ctx context.Context, s *Session, first Message) (stat
 	switch {
 	case !begin.Operation.Valid():
 		return statusCannotPerform // §15.7: refused, never an enrollment
-	case h.stop.Err() != nil:
+	case h.refuses():
 		return statusInternal
 	}
 	defer func() {
