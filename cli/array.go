@@ -16,6 +16,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/cli/server"
 	"inkan/tps/api"
+	"inkan/tps/wire"
 )
 
 func (p *program) arrayCommand() *cli.Command {
@@ -157,19 +158,15 @@ func (p *program) arrayInit(c *cli.Context) error {
 
 func printCA(w io.Writer, ca server.ArrayCA) {
 	fmt.Fprintf(w, "%s (%s)\n  valid %s to %s\n  SHA-256 %s\n  words   %s\n", printable(ca.Subject), ca.Role,
-		ca.NotBefore.UTC().Format(time.DateOnly), ca.NotAfter.UTC().Format(time.DateOnly), colons(ca.Fingerprint), ca.Words)
+		ca.NotBefore.UTC().Format(time.DateOnly), ca.NotAfter.UTC().Format(time.DateOnly), fingerprintBytes(ca.Fingerprint), ca.Words)
 }
 
-// colons writes a fingerprint as bytes with colons between them.
-func colons(hex string) string {
-	var b strings.Builder
-	for i := 0; i+1 < len(hex); i += 2 {
-		if i > 0 {
-			b.WriteByte(':')
-		}
-		b.WriteString(hex[i : i+2])
-	}
-	return strings.ToUpper(b.String())
+// fingerprintBytes are those of a fingerprint, with colons between them.
+func fingerprintBytes(f string) string { return strings.TrimPrefix(f, "SHA256:") }
+
+// fingerprintFlag is a fingerprint as --fingerprint takes it.
+func fingerprintFlag(f string) string {
+	return "sha256:" + strings.ToLower(strings.ReplaceAll(fingerprintBytes(f), ":", ""))
 }
 
 // rolesOf reads roles with commas between them.
@@ -195,9 +192,9 @@ func (p *program) arrayInvite(c *cli.Context) error {
 		}
 		return p.print(c, out, func(w io.Writer) {
 			fmt.Fprintf(w, "The node %s may join once, until %s.\nCode (shown this once): %s\n\nThere, with the code at hand:\n"+
-				"  inkan --data FOLDER array join --primary %s --name %s --roles %s --fingerprint sha256:%s\n",
+				"  inkan --data FOLDER array join --primary %s --name %s --roles %s --fingerprint %s\n",
 				printable(out.Name), out.Expires.Local().Format(time.DateTime), out.Code, out.Primary, printable(out.Name),
-				printable(strings.Join(out.Roles, ",")), strings.ToLower(out.Fingerprint))
+				printable(strings.Join(out.Roles, ",")), fingerprintFlag(out.Fingerprint))
 		})
 	})
 }
@@ -254,7 +251,7 @@ func (p *program) arrayPromote(c *cli.Context) error {
 			fmt.Fprintf(w, "%s is the primary of the array.\n", printable(name))
 			return
 		}
-		fmt.Fprintf(w, "This node is the primary of the array. Its CA has\n  SHA-256 %s\n", colons(out.Fingerprint))
+		fmt.Fprintf(w, "This node is the primary of the array. Its CA has\n  SHA-256 %s\n", fingerprintBytes(out.Fingerprint))
 		if c.String("recovery-key") == "" {
 			fmt.Fprint(w, "Confirm that on each of the other nodes: inkan array promote --confirm\n")
 		}
@@ -287,7 +284,11 @@ func (p *program) confirmPromotion(c *cli.Context) error {
 		}
 		f := st.Waiting.Fingerprint
 		if given := c.String("fingerprint"); given != "" {
-			f = strings.TrimPrefix(given, "sha256:")
+			want, err := wire.ParseFingerprint(given)
+			if err != nil {
+				return usageError{err}
+			}
+			f = want.String()
 		} else {
 			ok, err := p.askTrust(*st.Waiting)
 			if err != nil {

@@ -66,7 +66,7 @@ func (p *program) arrayJoin(c *cli.Context) error {
 	q := server.JoinRequest{Primary: c.String("primary"), Replace: c.Bool("replace"), Confirm: p.askTrust}
 	var err error
 	if f := c.String("fingerprint"); f != "" {
-		if q.Fingerprint, err = wire.ParseFingerprint(strings.TrimPrefix(f, "sha256:")); err != nil {
+		if q.Fingerprint, err = wire.ParseFingerprint(f); err != nil {
 			return usageError{err}
 		}
 	}

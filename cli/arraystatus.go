@@ -52,7 +52,7 @@ func printArray(w io.Writer, st server.ArrayStatus) {
 		if !m.Contact.IsZero() {
 			contact = m.Contact.Local().Format(time.DateTime)
 		}
-		return strings.Join([]string{name, strings.Join(m.Roles, ","), m.State, epoch, orDash(m.Hash, 8), orDash(colons(m.CA), 23),
+		return strings.Join([]string{name, strings.Join(m.Roles, ","), m.State, epoch, orDash(m.Hash, 8), orDash(fingerprintBytes(m.CA), 23),
 			m.NotAfter.Local().Format(time.DateTime), orDash(m.SigningKID, 8), orDash(m.Config, 16), clock, m.Version, contact}, "\t")
 	})
 	for _, m := range st.Members {

@@ -65,7 +65,11 @@ func (n *Node) documents(ctx context.Context) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := sharedConfig(n.Config).Encode()
+	common, err := sharedConfig(n.Config).Complete()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := common.Encode()
 	if err != nil {
 		return nil, err
 	}
