@@ -129,7 +129,7 @@ func (n *Node) getArrayCAs(arrayCall) (any, error) {
 	}
 	out := ArrayCAs{Node: n.Config.PeerName()}
 	for _, ca := range node.CAs() {
-		out.CAs = append(out.CAs, ArrayCA{Subject: ca.Subject, Epoch: ca.Epoch, Role: string(ca.Role), NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		out.CAs = append(out.CAs, ArrayCA{Subject: ca.CA.Subject.CommonName, Epoch: ca.Epoch, Role: string(ca.Role), NotBefore: ca.CA.NotBefore, NotAfter: ca.CA.NotAfter,
 			Fingerprint: ca.Fingerprint.String(), Words: ca.Words})
 	}
 	if c, renewal := node.Certificate(); c != nil {

@@ -34,12 +34,9 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	ledger := local.Ledger(n.ledger)
-	n.signers = n.vault
-	if n.array != nil {
-		if ledger, err = n.joinOthers(); err != nil {
-			return err
-		}
+	ledger, err := n.joinOthers()
+	if err != nil {
+		return err
 	}
 	n.Keys, err = local.New(local.Config{
 		Vault: n.vault, Ledger: ledger, KeySets: retirements{n.DB}, Audit: n.auditKeys, Peer: peerName,

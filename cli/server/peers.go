@@ -117,7 +117,7 @@ func (p *peers) TKSNodes() []remote.Node {
 	}
 	var out []remote.Node
 	for _, m := range node.Members(peer.TKS) {
-		if m.Node != node.ID() && m.State == peer.Active {
+		if m.Node != node.ID() && m.State != peer.Lost {
 			out = append(out, remote.Node{Name: m.Name, URL: m.URL(), Client: node.Client(m.Node)})
 		}
 	}
