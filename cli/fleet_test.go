@@ -239,15 +239,6 @@ func (n *fleetNode) kill(t *testing.T) {
 	}
 }
 
-// stop ends the node as a service manager does.
-func (n *fleetNode) stop(t *testing.T) {
-	t.Helper()
-	if err := n.node.end(t, syscall.SIGTERM); err != nil {
-		t.Errorf("%s ended with %v", n.name, err)
-	}
-	n.node = nil
-}
-
 // converged waits until all nodes agree.
 func (n *fleetNode) converged(t *testing.T) (st server.ArrayStatus) {
 	t.Helper()

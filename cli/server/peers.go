@@ -224,9 +224,3 @@ func (n *Node) facts(ctx context.Context) peer.Facts {
 	}
 	return f
 }
-
-// primary reports whether the node is the primary of its array.
-func (p *peers) primary() bool {
-	node := p.node.Load()
-	return node != nil && node.Primary()
-}
