@@ -113,7 +113,8 @@ func (p *program) commands() []*cli.Command {
 func (p *program) complete(c *cli.Command) {
 	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 	c.HideHelpCommand = true
-	if len(c.Subcommands) > 0 && c.Action == nil {
+	group := len(c.Subcommands) > 0 && c.Action == nil
+	if group {
 		c.Action = func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
 				return usagef("%s has no command %q", ctx.Command.Name, ctx.Args().First())
@@ -121,7 +122,7 @@ func (p *program) complete(c *cli.Command) {
 			return cli.ShowSubcommandHelp(ctx)
 		}
 	}
-	if len(c.Subcommands) == 0 {
+	if !group {
 		c.Flags = append(c.Flags, &cli.BoolFlag{Name: "json", Usage: "print results as JSON"}, &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but errors"})
 	}
 	for _, sub := range c.Subcommands {

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"inkan/apdu/secret"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tps/api"
 	"inkan/tps/seal"
@@ -23,12 +25,28 @@ func (p *program) backupCommand() *cli.Command {
 			"one moment, key file, authority, audit, load files. It is encrypted for the recovery key of a sealed folder, or\n" +
 			"for --age-recipient, or under a passphrase. Keys in an HSM are not in it: their vendor's backup is. Nor are\n" +
 			"records in PostgreSQL: pg_dump or a base backup of the server is theirs.\n\n" +
-			"   inkan backup --to /media/safe/inkan-2026-11-22.age\n   inkan backup --to /media/safe/inkan.age --passphrase-file secret.txt",
+			"   inkan backup --to /media/safe/inkan-2026-11-22.age\n   inkan backup --to /media/safe/inkan.age --passphrase-file secret.txt\n" +
+			"   inkan backup verify --identity key.txt /media/safe/inkan.age\n   inkan backup list",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "to", Usage: "new `FILE` on another disk or medium"},
 			&cli.StringFlag{Name: "age-recipient", Usage: "encrypt for `RECIPIENT`"},
 			&cli.StringFlag{Name: "passphrase-file", Usage: "encrypt under the passphrase in `FILE`, - for standard input"}},
 		Action: p.backup,
+		Subcommands: []*cli.Command{
+			{Name: "verify", ArgsUsage: "FILE", Usage: "read a backup to its end, check it, and say which sealing keys it needs",
+				Description: "Writes nothing.\n\n   inkan backup verify --identity key.txt /media/safe/inkan.age",
+				Flags:       backupKeys(), Action: p.backupVerify},
+			{Name: "list", Usage: "list the backups of a sealed folder, and the sealing keys that they need",
+				Description: "They keep inkan config rotate-key --retire-old from destroying a key.\n\n   inkan backup list", Action: p.backupList},
+			{Name: "forget", ArgsUsage: "FILE", Usage: "take a backup off the list: it was deleted",
+				Description: "   inkan backup forget /media/safe/inkan.age", Action: p.backupForget},
+		},
 	}
+}
+
+// backupKeys are the flags for what opens a backup.
+func backupKeys() []cli.Flag {
+	return []cli.Flag{&cli.StringFlag{Name: "identity", Usage: "`FILE` with the age identity, - for standard input"},
+		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with its passphrase, - for standard input"}}
 }
 
 func (p *program) restoreCommand() *cli.Command {
@@ -38,9 +56,7 @@ func (p *program) restoreCommand() *cli.Command {
 		Description: "The folder must not be there yet. Nothing is put in place before all of it was checked against the manifest.\n" +
 			"With the HSM that holds its keys the node then starts; what is in the way is said.\n\n" +
 			"   inkan --data /var/lib/inkan restore --from inkan.age --identity key.txt\n   inkan restore --from inkan.age --passphrase-file secret.txt",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "from", Usage: "the backup `FILE`"},
-			&cli.StringFlag{Name: "identity", Usage: "`FILE` with the age identity, - for standard input"},
-			&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with its passphrase, - for standard input"}},
+		Flags:  append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: "the backup `FILE`"}}, backupKeys()...),
 		Action: p.restore,
 	}
 }
@@ -95,19 +111,7 @@ func (p *program) restore(c *cli.Context) error {
 	if from == "" {
 		return usagef("%s needs --from: the backup", c.Command.FullName())
 	}
-	var identity, pass secret.Secret
-	var err error
-	switch file := c.String("identity"); {
-	case file != "":
-		identity, err = p.readIdentity(file)
-	case c.String("passphrase-file") != "":
-		pass, err = p.readSecret(c.String("passphrase-file"))
-	default:
-		identity, err = p.askSecret(c.Context, "Key of the backup (AGE-SECRET-KEY-…) or passphrase")
-		if err == nil && !strings.HasPrefix(string(identity.Bytes()[:min(4, identity.Len())]), "AGE-") {
-			identity, pass = secret.Secret{}, identity
-		}
-	}
+	identity, pass, err := p.openBackup(c)
 	if err != nil {
 		return err
 	}
@@ -123,4 +127,67 @@ func (p *program) restore(c *cli.Context) error {
 		}
 		fmt.Fprintln(w, "It opens. Next: inkan serve")
 	})
+}
+
+// openBackup reads what opens a backup: an age identity, or else its passphrase.
+func (p *program) openBackup(c *cli.Context) (identity, pass secret.Secret, err error) {
+	switch file := c.String("identity"); {
+	case file != "":
+		identity, err = p.readIdentity(file)
+	case c.String("passphrase-file") != "":
+		pass, err = p.readSecret(c.String("passphrase-file"))
+	default:
+		identity, err = p.askSecret(c.Context, "Key of the backup (AGE-SECRET-KEY-…) or passphrase")
+		if err == nil && !strings.HasPrefix(string(identity.Bytes()[:min(4, identity.Len())]), "AGE-") {
+			identity, pass = secret.Secret{}, identity
+		}
+	}
+	return identity, pass, err
+}
+
+func (p *program) backupVerify(c *cli.Context) error {
+	file, err := oneArgument(c, "a backup")
+	if err != nil {
+		return err
+	}
+	identity, pass, err := p.openBackup(c)
+	if err != nil {
+		return err
+	}
+	out, err := server.VerifyBackup(c.Context, file, identity, pass)
+	if err != nil {
+		return err
+	}
+	return p.print(c, out, func(w io.Writer) {
+		fmt.Fprintf(w, "It is whole: node %s as of %s, %d files, %d bytes, of %s.\n", printable(out.Node), out.Created.Format("2006-01-02 15:04:05 MST"), out.Files, out.Bytes, printable(out.From))
+		if len(out.Keys) > 0 {
+			fmt.Fprintf(w, "Its sealed files open by %s, or the recovery key.\n", printable(strings.Join(out.Keys, ", ")))
+		}
+	})
+}
+
+func (p *program) backupList(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	all, err := sealing.Backups(c.String("data"))
+	if err != nil {
+		return err
+	}
+	return p.print(c, all, func(w io.Writer) {
+		table(w, "BACKUP\tMADE\tNEEDS", len(all), func(i int) string {
+			return fmt.Sprintf("%s\t%s\t%s", printable(all[i].Path), all[i].Created.Format(time.DateTime), strings.Join(all[i].Keys, ", "))
+		})
+	})
+}
+
+func (p *program) backupForget(c *cli.Context) error {
+	file, err := oneArgument(c, "a backup")
+	if err != nil {
+		return err
+	}
+	if err := sealing.ForgetBackup(c.Context, c.String("data"), absolute(file)); err != nil {
+		return err
+	}
+	return p.print(c, map[string]string{"Path": absolute(file)}, func(w io.Writer) { fmt.Fprintf(w, "%s is off the list.\n", printable(absolute(file))) })
 }

@@ -49,11 +49,22 @@ func (p *program) configCommand() *cli.Command {
 				Description: "Asks the questions of init about secure key storage. The answers are those of init --answers, table [seal].\n\n   inkan config seal\n   inkan config seal --answers answers.toml",
 				Flags:       []cli.Flag{&cli.StringFlag{Name: "answers", Usage: "TOML `FILE` with the answers: nothing is asked"}, recovery}, Action: p.configSeal},
 			{Name: "reseal", Usage: "write every sealed file again",
-				Description: "New data keys and the next generations; another recovery slot with --recovery.\n\n   inkan config reseal\n   inkan config reseal --recovery age:age1…\n   inkan config reseal --not-after 2027-12-31",
+				Description: "New data keys and the next generations; another recovery slot with --recovery.\n\n   inkan config reseal\n   inkan config reseal --recovery age:age1…\n   inkan config reseal --not-after 2027-12-31\n\n" +
+					"A second HSM, a token for disasters, or a credential of the system that is to open the files too is added\n" +
+					"as a key slot, and taken away again; the last slot, and the last one in an HSM, stay.\n\n" +
+					"   inkan config reseal --add-slot 'pkcs11:token=dr?module-path=/usr/lib/softhsm/libsofthsm2.so' --slot-pin-source file:/etc/inkan/dr-pin\n" +
+					"   inkan config reseal --add-slot cred:inkan-seal\n   inkan config reseal --remove-slot dr",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "recovery", Usage: "`SLOT`: age:RECIPIENT, passphrase or none"},
-					&cli.StringFlag{Name: "not-after", Usage: "refuse to open after `DATE`"}, recovery}, Action: p.configReseal},
+					&cli.StringFlag{Name: "not-after", Usage: "refuse to open after `DATE`"},
+					&cli.StringFlag{Name: "add-slot", Usage: "seal for `PLACE` too: a pkcs11: URI, or cred:NAME"},
+					&cli.StringFlag{Name: "slot-pin-source", Usage: "`SOURCE` of its PIN: prompt, file:PATH, cred:NAME, fd:N"},
+					&cli.StringFlag{Name: "remove-slot", Usage: "seal without `PLACE`: the label of a token, its URI, or cred:NAME"}, recovery}, Action: p.configReseal},
 			{Name: "rotate-key", Usage: "make a new sealing key in the HSM and move every file to it",
-				Description: "At any moment one of the two keys opens everything: run it again after a cut. The old key stays, for backups.\n\n   inkan config rotate-key", Flags: []cli.Flag{recovery}, Action: p.configRotate},
+				Description: "At any moment one of the two keys opens everything: run it again after a cut. The old key stays, for backups, until\n" +
+					"--retire-old destroys it: not while a backup needs it (inkan backup list), and not before everything has opened without it.\n\n" +
+					"   inkan config rotate-key\n   inkan config rotate-key --retire-old\n   inkan config rotate-key --retire-only",
+				Flags: []cli.Flag{recovery, &cli.BoolFlag{Name: "retire-old", Usage: "then destroy the keys that no backup needs"},
+					&cli.BoolFlag{Name: "retire-only", Usage: "destroy the keys that were replaced before and that no backup needs, make none"}, yes}, Action: p.configRotate},
 			{Name: "recover", Usage: "open with the recovery key, or go back, and seal anew",
 				Description: "For a lost HSM, a lost key, a lost or old file. What is opened is sealed under a key of the token, made if need be.\n\n" +
 					"   inkan config recover --identity key.txt\n   inkan config recover --identity key.txt --module /usr/lib/softhsm/libsofthsm2.so --token new --pin-source file:/etc/inkan/pin\n" +
@@ -138,6 +149,7 @@ func printStatus(w io.Writer, st sealing.Status) {
 	field(w, "Instance", st.Instance)
 	field(w, "Key", st.Key)
 	field(w, "In", st.Place)
+	field(w, "And in", strings.Join(st.Slots, ", "))
 	field(w, "Check value", st.KCV)
 	field(w, "PIN from", st.PINSource)
 	field(w, "Recovery", defaultString(st.Recovery, "none: a lost HSM means a new configuration"))

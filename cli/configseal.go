@@ -132,6 +132,9 @@ func (p *program) configReseal(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	if c.IsSet("add-slot") || c.IsSet("remove-slot") {
+		return p.changeSlots(c)
+	}
 	plan := sealing.ResealPlan{Recovery: strings.TrimPrefix(c.String("recovery"), "age:")}
 	if d := c.String("not-after"); d != "" {
 		var err error
@@ -147,20 +150,6 @@ func (p *program) configReseal(c *cli.Context) error {
 	return p.print(c, out, func(w io.Writer) {
 		fmt.Fprintln(w, "Sealed again:")
 		printGenerationsOf(w, out)
-	})
-}
-
-func (p *program) configRotate(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	out, err := sealing.RotateKey(c.Context, c.String("data"), p.options(c, slog.LevelWarn))
-	if err != nil {
-		return p.explained(c, stopped(err))
-	}
-	return p.print(c, out, func(w io.Writer) {
-		fmt.Fprintf(w, "Everything is under %s now. %s stays in the HSM: backups from before need it.\n", out.New, out.Old)
-		printGenerationsOf(w, out.Generations)
 	})
 }
 

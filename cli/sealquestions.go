@@ -19,7 +19,7 @@ import (
 // [seal] of --answers. A key left out takes its default; recovery has none.
 type sealAnswers struct {
 	Enable             *bool       `toml:"enable"`              // default true where there is a table
-	Module             string      `toml:"module"`              // path of the PKCS#11 module, or keyfile; default: that of the site's HSM
+	Module             string      `toml:"module"`              // path of the PKCS#11 module, keyfile or cred:NAME; default: that of the site's HSM
 	Token              string      `toml:"token"`               // label; default: the only one
 	Serial             string      `toml:"serial"`              // of tokens of one label
 	PINSource          string      `toml:"pin_source"`          // file:PATH, cred:NAME, fd:N; prompt is for people
@@ -27,12 +27,16 @@ type sealAnswers struct {
 	UseExisting        bool        `toml:"use_existing"`        // the key of that label may be there
 	Recovery           string      `toml:"recovery"`            // age:RECIPIENT, passphrase, none
 	RecoveryPassphrase string      `toml:"recovery_passphrase"` // file with it
-	Anchor             string      `toml:"anchor"`              // hsm or none; default hsm
+	Anchor             string      `toml:"anchor"`              // hsm, db, file or, in a lab, none; default hsm, with a credential db
 	Roles              []seal.Role `toml:"roles"`               // default: all
 }
 
-// keyFileModule is the answer for a site without HSM.
-const keyFileModule = "keyfile"
+// keyFileModule is the answer for a site without HSM; credentialModule begins the one
+// for a secret that the system hands to the service, of a TPM say.
+const (
+	keyFileModule    = "keyfile"
+	credentialModule = "cred:"
+)
 
 // sealChoice is what a folder is to be sealed with, and the secrets for it.
 type sealChoice struct {
@@ -62,12 +66,8 @@ func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealChoice, er
 	if err := a.place(&out.plan, folder, site); err != nil {
 		return nil, err
 	}
-	switch a.Anchor {
-	case "", seal.AnchorHSM:
-	case seal.AnchorNone:
-		out.plan.NoAnchor = true
-	default:
-		return nil, fmt.Errorf("[seal] anchor %q: want hsm or none", a.Anchor)
+	if out.plan.Anchor = a.Anchor; a.Anchor != "" && seal.CheckAnchor(a.Anchor) != nil {
+		return nil, fmt.Errorf("[seal] %w", seal.CheckAnchor(a.Anchor))
 	}
 	recipient, isAge := strings.CutPrefix(a.Recovery, "age:")
 	var err error
@@ -89,6 +89,10 @@ func (p *program) sealPlan(a *sealAnswers, folder, site string) (*sealChoice, er
 
 // place finds the token.
 func (a *sealAnswers) place(plan *sealing.SealPlan, folder, site string) error {
+	if name, ok := strings.CutPrefix(a.Module, credentialModule); ok {
+		plan.Credential, plan.PINSource = name, ""
+		return seal.CheckCredential(name)
+	}
 	if a.Module == keyFileModule || a.Module == "" && site == "" {
 		plan.PINSource = defaultString(plan.PINSource, passphraseSource(folder))
 		return nil
@@ -179,9 +183,13 @@ func (p *program) askPlace(ctx context.Context, s *sealChoice, folder, site stri
 		byDefault = found[0]
 		fmt.Fprintf(p.err, "PKCS#11 modules on this machine: %s\n", strings.Join(found, ", "))
 	}
-	module, err := p.ask("PKCS#11 module, or "+keyFileModule+" for the encrypted key file", byDefault)
+	module, err := p.ask("PKCS#11 module, or "+keyFileModule+" for the encrypted key file, "+credentialModule+"NAME for a systemd credential", byDefault)
 	if err != nil {
 		return err
+	}
+	if name, ok := strings.CutPrefix(module, credentialModule); ok {
+		s.plan.Credential = name
+		return seal.CheckCredential(name)
 	}
 	what := "PIN of the token"
 	if module == keyFileModule {
@@ -241,6 +249,9 @@ func (p *program) askToken(module, reserved, byDefault string) (sealing.Token, e
 }
 
 func (p *program) askKey(s *sealChoice) (err error) {
+	if s.plan.Credential != "" {
+		return nil
+	}
 	if s.plan.KeyLabel, err = p.ask("Label of the sealing key, empty for a new one of this instance", ""); err != nil || s.plan.KeyLabel == "" {
 		return err
 	}
@@ -299,15 +310,16 @@ func (p *program) makeRecoveryKey(s *sealChoice) error {
 }
 
 func (p *program) askAnchor(s *sealChoice) error {
-	a, err := p.ask("Where old files are noticed that somebody puts back (hsm, none)", seal.AnchorHSM)
+	choices, byDefault := "hsm, db, file", seal.AnchorHSM
+	if s.plan.Credential != "" {
+		choices, byDefault = "db, file", seal.AnchorDB
+	}
+	a, err := p.ask("Where old files are noticed that somebody puts back ("+choices+"; none in a lab)", byDefault)
 	if err != nil {
 		return err
 	}
-	if a != seal.AnchorHSM && a != seal.AnchorNone {
-		return fmt.Errorf("%q is neither hsm nor none", a)
-	}
-	s.plan.NoAnchor = a == seal.AnchorNone
-	return nil
+	s.plan.Anchor = a
+	return seal.CheckAnchor(a)
 }
 
 func (p *program) askRoles(s *sealChoice) error {

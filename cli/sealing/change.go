@@ -1,15 +1,16 @@
 package sealing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
-	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
 	"inkan/tps/seal"
 )
@@ -198,11 +199,11 @@ func Reseal(ctx context.Context, folder string, p ResealPlan, o Options) (map[st
 		if p.Recovery == NoRecovery {
 			s.boot.Recipient = ""
 		}
-		key, err := s.key(ctx)
+		keys, err := s.everyKey(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.resealAll(ctx, p.NotAfter, out, key); err != nil {
+		if err := s.resealAll(ctx, &p.NotAfter, out, keys...); err != nil {
 			return err
 		}
 		if s.boot.Recipient == before {
@@ -215,13 +216,13 @@ func Reseal(ctx context.Context, folder string, p ResealPlan, o Options) (map[st
 }
 
 // resealAll writes every role for these keys.
-func (s *Folder) resealAll(ctx context.Context, notAfter time.Time, out map[string]uint64, keys ...seal.WrappingKey) error {
+func (s *Folder) resealAll(ctx context.Context, notAfter *time.Time, out map[string]uint64, keys ...seal.WrappingKey) error {
 	for _, r := range s.boot.Roles {
-		slots, err := s.slots(r, keys...)
+		w, err := s.writer(r, keys...)
 		if err != nil {
 			return err
 		}
-		g, err := s.sealer().Reseal(ctx, r, seal.ResealOptions{Slots: slots, NotAfter: notAfter})
+		g, err := w.Reseal(ctx, r, seal.ResealOptions{NotAfter: notAfter})
 		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
 			continue
 		}
@@ -247,11 +248,15 @@ type Rotation struct {
 func RotateKey(ctx context.Context, folder string, o Options) (Rotation, error) {
 	out := Rotation{Generations: map[string]uint64{}}
 	err := change(ctx, folder, o, eventRotate, nil, func(s *Folder) error {
-		old, err := s.key(ctx)
+		keys, err := s.everyKey(ctx)
 		if err != nil {
 			return err
 		}
-		id, err := hsm.ParseWrapperLabel(s.boot.Key)
+		b := *s.boxes[0]
+		if b.cred != nil {
+			return errors.New("the key is a credential: make another one, then inkan config reseal --add-slot cred:NEW, and --remove-slot the old")
+		}
+		id, err := b.id()
 		if err != nil {
 			return err
 		}
@@ -259,27 +264,35 @@ func RotateKey(ctx context.Context, folder string, o Options) (Rotation, error) 
 			return errors.New("the instance has had 255 keys")
 		}
 		id.Version++
-		next := *s
-		next.boot.Key = id.Label()
+		b.at.Key = id.Label()
 		s.o.Step("", "generate")
-		fresh, _, err := next.makeKey(ctx, true)
+		fresh, _, err := b.makeKey(ctx, true)
 		if err != nil {
 			return err
 		}
-		out.Old, out.New = s.boot.Key, next.boot.Key
-		return s.move(ctx, &next, old, fresh, out.Generations)
+		boot := s.boot
+		boot.Key = b.at.Key
+		next := s.with(boot, append([]*box{&b}, s.boxes[1:]...)...)
+		out.Old, out.New = s.boot.Key, boot.Key
+		return s.move(ctx, next, out.Generations, keys, append([]seal.WrappingKey{fresh}, keys[1:]...))
 	})
 	return out, err
 }
 
-// move takes every file from the key of s to that of next, which may be in another
-// vault, without a moment in which neither opens.
-func (s *Folder) move(ctx context.Context, next *Folder, old, fresh seal.WrappingKey, out map[string]uint64) error {
-	if err := s.resealAll(ctx, time.Time{}, out, old, fresh); err != nil {
+// move takes every file from the keys of s to those of next, which may be in other
+// places, without a moment in which neither open.
+func (s *Folder) move(ctx context.Context, next *Folder, out map[string]uint64, old, fresh []seal.WrappingKey) error {
+	both := slices.Clone(old)
+	for _, k := range fresh {
+		if !slices.ContainsFunc(old, func(o seal.WrappingKey) bool { return sameKey(o, k) }) {
+			both = append(both, k)
+		}
+	}
+	if err := s.resealAll(ctx, nil, out, both...); err != nil {
 		return err
 	}
-	for _, r := range s.boot.Roles { // where the new key has its anchor elsewhere
-		if g := out[string(r)]; g > 0 && next.vault != s.vault && next.anchor() != nil {
+	for _, r := range s.boot.Roles { // where generations are kept in a place that s has not
+		if g := out[string(r)]; g > 0 && next.boot.Anchor == seal.AnchorHSM {
 			next.o.Step(r, "anchor")
 			if err := next.anchor().SetGeneration(ctx, next.boot.Instance, r, g); err != nil {
 				return err
@@ -290,7 +303,13 @@ func (s *Folder) move(ctx context.Context, next *Folder, old, fresh seal.Wrappin
 	if err := next.boot.Write(next.folder); err != nil {
 		return err
 	}
-	return next.resealAll(ctx, time.Time{}, out, fresh)
+	return next.resealAll(ctx, nil, out, fresh...)
+}
+
+// sameKey reports whether two are one key.
+func sameKey(a, b seal.WrappingKey) bool {
+	x, y := a.Describe(), b.Describe()
+	return x.Kind == y.Kind && x.Label == y.Label && x.Serial == y.Serial && bytes.Equal(x.KCV, y.KCV)
 }
 
 // makeKeyFile opens the folder's key file, or makes one where its keys are in an HSM.

@@ -221,9 +221,9 @@ func (d *doctor) bootstrap(b seal.Bootstrap) {
 		d.fine("recovery", "%s", seal.ShortRecipient(b.Recipient))
 	}
 	if b.Anchor == seal.AnchorNone {
-		d.warn("anchor", "inkan config disable, then seal with the anchor hsm", "old files that somebody puts back are not noticed")
+		d.warn("anchor", changeAnchor, "old files that somebody puts back are not noticed")
 	}
-	if b.URI == "" {
+	if b.KeyFile != "" {
 		d.warn("key", "use an HSM in production", "the sealing key is in the key file: whoever has the folder and its passphrase has the configuration")
 	}
 }
@@ -266,7 +266,10 @@ func (d *doctor) hsm(uri string) bool {
 
 // sealed tries the key and every file.
 func (d *doctor) sealed(ctx context.Context, boot seal.Bootstrap) (config.Config, bool) {
-	usable := boot.URI == "" || d.hsm(boot.URI)
+	usable := false
+	for _, p := range boot.Places() {
+		usable = (p.URI == "" || d.hsm(p.URI)) || usable
+	}
 	if !usable || !d.login {
 		d.files(ctx, boot, nil)
 		return config.Config{}, false
@@ -278,7 +281,7 @@ func (d *doctor) sealed(ctx context.Context, boot seal.Bootstrap) (config.Config
 		return config.Config{}, false
 	}
 	defer s.Close()
-	d.fine("login", "PIN from %s", boot.PINSource)
+	d.fine("login", "%s opens", s.first().at)
 	d.key(ctx, s)
 	if !d.files(ctx, boot, s) {
 		return config.Config{}, false

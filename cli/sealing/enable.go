@@ -18,15 +18,18 @@ import (
 
 // SealPlan says how a folder is to be sealed.
 type SealPlan struct {
-	URI       string // pkcs11: URI of the token, without pin-source; empty: the folder's key file seals
-	PINSource string // prompt, file:PATH, cred:NAME, fd:N
+	URI        string // pkcs11: URI of the token, without pin-source; empty: the folder's key file seals
+	Credential string // name of a systemd credential that seals, instead of both
+	PINSource  string // prompt, file:PATH, cred:NAME, fd:N
 	// KeyLabel is tms:seal:IIIIIIII:vNN; empty: that of a new instance, v01. A key that
 	// is there is used only with UseExisting.
 	KeyLabel    string
 	UseExisting bool
 	Recipient   string // age recipient, passphrase, or empty: no recovery
-	NoAnchor    bool   // files that were put back are not noticed
-	Roles       []seal.Role
+	// Anchor keeps the generations: hsm, db, file or, in a lab, none; empty: hsm, with a
+	// credential db.
+	Anchor string
+	Roles  []seal.Role
 }
 
 // SealReport says what was done.
@@ -45,6 +48,7 @@ const (
 	eventSave    = "CONFIG_SAVE"
 	eventReseal  = "CONFIG_RESEAL"
 	eventRotate  = "CONFIG_ROTATE_KEY"
+	eventRetire  = "CONFIG_RETIRE_KEY"
 	eventRecover = "CONFIG_RECOVER"
 	eventExport  = "CONFIG_EXPORT"
 	eventDisable = "CONFIG_DISABLE"
@@ -95,8 +99,11 @@ func Seal(ctx context.Context, folder string, p SealPlan, o Options) (SealReport
 	if err != nil {
 		return SealReport{}, err
 	}
+	if err := checkAnchor(p.Anchor, c); err != nil {
+		return SealReport{}, err
+	}
 	var report SealReport
-	err = audited(ctx, folder, c, eventSeal, map[string]string{"uri": p.URI, "recovery": seal.ShortRecipient(p.Recipient)}, func() error {
+	err = audited(ctx, folder, c, eventSeal, map[string]string{"uri": p.URI, "credential": p.Credential, "anchor": p.Anchor, "recovery": seal.ShortRecipient(p.Recipient)}, func() error {
 		report, err = p.run(ctx, folder, boot, o)
 		return err
 	})
@@ -106,15 +113,22 @@ func Seal(ctx context.Context, folder string, p SealPlan, o Options) (SealReport
 // bootstrap is seal.toml of the plan; an interrupted attempt keeps its instance.
 func (p SealPlan) bootstrap(before seal.Bootstrap, roles []seal.Role) (seal.Bootstrap, error) {
 	b := seal.Bootstrap{Instance: before.Instance, Phase: seal.Enabling, URI: p.URI, PINSource: p.PINSource, Key: p.KeyLabel,
-		Recipient: p.Recipient, Anchor: seal.AnchorHSM, Roles: roles}
+		Recipient: p.Recipient, Anchor: p.Anchor, Roles: roles}
 	if b.Instance == (seal.InstanceID{}) {
 		b.Instance = seal.NewInstance()
+	}
+	if p.Credential != "" {
+		b.SetFirst(seal.Place{Credential: p.Credential})
+		if b.Anchor == "" {
+			b.Anchor = seal.AnchorDB
+		}
+		return b, b.Check()
 	}
 	if p.URI == "" {
 		b.KeyFile = KeyFile
 	}
-	if p.NoAnchor {
-		b.Anchor = seal.AnchorNone
+	if b.Anchor == "" {
+		b.Anchor = seal.AnchorHSM
 	}
 	if b.Key == "" {
 		b.Key = hsm.WrapperID{Instance: [4]byte(b.Instance[:4]), Version: 1}.Label()
@@ -144,7 +158,7 @@ func (p SealPlan) roles(folder string) ([]seal.Role, error) {
 			return nil, fmt.Errorf("%s is no file that can be sealed: want %s, %s, %s", r, RoleConfig, RolePassphrase, RoleServerKey)
 		}
 		if r == RolePassphrase {
-			if _, err := os.Stat(Within(folder, name)); p.URI == "" || errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(Within(folder, name)); p.URI+p.Credential == "" || errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 		}
@@ -167,7 +181,7 @@ func (p SealPlan) run(ctx context.Context, folder string, before seal.Bootstrap,
 		return SealReport{}, err
 	}
 	defer s.Close()
-	key, made, err := s.makeKey(ctx, before.Phase != "" || p.UseExisting)
+	key, made, err := s.first().makeKey(ctx, before.Phase != "" || p.UseExisting)
 	if err != nil {
 		return SealReport{}, err
 	}
@@ -176,33 +190,6 @@ func (p SealPlan) run(ctx context.Context, folder string, before seal.Bootstrap,
 		return report, errors.Join(err, s.undo(context.WithoutCancel(ctx), made))
 	}
 	return report, s.clear()
-}
-
-// makeKey makes the sealing key and tries it.
-func (s *Folder) makeKey(ctx context.Context, orUse bool) (key seal.WrappingKey, made bool, err error) {
-	id, err := hsm.ParseWrapperLabel(s.boot.Key)
-	if err != nil {
-		return nil, false, err
-	}
-	w, err := s.vault.GenerateWrapper(ctx, id)
-	made = err == nil
-	if errors.Is(err, hsm.ErrExists) && orUse {
-		w, err = s.vault.Wrapper(ctx, id)
-	}
-	if errors.Is(err, hsm.ErrExists) {
-		return nil, false, fmt.Errorf("making the sealing key: %w: say that it is to be used, or choose another label", err)
-	}
-	if err != nil {
-		return nil, false, coded(fmt.Errorf("making the sealing key: %w", err))
-	}
-	key = wrappingKey{w, s.kind()}
-	if err := seal.Probe(ctx, key); err != nil {
-		if made {
-			err = errors.Join(err, s.vault.DestroyWrapper(ctx, id))
-		}
-		return nil, false, err
-	}
-	return key, made, nil
 }
 
 // enable seals every role beside its plain file, opens all again, and then makes
@@ -267,14 +254,14 @@ func (s *Folder) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingKe
 		return 0, err
 	}
 	defer clear(plain)
-	slots, err := s.slots(r, key)
+	w, err := s.writer(r, key)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.sealer().Drop(ctx, r); err != nil { // of an earlier, cut attempt
+	if err := s.reader().Drop(ctx, r); err != nil { // of an earlier, cut attempt
 		return 0, err
 	}
-	g, err := s.sealer(slots...).Save(ctx, r, 0, plain)
+	g, err := w.Save(ctx, r, 0, plain)
 	if err != nil {
 		return 0, err
 	}
@@ -290,7 +277,7 @@ func (s *Folder) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingKe
 func (s *Folder) undo(ctx context.Context, made bool) error {
 	var errs []error
 	for _, r := range s.boot.Roles {
-		errs = append(errs, s.sealer().Drop(ctx, r))
+		errs = append(errs, s.reader().Drop(ctx, r))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // seal.toml stays: the next attempt goes on from it
@@ -301,11 +288,11 @@ func (s *Folder) undo(ctx context.Context, made bool) error {
 	if !made {
 		return nil
 	}
-	id, err := hsm.ParseWrapperLabel(s.boot.Key)
+	id, err := s.first().id()
 	if err != nil {
 		return err
 	}
-	return s.vault.DestroyWrapper(ctx, id)
+	return s.first().vault.DestroyWrapper(ctx, id)
 }
 
 // clear removes the plain files once the sealed ones count.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
@@ -57,11 +56,14 @@ func (s *Folder) lay(ctx context.Context, r seal.Role) error {
 // drop removes the sealed files and, last, seal.toml.
 func (s *Folder) drop(ctx context.Context) error {
 	for _, r := range s.boot.Roles {
-		if err := s.sealer().Drop(ctx, r); err != nil {
+		if err := s.reader().Drop(ctx, r); err != nil {
 			return err
 		}
 	}
 	s.o.Step("", "forget")
+	if err := seal.RemoveAnchor(s.folder); err != nil {
+		return err
+	}
 	return seal.Remove(Within(s.folder, seal.BootstrapFile))
 }
 
@@ -93,7 +95,7 @@ func finishDisable(ctx context.Context, folder string, o Options) error {
 func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secret, pinSource string, params *softkey.Params, o Options) (Rotation, error) {
 	out := Rotation{Generations: map[string]uint64{}}
 	err := change(ctx, folder, o, eventDisable, map[string]string{"to": "key file"}, func(s *Folder) error {
-		if s.boot.URI == "" { // an interrupted call has come so far
+		if s.boot.KeyFile != "" { // an interrupted call has come so far
 			return s.endKeyFile(ctx, &out)
 		}
 		if s.Has(RolePassphrase) {
@@ -105,11 +107,16 @@ func DisableToKeyFile(ctx context.Context, folder string, passphrase secret.Secr
 		if err != nil {
 			return err
 		}
-		next := *s
-		next.vault = v
+		b := &box{at: seal.Place{KeyFile: KeyFile, PINSource: pinSource, Key: s.boot.Key}, vault: v}
 		defer v.Close()
-		next.boot.URI, next.boot.KeyFile, next.boot.PINSource = "", KeyFile, pinSource
-		return s.toKeyFile(ctx, &next, &out)
+		if b.at.Key == "" { // a credential had none
+			b.at.Key = hsm.WrapperID{Instance: [4]byte(s.boot.Instance[:4]), Version: 1}.Label()
+		}
+		boot := s.boot
+		boot.SetFirst(b.at)
+		boot.Slots = nil
+		next := s.with(boot, b)
+		return s.toKeyFile(ctx, next, &out)
 	})
 	return out, err
 }
@@ -121,10 +128,10 @@ func (s *Folder) endKeyFile(ctx context.Context, out *Rotation) error {
 		return err
 	}
 	out.Old, out.New = s.boot.Key, s.boot.Key
-	if err := s.resealAll(ctx, time.Time{}, out.Generations, key); err != nil || s.Has(RolePassphrase) {
+	if err := s.resealAll(ctx, nil, out.Generations, key); err != nil || s.Has(RolePassphrase) {
 		return err
 	}
-	return s.sealer().Drop(ctx, RolePassphrase)
+	return s.reader().Drop(ctx, RolePassphrase)
 }
 
 // checkPassphrase compares with the sealed one, which cannot be sealed under the key
@@ -142,11 +149,11 @@ func (s *Folder) checkPassphrase(ctx context.Context, passphrase secret.Secret) 
 }
 
 func (s *Folder) toKeyFile(ctx context.Context, next *Folder, out *Rotation) error {
-	old, err := s.key(ctx)
+	old, err := s.openKeys(ctx)
 	if err != nil {
 		return err
 	}
-	fresh, _, err := next.makeKey(ctx, true)
+	fresh, _, err := next.first().makeKey(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -159,11 +166,11 @@ func (s *Folder) toKeyFile(ctx context.Context, next *Folder, out *Rotation) err
 		}
 	}
 	next.boot.Roles = keep
-	if err := s.move(ctx, next, old, fresh, out.Generations); err != nil {
+	if err := s.move(ctx, next, out.Generations, old, []seal.WrappingKey{fresh}); err != nil {
 		return err
 	}
 	if s.Has(RolePassphrase) {
-		return s.sealer().Drop(ctx, RolePassphrase)
+		return s.reader().Drop(ctx, RolePassphrase)
 	}
 	return nil
 }
@@ -202,14 +209,16 @@ func Destroy(ctx context.Context, folder string, withKey bool, o Options) error 
 
 // destroyKeys removes every key of the instance.
 func (s *Folder) destroyKeys(ctx context.Context) error {
-	all, err := s.vault.Wrappers(ctx)
-	if err != nil {
-		return coded(err)
-	}
-	for _, id := range all {
-		if id.Instance == [4]byte(s.boot.Instance[:4]) {
-			if err := s.vault.DestroyWrapper(ctx, id); err != nil {
-				return coded(err)
+	for _, v := range s.openVaults() {
+		all, err := v.Wrappers(ctx)
+		if err != nil {
+			return coded(err)
+		}
+		for _, id := range all {
+			if id.Instance == [4]byte(s.boot.Instance[:4]) {
+				if err := v.DestroyWrapper(ctx, id); err != nil {
+					return coded(err)
+				}
 			}
 		}
 	}
@@ -268,7 +277,7 @@ type Adopted struct {
 func AheadOfAnchor(ctx context.Context, folder string, o Options) (out []Adopted, err error) {
 	err = withSealing(ctx, folder, o, func(s *Folder) error {
 		for _, r := range s.boot.Roles {
-			st, err := s.sealer().State(ctx, r)
+			st, err := s.reader().State(ctx, r)
 			if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
 				continue
 			}
@@ -306,7 +315,7 @@ func Adopt(ctx context.Context, folder string, o Options) (out []Adopted, err er
 		}
 		return audited(ctx, folder, c, eventAdopt, fields, func() error {
 			for _, a := range list {
-				was, now, err := s.sealer().Adopt(ctx, a.Role)
+				was, now, err := s.reader().Adopt(ctx, a.Role)
 				if err != nil {
 					return err
 				}
@@ -320,14 +329,17 @@ func Adopt(ctx context.Context, folder string, o Options) (out []Adopted, err er
 
 // peek decodes the configuration whatever the anchor says: to know where the audit
 // log is.
-func (s *Folder) peek(ctx context.Context, openers ...seal.Opener) (config.Config, error) {
-	blind := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: append(openers, seal.With(s.keys()))})
-	o, err := blind.Open(ctx, RoleConfig)
+func (s *Folder) peek(ctx context.Context) (config.Config, error) {
+	o, err := s.reader().Peek(ctx, RoleConfig, RoleConfig.File())
 	if err != nil {
 		return config.Config{}, err
 	}
 	defer o.Wipe()
-	return decodeSealed(o.Bytes())
+	c, err := decodeSealed(o.Bytes())
+	if err == nil {
+		s.seen.set(c)
+	}
+	return c, err
 }
 
 // withSealing runs do with the sealing of a folder, without its lock.

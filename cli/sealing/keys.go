@@ -96,23 +96,3 @@ func (k vaultKeys) find(ctx context.Context, id hsm.WrapperID) (seal.WrappingKey
 	}
 	return wrappingKey{w, k.kind}, nil
 }
-
-// vaultAnchor keeps generations in the HSM or key file.
-type vaultAnchor struct{ v Vault }
-
-func anchorLabel(i seal.InstanceID, r seal.Role) hsm.CounterLabel {
-	return hsm.CounterLabel("tms:sealgen:" + i.Short() + ":" + string(r))
-}
-
-func (a vaultAnchor) Generation(ctx context.Context, i seal.InstanceID, r seal.Role) (uint64, error) {
-	g, err := a.v.Counter(ctx, anchorLabel(i, r))
-	return g, coded(err)
-}
-
-func (a vaultAnchor) SetGeneration(ctx context.Context, i seal.InstanceID, r seal.Role, g uint64) error {
-	return coded(a.v.SetCounter(ctx, anchorLabel(i, r), g))
-}
-
-func (a vaultAnchor) Forget(ctx context.Context, i seal.InstanceID, r seal.Role) error {
-	return coded(a.v.DeleteCounter(ctx, anchorLabel(i, r)))
-}

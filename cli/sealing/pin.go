@@ -2,10 +2,10 @@ package sealing
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -24,13 +24,13 @@ func readPINSource(source, what string, o Options) (secret.Secret, error) {
 		}
 		return o.PIN(what)
 	case "file":
-		return readPINFile(value)
+		return readPINFile(value, 0o077)
 	case "cred":
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return secret.Secret{}, fmt.Errorf("the credential %s is not there: the service needs LoadCredential= or LoadCredentialEncrypted=", value)
+		path, err := credentialFile(value)
+		if err != nil {
+			return secret.Secret{}, err
 		}
-		return readPINFile(filepath.Join(dir, value))
+		return readPINFile(path, credentialOthers)
 	case "fd":
 		n, err := strconv.Atoi(value)
 		if err != nil {
@@ -46,33 +46,51 @@ func readPINSource(source, what string, o Options) (secret.Secret, error) {
 	return secret.Secret{}, seal.CheckPINSource(source)
 }
 
-// readPINFile reads a file that only its owner may read.
-func readPINFile(path string) (secret.Secret, error) {
-	f, err := os.Open(path)
+// readPINFile reads the first line of a file that has no mode of others.
+func readPINFile(path string, others os.FileMode) (secret.Secret, error) {
+	f, err := openPrivate(path, others)
 	if err != nil {
 		return secret.Secret{}, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return secret.Secret{}, err
-	}
-	if runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
-		return secret.Secret{}, fmt.Errorf("%s has mode %04o: others may read it; chmod 0400 it", path, st.Mode().Perm())
-	}
 	return firstLine(f, path)
 }
 
-func firstLine(r io.Reader, name string) (secret.Secret, error) {
-	const most = 1024
+// openPrivate opens a file that has no mode of others.
+func openPrivate(path string, others os.FileMode) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&others != 0 {
+		err = fmt.Errorf("%s has mode %04o: others may read it; chmod 0400 it", path, st.Mode().Perm())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// readAtMost reads a whole file that is not longer than most.
+func readAtMost(r io.Reader, most int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err == nil && int64(len(b)) > most {
+		clear(b)
+		return nil, fmt.Errorf("it has more than %d bytes", most)
+	}
+	return b, err
+}
+
+func firstLine(r io.Reader, name string) (secret.Secret, error) {
+	b, err := readAtMost(r, 1024)
 	if err != nil {
 		return secret.Secret{}, fmt.Errorf("reading %s: %w", name, err)
 	}
 	defer clear(b)
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	line = bytes.TrimRight(line, "\r")
-	if len(line) == 0 || len(b) > most {
+	if len(line) == 0 {
 		return secret.Secret{}, fmt.Errorf("%s holds no PIN", name)
 	}
 	return secret.New(bytes.Clone(line)), nil

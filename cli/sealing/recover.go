@@ -58,8 +58,9 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if boot.Phase != seal.Sealed {
 		return SealReport{}, ErrNotSealed
 	}
+	boot.Slots = nil // what has to be right is the first place; others are added again
 	if p.URI != "" {
-		boot.URI, boot.KeyFile = p.URI, ""
+		boot.SetFirst(seal.Place{URI: p.URI, PINSource: boot.PINSource, Key: keyOr(boot)})
 	}
 	if p.PINSource != "" {
 		boot.PINSource = p.PINSource
@@ -69,7 +70,8 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 		return SealReport{}, err
 	}
 	defer s.Close()
-	c, err := s.peek(ctx, openers...)
+	s.more = openers
+	c, err := s.peek(ctx)
 	if err != nil && !p.FromPrev {
 		return SealReport{}, err
 	}
@@ -82,20 +84,20 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 		fields["accepted"] = fmt.Sprintf("%s generation %d", p.Role, p.Accept)
 	}
 	err = audited(ctx, folder, c, eventRecover, fields, func() error {
-		report, err = s.recoverAll(ctx, p, openers)
+		report, err = s.recoverAll(ctx, p)
 		return err
 	})
 	return report, err
 }
 
-func (s *Folder) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.Opener) (SealReport, error) {
+func (s *Folder) recoverAll(ctx context.Context, p RecoverPlan) (SealReport, error) {
 	key, err := s.usableKey(ctx)
 	if err != nil {
 		return SealReport{}, err
 	}
 	report := s.report(ctx, key)
 	for _, r := range s.boot.Roles {
-		g, err := s.recoverRole(ctx, r, p, key, openers)
+		g, err := s.recoverRole(ctx, r, p, key)
 		if err != nil {
 			return report, err
 		}
@@ -112,7 +114,10 @@ func (s *Folder) recoverAll(ctx context.Context, p RecoverPlan, openers []seal.O
 func (s *Folder) usableKey(ctx context.Context) (seal.WrappingKey, error) {
 	key, err := s.key(ctx)
 	if err == nil {
-		if _, err = s.peek(ctx); err == nil {
+		only := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: []seal.Opener{seal.With(s.first().keys())}})
+		var o *seal.Opened
+		if o, err = only.Peek(ctx, RoleConfig, RoleConfig.File()); err == nil {
+			o.Wipe()
 			return key, nil
 		}
 	}
@@ -122,14 +127,30 @@ func (s *Folder) usableKey(ctx context.Context) (seal.WrappingKey, error) {
 		}
 		return nil, err
 	}
-	id, err := hsm.ParseWrapperLabel(s.boot.Key)
+	return s.nextKey(ctx)
+}
+
+// nextKey makes the next key that the token has not. What only the lost one could
+// check goes with it.
+func (s *Folder) nextKey(ctx context.Context) (seal.WrappingKey, error) {
+	if s.boot.Anchor == seal.AnchorFile {
+		if err := seal.RemoveAnchor(s.folder); err != nil {
+			return nil, err
+		}
+	}
+	b := s.boxes[0]
+	if b.cred != nil {
+		return b.cred, nil
+	}
+	id, err := b.id()
 	if err != nil {
 		return nil, err
 	}
 	for id.Version < 255 {
 		id.Version++
-		s.boot.Key = id.Label()
-		key, _, err = s.makeKey(ctx, false)
+		b.at.Key = id.Label()
+		s.boot.SetFirst(b.at)
+		key, _, err := b.makeKey(ctx, false)
 		if !errors.Is(err, hsm.ErrExists) {
 			return key, err
 		}
@@ -137,13 +158,11 @@ func (s *Folder) usableKey(ctx context.Context) (seal.WrappingKey, error) {
 	return nil, errors.New("the instance has had 255 keys")
 }
 
-func (s *Folder) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, key seal.WrappingKey, openers []seal.Opener) (uint64, error) {
-	slots, err := s.slots(r, key)
+func (s *Folder) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, key seal.WrappingKey) (uint64, error) {
+	sealer, err := s.writer(r, key)
 	if err != nil {
 		return 0, err
 	}
-	sealer := seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: append(openers, seal.With(s.keys())),
-		Slots: slots, Anchor: s.anchor(), Program: s.o.Program, Step: s.o.Step})
 	how := seal.Recovery{}
 	if p.Accept > 0 && r == p.Role {
 		how.Generation = p.Accept
@@ -157,6 +176,14 @@ func (s *Folder) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, ke
 		return 0, sealer.Drop(ctx, r) // it has no recovery slot: the node makes another one
 	}
 	return g, err
+}
+
+// keyOr is the label of the key of a token that takes over.
+func keyOr(b seal.Bootstrap) string {
+	if b.Key != "" {
+		return b.Key
+	}
+	return hsm.WrapperID{Instance: [4]byte(b.Instance[:4]), Version: 1}.Label()
 }
 
 // recoverable reports whether a file does not open, and nothing else is wrong.

@@ -17,12 +17,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
-	"inkan/tks/hsm"
 	"inkan/tks/hsm/pkcs11"
 	"inkan/tks/hsm/softkey"
 	"inkan/tps/seal"
@@ -53,12 +53,35 @@ func plainMode(r seal.Role) os.FileMode {
 type Folder struct {
 	folder string
 	boot   seal.Bootstrap
-	vault  Vault
-	pin    secret.Secret
 	o      Options
+	more   []seal.Opener // of a recovery, tried first
+	seen   *lastConfig
+
+	mu     sync.Mutex
+	boxes  []*box // one per place of boot
 	closed bool
 	// words is the recovery passphrase once it was asked for.
 	words seal.Protector
+}
+
+// lastConfig is the configuration that was opened last, to know where the records
+// are when it is gone.
+type lastConfig struct {
+	mu    sync.Mutex
+	known bool
+	c     config.Config
+}
+
+func (l *lastConfig) set(c config.Config) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c, l.known = c, true
+}
+
+func (l *lastConfig) get() (config.Config, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.c, l.known
 }
 
 // PhaseOf says whether the sealed files of a folder count. A folder without
@@ -104,88 +127,182 @@ func LockPrepared(folder string) (seal.Bootstrap, *FolderLock, error) {
 	return boot, lock, nil
 }
 
-// Open opens the vault that seal.toml names. It waits for an HSM that does
-// not answer for as long as the options say.
+// Open opens the place of the sealing key that seal.toml names, or where that does not
+// open another one that the files are written for. It waits for an HSM that does not
+// answer for as long as the options say.
 func Open(ctx context.Context, folder string, boot seal.Bootstrap, o Options) (*Folder, error) {
 	o = o.Complete()
-	s := &Folder{folder: folder, boot: boot, o: o}
-	what := "PIN of the HSM token"
-	if boot.URI == "" {
-		what = "Passphrase of the key file"
-	}
-	var err error
-	if s.pin, err = readPINSource(boot.PINSource, what, o); err != nil {
-		return nil, &seal.Error{Code: seal.PIN, Cause: err}
+	s := &Folder{folder: folder, boot: boot, o: o, seen: &lastConfig{}}
+	for _, p := range boot.Places() {
+		s.boxes = append(s.boxes, &box{at: p})
 	}
 	for end := time.Now().Add(o.WaitHSM); ; {
-		s.vault, err = openSealVault(ctx, folder, boot, s.pin, o)
+		err := s.openOne(ctx)
 		if err == nil {
 			return s, nil
 		}
 		if !errors.Is(err, seal.HSMUnreachable) || time.Now().After(end) {
-			s.pin.Wipe()
-			return nil, err
+			return nil, errors.Join(err, s.Close())
 		}
 		o.Log.WarnContext(ctx, "waiting for the HSM", slog.Any("err", err))
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), err)
+			return nil, errors.Join(ctx.Err(), err, s.Close())
 		case <-time.After(min(time.Second, time.Until(end)+time.Millisecond)):
 		}
 	}
 }
 
-func openSealVault(ctx context.Context, folder string, boot seal.Bootstrap, pin secret.Secret, o Options) (Vault, error) {
-	if boot.URI == "" {
-		v, err := softkey.Open(Within(folder, boot.KeyFile), pin)
-		if err != nil {
-			return nil, coded(err)
+// openOne opens the first place that opens.
+func (s *Folder) openOne(ctx context.Context) error {
+	var errs []error
+	for i, b := range s.boxes {
+		err := b.open(ctx, s.folder, s.what(i), s.o)
+		if err == nil {
+			if i > 0 {
+				s.o.Log.WarnContext(ctx, "the first key slot does not open, another one does", slog.String("slot", b.at.String()), slog.Any("err", errors.Join(errs...)))
+			}
+			return nil
 		}
-		return v, nil
+		errs = append(errs, err)
 	}
-	uri, err := pkcs11.ParseURI(boot.URI)
+	return errors.Join(errs...)
+}
+
+// what names a PIN to whoever types it.
+func (s *Folder) what(i int) string {
+	switch p := s.boxes[i].at; {
+	case p.URI == "":
+		return "Passphrase of the key file"
+	case i > 0:
+		if u, err := pkcs11.ParseURI(p.URI); err == nil {
+			return "PIN of the HSM token " + u.Token
+		}
+	}
+	return "PIN of the HSM token"
+}
+
+// first is the place that is in use: the first that is open.
+func (s *Folder) first() *box {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.boxes {
+		if b.isOpen() {
+			return b
+		}
+	}
+	return s.boxes[0]
+}
+
+// opened are the places that are open.
+func (s *Folder) opened() []*box {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.boxes), func(b *box) bool { return !b.isOpen() })
+}
+
+func (s *Folder) openVaults() (out []Vault) {
+	for _, b := range s.opened() {
+		if b.vault != nil {
+			out = append(out, b.vault)
+		}
+	}
+	return out
+}
+
+// openKeys are the keys of the places that are open.
+func (s *Folder) openKeys(ctx context.Context) (out []seal.WrappingKey, err error) {
+	for _, b := range s.opened() {
+		k, err := b.key(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+// openKeys finds a key in any place that is open.
+type openKeys struct{ s *Folder }
+
+func (k openKeys) Key(ctx context.Context, label string, id []byte) (seal.WrappingKey, error) {
+	err := error(&seal.Error{Code: seal.KeyMissing, Cause: fmt.Errorf("no place is open that could have key %s", label)})
+	for _, b := range k.s.opened() {
+		var key seal.WrappingKey
+		if key, err = b.keys().Key(ctx, label, id); err == nil {
+			return key, nil
+		}
+	}
+	return nil, err
+}
+
+// everyKey opens the places that are not open yet: each write is for all of them.
+func (s *Folder) everyKey(ctx context.Context) (out []seal.WrappingKey, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, b := range s.boxes {
+		if !b.isOpen() {
+			err = b.open(ctx, s.folder, s.what(i), s.o)
+		}
+		var k seal.WrappingKey
+		if err == nil {
+			k, err = b.key(ctx)
+		}
+		if err != nil && len(s.boxes) > 1 {
+			return nil, &seal.Error{Code: codeOr(err, seal.HSMUnreachable), Cause: fmt.Errorf("a change is written for every key slot, and %s does not open: %w", b.at, err),
+				Hint: "bring it back; or go on without it: inkan config reseal --remove-slot"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+func codeOr(err error, c seal.Code) seal.Code {
+	if found := seal.CodeOf(err); found != "" {
+		return found
+	}
+	return c
+}
+
+// with is the folder with other places, and what was asked for.
+func (s *Folder) with(boot seal.Bootstrap, boxes ...*box) *Folder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Folder{folder: s.folder, boot: boot, o: s.o, more: s.more, seen: s.seen, boxes: boxes, words: s.words}
+}
+
+// openers are of every place that is open.
+func (s *Folder) openers() []seal.Opener {
+	out := slices.Clone(s.more)
+	for _, b := range s.opened() {
+		out = append(out, seal.With(b.keys()))
+	}
+	return out
+}
+
+// sealer is over the folder; it writes for these keys and with these slots.
+func (s *Folder) sealer(keys []seal.WrappingKey, slots ...seal.Protector) *seal.Sealer {
+	return seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: s.openers(),
+		Slots: slots, Anchor: s.anchor(keys...), AnchorName: s.boot.Anchor, Program: s.o.Program, Step: s.o.Step})
+}
+
+// reader opens and removes.
+func (s *Folder) reader() *seal.Sealer { return s.sealer(nil) }
+
+// writer writes a role for these keys, and the recovery slot.
+func (s *Folder) writer(r seal.Role, keys ...seal.WrappingKey) (*seal.Sealer, error) {
+	slots, err := s.slots(r, keys...)
 	if err != nil {
-		return nil, &seal.Error{Code: seal.Damaged, Cause: fmt.Errorf("%s: uri: %w", seal.BootstrapFile, err)}
+		return nil, err
 	}
-	uri.PINSource = ""
-	t, err := pkcs11.Open(ctx, pkcs11.Config{URI: uri, PIN: pin, Log: o.Log})
-	if err != nil {
-		return nil, coded(err)
-	}
-	return t, nil
+	return s.sealer(keys, slots...), nil
 }
 
-// kind is what key slots of this vault are.
-func (s *Folder) kind() seal.Kind {
-	if s.boot.URI == "" {
-		return seal.KindKeyFile
-	}
-	return seal.KindPKCS11
-}
-
-func (s *Folder) keys() vaultKeys { return vaultKeys{s.vault, s.kind()} }
-
-func (s *Folder) anchor() seal.Anchor {
-	if s.boot.Anchor == seal.AnchorNone {
-		return nil
-	}
-	return vaultAnchor{s.vault}
-}
-
-// sealer is over the folder, with these slots to write with.
-func (s *Folder) sealer(slots ...seal.Protector) *seal.Sealer {
-	return seal.New(seal.Config{Dir: s.folder, Instance: s.boot.Instance, Openers: []seal.Opener{seal.With(s.keys())},
-		Slots: slots, Anchor: s.anchor(), Program: s.o.Program, Step: s.o.Step})
-}
-
-// key is the key that writes use.
-func (s *Folder) key(ctx context.Context) (seal.WrappingKey, error) {
-	id, err := hsm.ParseWrapperLabel(s.boot.Key)
-	if err != nil {
-		return nil, &seal.Error{Code: seal.Damaged, Cause: fmt.Errorf("%s: %w", seal.BootstrapFile, err)}
-	}
-	return s.keys().find(ctx, id)
-}
+// key is the key that is in use.
+func (s *Folder) key(ctx context.Context) (seal.WrappingKey, error) { return s.first().key(ctx) }
 
 // slots are what a role is written with: the key, and the recovery slot.
 func (s *Folder) slots(r seal.Role, keys ...seal.WrappingKey) ([]seal.Protector, error) {
@@ -204,6 +321,8 @@ func (s *Folder) recovery() (seal.Protector, error) {
 	if s.boot.Recipient != seal.RecoveryPassphrase {
 		return seal.ForAge(s.boot.Recipient)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.words != nil {
 		return s.words, nil
 	}
@@ -220,30 +339,38 @@ func (s *Folder) recovery() (seal.Protector, error) {
 
 // Open opens one role.
 func (s *Folder) Open(ctx context.Context, r seal.Role) (*seal.Opened, error) {
-	return s.sealer().Open(ctx, r)
+	return s.reader().Open(ctx, r)
 }
 
 // Save writes the next generation of a role.
 func (s *Folder) Save(ctx context.Context, r seal.Role, expect uint64, b []byte) (uint64, error) {
-	key, err := s.key(ctx)
+	keys, err := s.everyKey(ctx)
 	if err != nil {
 		return 0, err
 	}
-	slots, err := s.slots(r, key)
+	w, err := s.writer(r, keys...)
 	if err != nil {
 		return 0, err
 	}
-	return s.sealer(slots...).Save(ctx, r, expect, b)
+	return w.Save(ctx, r, expect, b)
 }
 
 // Close ends the use of the key.
 func (s *Folder) Close() error {
-	if s == nil || s.closed {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		return nil
 	}
 	s.closed = true
-	s.pin.Wipe()
-	return s.vault.Close()
+	var errs []error
+	for _, b := range s.boxes {
+		errs = append(errs, b.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Has reports whether a role is sealed in this folder.
@@ -280,8 +407,17 @@ func decodeSealed(b []byte) (config.Config, error) {
 // KeysOf opens the node's keys: the vault of the sealing key where they are in the
 // same place.
 func (s *Folder) KeysOf(ctx context.Context, c config.HSM, o Options) (Vault, error) {
-	if same, err := s.holds(c); err != nil || same {
-		return s.vault, err
+	for i, b := range s.boxes {
+		same, err := holds(b.at, c)
+		if err != nil {
+			return nil, err
+		}
+		if same && !b.isOpen() {
+			err = b.open(ctx, s.folder, s.what(i), s.o)
+		}
+		if same {
+			return b.vault, err
+		}
 	}
 	if s.Has(RolePassphrase) {
 		p, err := s.Open(ctx, RolePassphrase)
@@ -298,16 +434,16 @@ func (s *Folder) KeysOf(ctx context.Context, c config.HSM, o Options) (Vault, er
 	return OpenVault(ctx, c, func(name string) string { return Within(s.folder, name) }, o)
 }
 
-// holds reports whether the node's keys are where the sealing key is.
-func (s *Folder) holds(c config.HSM) (bool, error) {
-	if c.URI == "" || s.boot.URI == "" {
-		return c.URI == "" && s.boot.KeyFile == KeyFile, nil
+// holds reports whether the node's keys are in this place.
+func holds(p seal.Place, c config.HSM) (bool, error) {
+	if c.URI == "" || p.URI == "" {
+		return c.URI == "" && p.KeyFile == KeyFile, nil
 	}
 	own, err := pkcs11.ParseURI(c.URI)
 	if err != nil {
 		return false, fmt.Errorf("[hsm] uri: %w", err)
 	}
-	ours, err := pkcs11.ParseURI(s.boot.URI)
+	ours, err := pkcs11.ParseURI(p.URI)
 	if err != nil {
 		return false, err
 	}
@@ -324,6 +460,9 @@ func (s *Folder) Health(ctx context.Context) string {
 	}
 	if err != nil {
 		return fmt.Sprintf("%s: the node goes on, the next start or change of the configuration needs it: %v", seal.CodeOf(err), err)
+	}
+	if b := s.first(); b != s.boxes[0] {
+		return fmt.Sprintf("ok by %s; the first key slot did not open at the start", b.at)
 	}
 	return "ok"
 }

@@ -14,6 +14,7 @@ type Status struct {
 	Phase     string       `json:"Phase"` // plain, enabling, sealed, disabling
 	Instance  string       `json:"Instance,omitempty"`
 	Place     string       `json:"Place,omitempty"` // URI of the token, or the key file
+	Slots     []string     `json:"Slots,omitempty"` // further places that files are written for
 	Key       string       `json:"Key,omitempty"`   // label of the key of the next write
 	KCV       string       `json:"KCV,omitempty"`   // as the HSM has it; probed only
 	PINSource string       `json:"PINSource,omitempty"`
@@ -48,10 +49,13 @@ func SealStatus(ctx context.Context, folder string, probe bool, o Options) (Stat
 	if boot.Phase == "" {
 		return Status{Phase: "plain"}, nil
 	}
-	st := Status{Phase: string(boot.Phase), Instance: boot.Instance.String(), Place: boot.URI, Key: boot.Key, PINSource: boot.PINSource,
+	st := Status{Phase: string(boot.Phase), Instance: boot.Instance.String(), Place: boot.First().String(), Key: boot.Key, PINSource: boot.PINSource,
 		Recovery: seal.ShortRecipient(boot.Recipient), Anchor: boot.Anchor}
-	if boot.URI == "" {
+	if boot.KeyFile != "" {
 		st.Place = Within(folder, boot.KeyFile)
+	}
+	for _, p := range boot.Slots {
+		st.Slots = append(st.Slots, p.String())
 	}
 	var s *Folder
 	if probe {
@@ -71,14 +75,15 @@ func SealStatus(ctx context.Context, folder string, probe bool, o Options) (Stat
 
 // probe tries the key.
 func (st *Status) probe(ctx context.Context, s *Folder) {
-	key, err := s.key(ctx)
-	if err == nil {
-		err = seal.Probe(ctx, key)
+	keys, err := s.everyKey(ctx)
+	for _, k := range keys {
+		err = errors.Join(err, seal.Probe(ctx, k))
 	}
 	if err != nil {
 		st.HSM = err.Error()
 		return
 	}
+	key := keys[0]
 	st.HSM = "ok"
 	if kcv := key.Describe().KCV; len(kcv) > 0 {
 		st.KCV = fmt.Sprintf("%X", kcv)
@@ -112,8 +117,8 @@ func fileStatus(ctx context.Context, plain *seal.Sealer, s *Folder, r seal.Role)
 
 // open opens the file and reads its anchor.
 func (f *FileStatus) open(ctx context.Context, s *Folder, r seal.Role) error {
-	if s.anchor() != nil {
-		if st, err := s.sealer().State(ctx, r); err == nil {
+	if s.boot.Anchor != seal.AnchorNone {
+		if st, err := s.reader().State(ctx, r); err == nil {
 			f.Anchor = &st.Anchor
 		}
 	}

@@ -126,6 +126,21 @@ func filesOf(folder string, skip ...string) (out []string, err error) {
 // extract writes the files of an archive into an empty folder and checks them
 // against its manifest. No file has a name outside of the folder.
 func extract(r io.Reader, folder string, step func(string)) (manifest, error) {
+	return readEntries(r, func(h *tar.Header, content io.Reader) error {
+		step(h.Name)
+		return writeEntry(filepath.Join(folder, filepath.FromSlash(h.Name)), content, os.FileMode(h.Mode).Perm())
+	})
+}
+
+// readArchive hands the files of an archive to look and checks them against its
+// manifest.
+func readArchive(r io.Reader, look func(name string, content io.Reader) error) (manifest, error) {
+	return readEntries(r, func(h *tar.Header, content io.Reader) error { return look(h.Name, content) })
+}
+
+// readEntries hands each file of an archive to take, which reads it whole, and checks
+// all against the manifest.
+func readEntries(r io.Reader, take func(h *tar.Header, content io.Reader) error) (manifest, error) {
 	var m manifest
 	got := map[string]manifestFile{}
 	for t := tar.NewReader(r); ; {
@@ -146,36 +161,33 @@ func extract(r io.Reader, folder string, step func(string)) (manifest, error) {
 			}
 			return m, m.check(got)
 		}
-		name := filepath.FromSlash(h.Name)
-		if h.Typeflag != tar.TypeReg || !filepath.IsLocal(name) {
+		if h.Typeflag != tar.TypeReg || !filepath.IsLocal(filepath.FromSlash(h.Name)) {
 			return m, fmt.Errorf("the backup has an entry %q that is no file of a folder", h.Name)
 		}
-		step(h.Name)
-		f, err := writeEntry(filepath.Join(folder, name), t, h)
-		if err != nil {
-			return m, fmt.Errorf("restoring %s: %w", h.Name, err)
+		if _, twice := got[h.Name]; twice {
+			return m, fmt.Errorf("the backup has %s twice", h.Name)
 		}
-		got[h.Name] = f
+		sum := sha256.New()
+		if err := take(h, io.TeeReader(t, sum)); err != nil {
+			return m, fmt.Errorf("reading %s: %w", h.Name, err)
+		}
+		got[h.Name] = manifestFile{Name: h.Name, Size: h.Size, Mode: os.FileMode(h.Mode).Perm(), SHA256: hex.EncodeToString(sum.Sum(nil))}
 	}
 }
 
-func writeEntry(path string, r io.Reader, h *tar.Header) (manifestFile, error) {
-	out := manifestFile{Name: h.Name, Mode: os.FileMode(h.Mode).Perm()}
+func writeEntry(path string, r io.Reader, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return out, err
+		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return out, err
+		return err
 	}
-	sum := sha256.New()
-	out.Size, err = io.Copy(io.MultiWriter(f, sum), r)
+	_, err = io.Copy(f, r)
 	if err == nil {
 		err = f.Sync()
 	}
-	err = errors.Join(err, f.Chmod(out.Mode), f.Close())
-	out.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	return out, err
+	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
 // check compares what came with what was to come.

@@ -44,7 +44,7 @@ func (n *Node) BackUpFolder(ctx context.Context, q api.FolderBackupRequest, pass
 	if err := n.backUp(ctx, q.Path, to, &out); err != nil {
 		return out, &api.Error{Status: http.StatusConflict, Message: err.Error()}
 	}
-	return out, nil
+	return out, n.sealing.RecordBackup(ctx, q.Path, out.SHA256)
 }
 
 // recipients are who opens the backup; without a choice the recovery key.

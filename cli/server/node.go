@@ -198,6 +198,9 @@ func (n *Node) openSealed(ctx context.Context, o Options) error {
 	n.Config, n.generation = c, strconv.FormatUint(opened.Generation(), 10)
 	n.log.InfoContext(ctx, "sealed configuration opened", slog.Uint64("generation", opened.Generation()), slog.String("slot", opened.Slot().String()))
 	opened.Wipe()
+	if err := n.sealing.CheckAnchor(c); err != nil {
+		return err
+	}
 	if n.hasKeys() {
 		n.vault, err = n.sealing.KeysOf(ctx, c.HSM, o)
 	}

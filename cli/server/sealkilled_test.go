@@ -28,6 +28,7 @@ const (
 	killedFolder = "INKAN_TEST_SEAL_FOLDER"
 	killedDo     = "INKAN_TEST_SEAL_CHANGE"
 	killedURI    = "INKAN_TEST_SEAL_URI"
+	killedAnchor = "INKAN_TEST_SEAL_ANCHOR"
 	killedAt     = "INKAN_TEST_SEAL_STEP" // the step at which it dies
 )
 
@@ -35,6 +36,7 @@ const (
 type place struct {
 	uri, pinSource string
 	conf           string // of SoftHSM
+	anchor         string // empty: the default
 }
 
 // everyPlace runs a test on the key file, and with INKAN_REAL=1 on SoftHSM.
@@ -49,7 +51,7 @@ func everyPlace(t *testing.T, run func(*testing.T, place)) {
 }
 
 func (p place) plan(folder string) sealing.SealPlan {
-	plan := sealing.SealPlan{URI: p.uri, PINSource: p.pinSource, Recipient: recoveryRecipient}
+	plan := sealing.SealPlan{URI: p.uri, PINSource: p.pinSource, Recipient: recoveryRecipient, Anchor: p.anchor}
 	if p.uri == "" {
 		plan.PINSource = "file:" + filepath.Join(folder, sealing.PassphraseFile)
 	}
@@ -80,6 +82,18 @@ var changes = map[string]func(context.Context, string, place, server.Options) er
 		_, err := sealing.RotateKey(ctx, folder, o)
 		return err
 	},
+	"recover": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		_, err := sealing.Recover(ctx, folder, sealing.RecoverPlan{Identity: secret.New([]byte(recoveryIdentity))}, o)
+		return err
+	},
+	"add slot": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		_, err := sealing.AddSlot(ctx, folder, credentialSlot, o)
+		return err
+	},
+	"remove slot": func(ctx context.Context, folder string, _ place, o server.Options) error {
+		_, err := sealing.RemoveSlot(ctx, folder, credentialSlot.String(), o)
+		return err
+	},
 	"disable": func(ctx context.Context, folder string, _ place, o server.Options) error {
 		return sealing.Disable(ctx, folder, o)
 	},
@@ -94,13 +108,37 @@ var changes = map[string]func(context.Context, string, place, server.Options) er
 	},
 }
 
+// onlyIn says where a change is cut that is not cut in both places: there it needs the
+// HSM, or goes the ways of the others.
+var onlyIn = map[string]string{"keyfile": "hsm", "recover": "file", "add slot": "file", "remove slot": "file"}
+
+// credentialSlot is a key slot of a credential that withCredential hands over.
+var credentialSlot = seal.Place{Credential: "inkan-seal"}
+
+func withCredential(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, credentialSlot.Credential), secret.Random(32).Bytes(), 0o400))
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+}
+
+// TestSealKilledAnchors does what TestSealKilled does where the generations are
+// elsewhere.
+func TestSealKilledAnchors(t *testing.T) {
+	for _, anchor := range []string{seal.AnchorDB, seal.AnchorFile} {
+		for _, name := range []string{"seal", "rotate", "disable"} {
+			t.Run("anchor="+anchor+",change="+name, func(t *testing.T) { killEverywhere(t, place{anchor: anchor}, name) })
+		}
+	}
+}
+
 // TestSealKilled kills a process at every step of every change of the sealing; then
 // the folder opens with what was in it before or after, and the change is repeated.
 // On SoftHSM it tries every step, on the key file every fourth.
 func TestSealKilled(t *testing.T) {
 	everyPlace(t, func(t *testing.T, p place) {
 		for name := range changes {
-			if name == "keyfile" && p.uri == "" {
+			if inHSM := p.uri != ""; onlyIn[name] == "hsm" && !inHSM || onlyIn[name] == "file" && inHSM {
 				continue
 			}
 			t.Run("change="+name, func(t *testing.T) { killEverywhere(t, p, name) })
@@ -118,8 +156,12 @@ func killEverywhere(t *testing.T, p place, name string) {
 	must(t, os.WriteFile(filepath.Join(base, "passphrase"), pass, 0o600))
 	before, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
 	must(t, err)
+	withCredential(t)
 	if name != "seal" {
 		must(t, changes["seal"](t.Context(), folder, p, server.Options{}))
+	}
+	if name == "remove slot" {
+		must(t, changes["add slot"](t.Context(), folder, p, server.Options{}))
 	}
 	step := 4
 	if p.uri != "" {
@@ -136,7 +178,7 @@ func killEverywhere(t *testing.T, p place, name string) {
 			t.Errorf("killed at step %d: %v", at, err)
 		}
 	}
-	fmt.Printf("kills change=%s softhsm=%v tried=%d\n", name, p.uri != "", tried)
+	fmt.Printf("kills change=%q softhsm=%v anchor=%s tried=%d\n", name, p.uri != "", p.anchor, tried)
 	if tried < 2 {
 		t.Errorf("there were %d kills", tried)
 	}
@@ -183,7 +225,7 @@ func rewrite(t *testing.T, path, old, with string) {
 func killChange(t *testing.T, dir string, p place, name string, at int) bool {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSealKilledChild$")
-	cmd.Env = append(os.Environ(), killedFolder+"="+filepath.Join(dir, "data"), killedDo+"="+name, killedURI+"="+p.uri+" "+p.pinSource, killedAt+"="+strconv.Itoa(at))
+	cmd.Env = append(os.Environ(), killedFolder+"="+filepath.Join(dir, "data"), killedDo+"="+name, killedURI+"="+p.uri+" "+p.pinSource, killedAnchor+"="+p.anchor, killedAt+"="+strconv.Itoa(at))
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return false
@@ -204,6 +246,7 @@ func TestSealKilledChild(t *testing.T) {
 	must(t, err)
 	var p place
 	p.uri, p.pinSource, _ = strings.Cut(os.Getenv(killedURI), " ")
+	p.anchor = os.Getenv(killedAnchor)
 	n := 0
 	must(t, changes[os.Getenv(killedDo)](t.Context(), folder, p, server.Options{Step: func(seal.Role, string) {
 		if n++; n == at {
@@ -237,6 +280,11 @@ func (p place) check(t *testing.T, folder, name, before string) error {
 	case name == "seal" && d.Generation > 0:
 		if err == nil || !strings.Contains(err.Error(), "sealed already") {
 			return fmt.Errorf("sealed twice: %w", err)
+		}
+	case name == "add slot" && err != nil && strings.Contains(err.Error(), "is a key slot already"),
+		name == "remove slot" && err != nil && strings.Contains(err.Error(), "0 key slots are called"):
+		if _, err := sealing.Reseal(t.Context(), folder, sealing.ResealPlan{}, server.Options{}); err != nil { // the next change tidies up
+			return err
 		}
 	case name == "disable" && errors.Is(err, sealing.ErrNotSealed):
 	case err != nil:

@@ -20,6 +20,12 @@ const LockFile = ".seal.lock"
 // lockWait is how long a call waits for another process (config-sealing.md §11).
 const lockWait = 30 * time.Second
 
+// HoldFolder takes the lock of a folder against other readers and writers of its
+// sealed files, and of what lies beside them. It waits 30 seconds at most.
+func HoldFolder(ctx context.Context, dir string) (release func() error, err error) {
+	return holdFolder(ctx, dir, true)
+}
+
 // holdFolder takes the folder's lock. It ends with the process, whatever happens
 // to it. A copy of the file in a child that is just being started may hold the lock
 // a moment longer, so release unlocks before it closes.

@@ -38,6 +38,7 @@ const (
 	tagNotAfter    = 0x0009
 	tagSlot        = 0x0020
 	tagProgram     = 0x8001
+	tagAnchor      = 0x8002 // ours: seal.toml, which names the anchor, is not vouched for
 )
 
 // algorithmGCM is AES-256-GCM with a key by HKDF-SHA-256, the only one.
@@ -56,6 +57,7 @@ type Header struct {
 	Previous    []byte    // SHA-256 of the file before; nil for the first
 	ContentType string
 	Program     string // version that wrote it
+	Anchor      string // where its generation is kept; empty: not said
 	Slots       []Slot // by number
 
 	nonce []byte
@@ -177,6 +179,8 @@ func (f *File) setField(t tlv) error {
 		f.NotAfter, err = moment(t.value)
 	case tagProgram:
 		f.Program, err = text(t.value)
+	case tagAnchor:
+		f.Anchor, err = text(t.value)
 	case tagSlot:
 		var s Slot
 		if s, err = parseSlot(t.value); err == nil {
@@ -237,6 +241,7 @@ func (h *Header) head(size int) ([]byte, error) {
 		w.put(tagSlot, s.encode(w))
 	}
 	w.opt(tagProgram, []byte(h.Program))
+	w.opt(tagAnchor, []byte(h.Anchor))
 	if w.err != nil {
 		return nil, w.err
 	}

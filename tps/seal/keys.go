@@ -24,7 +24,7 @@ type WrappingKey interface {
 
 // KeyDescription says which key it is.
 type KeyDescription struct {
-	Kind   Kind // KindPKCS11 or KindKeyFile
+	Kind   Kind // KindPKCS11, KindKeyFile or KindCredential
 	Label  string
 	ID     []byte // CKA_ID
 	KCV    []byte // 3 bytes, AES of a zero block; nil where the key does not permit it
@@ -94,7 +94,10 @@ func With(keys Keys) Opener { return fromKeys{keys} }
 type fromKeys struct{ keys Keys }
 
 func (o fromKeys) open(ctx context.Context, f *File, s Slot) (secret.Secret, bool, error) {
-	if s.Kind != KindPKCS11 && s.Kind != KindKeyFile {
+	if s.Kind != KindPKCS11 && s.Kind != KindKeyFile && s.Kind != KindCredential {
+		return secret.Secret{}, false, nil
+	}
+	if only, ok := o.keys.(*CredentialKey); ok != (s.Kind == KindCredential) || ok && only.name != s.Label {
 		return secret.Secret{}, false, nil
 	}
 	k, err := o.keys.Key(ctx, s.Label, s.ID)

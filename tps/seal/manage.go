@@ -53,6 +53,19 @@ func (s *Sealer) State(ctx context.Context, r Role) (State, error) {
 	return st, coded(HSMUnreachable, err)
 }
 
+// Peek opens the file of this name, [Role.File] or [Role.Prev], and asks neither the
+// folder's lock nor the anchor: it may be an old one. The caller wipes it.
+func (s *Sealer) Peek(ctx context.Context, r Role, name string) (*Opened, error) {
+	f, _, err := s.load(r, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.identify(f, r); err != nil {
+		return nil, err
+	}
+	return s.decrypt(ctx, f)
+}
+
 // Recovery says what [Sealer.Recover] accepts besides a file in order.
 type Recovery struct {
 	FromPrev bool // open the generation before: the newest is lost or damaged
@@ -102,7 +115,7 @@ func (s *Sealer) recover(ctx context.Context, r Role, o Recovery) (uint64, error
 	if newest, err := s.Inspect(r); err == nil {
 		above = max(above, newest.Generation)
 	}
-	h := Header{Instance: s.cfg.Instance, Role: r, Generation: above + 1, Program: s.cfg.Program, ContentType: contentType(r), Previous: f.Hash[:]}
+	h := Header{Instance: s.cfg.Instance, Role: r, Generation: above + 1, Program: s.cfg.Program, Anchor: s.cfg.AnchorName, ContentType: contentType(r), Previous: f.Hash[:]}
 	return h.Generation, s.replace(ctx, &h, old, opened.Bytes(), s.cfg.Slots)
 }
 

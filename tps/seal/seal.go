@@ -14,8 +14,8 @@
 // the new one. The old file stays as ROLE.sealed.prev for one generation.
 //
 // The package knows no HSM: whoever joins it to one hands in [WrappingKey],
-// [Keys] and [Anchor]. Not supported: slots of systemd credentials and TPMs (kind
-// 04). A Sealer is safe for concurrent use, in one process and between processes.
+// [Keys] and [Anchor]. TPMs are reached as systemd reaches them, through credentials
+// ([NewCredentialKey]). A Sealer is safe for concurrent use, in one process and between processes.
 package seal
 
 import (

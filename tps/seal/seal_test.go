@@ -337,7 +337,8 @@ func TestRefusals(t *testing.T) {
 			return b.sealer()
 		}},
 		{"expired", seal.Expired, func(t *testing.T, b *bench) *seal.Sealer {
-			_, err := b.sealer().Reseal(t.Context(), role, seal.ResealOptions{NotAfter: time.Now().Add(time.Hour)})
+			until := time.Now().Add(time.Hour)
+			_, err := b.sealer().Reseal(t.Context(), role, seal.ResealOptions{NotAfter: &until})
 			must(t, err)
 			return b.sealer(func(c *seal.Config) { c.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } })
 		}},

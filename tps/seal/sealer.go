@@ -32,8 +32,11 @@ type Config struct {
 	Openers  []Opener    // tried in this order
 	Slots    []Protector // of what is written; at least one to write
 	Anchor   Anchor      // nil: files that were put back are not noticed
-	Program  string      // version, for the header
-	Now      func() time.Time
+	// AnchorName goes into the header of what is written, and a file with another one
+	// is refused: whoever changes seal.toml cannot choose a weaker anchor.
+	AnchorName string
+	Program    string // version, for the header
+	Now        func() time.Time
 	// Step, if not nil, is told of each durable step of a write before it is taken:
 	// write, prev, rename, anchor, done. Tests end the process in it.
 	Step func(r Role, step string)
@@ -137,6 +140,10 @@ func (s *Sealer) identify(f *File, r Role) error {
 	if f.Role != r {
 		return refuse(Identity, r, "it holds %s", f.Role)
 	}
+	if f.Anchor != s.cfg.AnchorName && f.Anchor != "" && s.cfg.AnchorName != "" {
+		return &Error{Code: Tampered, Role: r, Cause: fmt.Errorf("%s says that generations are kept in anchor %s, the file says %s", BootstrapFile, s.cfg.AnchorName, f.Anchor),
+			Hint: "put seal.toml back from a backup (inkan restore) and find out who changed it"}
+	}
 	return nil
 }
 
@@ -160,7 +167,7 @@ func (s *Sealer) settle(ctx context.Context, f *File) error {
 		}
 		return nil
 	}
-	return refuse(AnchorBehind, f.Role, "it is generation %d of %s, the HSM knows of generation %d", f.Generation, f.SealedAt.Format(time.RFC3339), a)
+	return refuse(AnchorBehind, f.Role, "it is generation %d of %s, the anchor knows of generation %d", f.Generation, f.SealedAt.Format(time.RFC3339), a)
 }
 
 // follows reports whether f comes after the generation that lies beside it: the
@@ -202,10 +209,10 @@ func (s *Sealer) Save(ctx context.Context, r Role, expect uint64, plaintext []by
 	return g, err
 }
 
-// ResealOptions of one write; the zero value is the usual slots, for ever.
+// ResealOptions of one write; the zero value is the usual slots, for as long as before.
 type ResealOptions struct {
 	Slots    []Protector // instead of those of Config; nil = those
-	NotAfter time.Time   // refuse to open the file after; zero: never
+	NotAfter *time.Time  // refuse to open the file after; the zero time: never; nil: as it is
 }
 
 // Reseal writes the same content again: new data key, next generation. It opens a
@@ -221,7 +228,7 @@ func (s *Sealer) Reseal(ctx context.Context, r Role, o ResealOptions) (uint64, e
 			return err
 		}
 		defer was.Wipe()
-		g, err = s.save(ctx, change{role: r, expect: was.Generation(), plaintext: was.Bytes(), slots: o.Slots, notAfter: &o.NotAfter})
+		g, err = s.save(ctx, change{role: r, expect: was.Generation(), plaintext: was.Bytes(), slots: o.Slots, notAfter: o.NotAfter})
 		return err
 	})
 	return g, err
@@ -272,7 +279,7 @@ func (s *Sealer) save(ctx context.Context, c change) (uint64, error) {
 	if found != c.expect {
 		return 0, refuse(Conflict, r, "it is at generation %d, not %d", found, c.expect)
 	}
-	h := Header{Instance: s.cfg.Instance, Role: r, Generation: found + 1, Program: s.cfg.Program, ContentType: contentType(r)}
+	h := Header{Instance: s.cfg.Instance, Role: r, Generation: found + 1, Program: s.cfg.Program, Anchor: s.cfg.AnchorName, ContentType: contentType(r)}
 	if current != nil {
 		h.Previous, h.NotAfter = current.Hash[:], current.NotAfter
 	}

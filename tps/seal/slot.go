@@ -15,7 +15,7 @@ const (
 	KindPKCS11     Kind = 1 // a key in an HSM
 	KindPassphrase Kind = 2 // Argon2id
 	KindAge        Kind = 3 // an age identity
-	KindCredential Kind = 4 // systemd credential or TPM: read, not opened
+	KindCredential Kind = 4 // a systemd credential, which the TPM may protect
 	KindKeyFile    Kind = 5 // a key in the encrypted key file
 )
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -65,6 +66,37 @@ func SoftHSM(t testing.TB, disabled ...string) SoftToken {
 		}
 	}
 	t.Setenv("SOFTHSM2_CONF", s.Conf)
+	return s.initialized(t)
+}
+
+// Another makes a second token of the same module. Tokens is its own folder.
+func (s SoftToken) Another(t testing.TB) SoftToken {
+	t.Helper()
+	before, err := filepath.Glob(filepath.Join(s.Tokens, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Label, s.PIN = "test-"+randomHex(4), randomHex(6)
+	s.PINFile += "-" + s.Label
+	if err := os.WriteFile(s.PINFile, []byte(s.PIN+"\n"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	next := s.initialized(t)
+	after, err := filepath.Glob(filepath.Join(s.Tokens, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range after {
+		if !slices.Contains(before, f) {
+			next.Tokens = f
+		}
+	}
+	return next
+}
+
+// initialized makes the token.
+func (s SoftToken) initialized(t testing.TB) SoftToken {
+	t.Helper()
 	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", s.Label, "--so-pin", randomHex(6), "--pin", s.PIN)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("softhsm2-util: %v: %s", err, out)

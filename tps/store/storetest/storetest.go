@@ -36,6 +36,14 @@ type KeySets interface {
 	Retired(ctx context.Context, set tks.KeySetName, version gp.KeyVersion) (bool, error)
 }
 
+// SealGenerations stores the newest generation of each sealed file; the database of
+// the records does.
+type SealGenerations interface {
+	SealGeneration(ctx context.Context, instance, role string) (uint64, error)
+	SetSealGeneration(ctx context.Context, instance, role string, generation uint64) error
+	ForgetSealGeneration(ctx context.Context, instance, role string) error
+}
+
 // Stores are all the stores of one database.
 type Stores struct {
 	Records   Records
@@ -84,6 +92,7 @@ func Test(t *testing.T, open func(t *testing.T) Stores) {
 		{"Sessions", testSessions},
 		{"Spent", testSpent},
 		{"AuditHeads", testAuditHeads},
+		{"SealGenerations", testSealGenerations},
 		{"Cancelled", testCancelled},
 	} {
 		t.Run(s.name, func(t *testing.T) {
