@@ -54,9 +54,12 @@ func (p *program) restoreCommand() *cli.Command {
 		Name:  "restore",
 		Usage: "make a data folder of a backup",
 		Description: "The folder must not be there yet. Nothing is put in place before all of it was checked against the manifest.\n" +
-			"With the HSM that holds its keys the node then starts; what is in the way is said.\n\n" +
-			"   inkan --data /var/lib/inkan restore --from inkan.age --identity key.txt\n   inkan restore --from inkan.age --passphrase-file secret.txt",
-		Flags:  append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: "the backup `FILE`"}}, backupKeys()...),
+			"With the HSM that holds its keys the node then starts; what is in the way is said. With --new-instance the sealed\n" +
+			"configuration is set aside, whose key stays with the old machine or is lost, and inkan init makes a new one.\n\n" +
+			"   inkan --data /var/lib/inkan restore --from inkan.age --identity key.txt\n   inkan restore --from inkan.age --passphrase-file secret.txt\n" +
+			"   inkan restore --from inkan.age --identity key.txt --new-instance",
+		Flags: append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: "the backup `FILE`"},
+			&cli.BoolFlag{Name: "new-instance", Usage: "set its sealed configuration aside, for a new set-up around the records"}}, backupKeys()...),
 		Action: p.restore,
 	}
 }
@@ -115,7 +118,11 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := server.Restore(c.Context, from, c.String("data"), identity, pass, p.options(c, slog.LevelError))
+	folder, o := c.String("data"), p.options(c, slog.LevelError)
+	if c.Bool("new-instance") {
+		return p.restoreAnew(c, from, folder, identity, pass, o)
+	}
+	out, err := server.Restore(c.Context, from, folder, identity, pass, o)
 	if err != nil {
 		return p.explained(c, err)
 	}
@@ -190,4 +197,16 @@ func (p *program) backupForget(c *cli.Context) error {
 		return err
 	}
 	return p.print(c, map[string]string{"Path": absolute(file)}, func(w io.Writer) { fmt.Fprintf(w, "%s is off the list.\n", printable(absolute(file))) })
+}
+
+// restoreAnew restores a folder but for its sealed configuration.
+func (p *program) restoreAnew(c *cli.Context, from, folder string, identity, pass secret.Secret, o server.Options) error {
+	out, aside, err := server.RestoreAnew(c.Context, from, folder, identity, pass, o)
+	if err != nil {
+		return p.explained(c, err)
+	}
+	return p.print(c, out, func(w io.Writer) {
+		fmt.Fprintf(w, "The folder %s is restored: node %s as of %s, %d files.\n", folder, printable(out.Node), out.Created.Format("2006-01-02 15:04:05 MST"), out.Files)
+		printAside(w, folder, aside)
+	})
 }

@@ -88,8 +88,12 @@ func (p *program) configCommand() *cli.Command {
 					&cli.StringFlag{Name: "pin-source", Value: "prompt", Usage: "`SOURCE` of the key file's passphrase at each start"}}, Action: p.configDisable},
 			{Name: "adopt", Usage: "accept files that are ahead of the HSM", Description: "For an HSM that was restored from an old backup.\n\n   inkan config adopt",
 				Flags: []cli.Flag{yes}, Action: p.configAdopt},
-			{Name: "destroy", Usage: "remove the sealed files and their generations", Description: "   inkan config destroy\n   inkan config destroy --with-key",
-				Flags: []cli.Flag{&cli.BoolFlag{Name: "with-key", Usage: "the key in the HSM too: no backup opens any more"}, yes}, Action: p.configDestroy},
+			{Name: "destroy", Usage: "remove the sealed files and their generations",
+				Description: "With --lost nothing is opened, for an HSM or key that is gone and recovery with it: the sealed files go into a\n" +
+					"folder of their own, and inkan init prepares the rest anew; cards, people, certificates and logs stay.\n\n" +
+					"   inkan config destroy\n   inkan config destroy --with-key\n   inkan config destroy --lost",
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "with-key", Usage: "the key in the HSM too: no backup opens any more"},
+					&cli.BoolFlag{Name: "lost", Usage: "the key is lost: set the sealed files aside"}, yes}, Action: p.configDestroy},
 		},
 	}
 }

@@ -320,6 +320,9 @@ func (p *program) configDestroy(c *cli.Context) error {
 		return err
 	}
 	folder, o := c.String("data"), p.options(c, slog.LevelWarn)
+	if c.Bool("lost") {
+		return p.setAside(c, folder, o)
+	}
 	question := "The sealed configuration will be gone. Go on"
 	if c.Bool("with-key") {
 		question = "The sealed configuration and its key will be gone, and no backup of it opens any more. Go on"
@@ -333,4 +336,24 @@ func (p *program) configDestroy(c *cli.Context) error {
 	return p.print(c, map[string]bool{"WithKey": c.Bool("with-key")}, func(w io.Writer) {
 		fmt.Fprintln(w, "The sealed configuration is gone. Keys of cards, authority and records are as they were.")
 	})
+}
+
+// setAside takes a configuration out of the way that nothing opens any more.
+func (p *program) setAside(c *cli.Context, folder string, o sealing.Options) error {
+	if c.Bool("with-key") {
+		return usagef("%s takes --lost or --with-key, not both", c.Command.FullName())
+	}
+	if err := p.sure(c, "The sealed configuration will be set aside, and a new one has to be made. Go on"); err != nil {
+		return err
+	}
+	aside, err := sealing.SetAside(c.Context, folder, o)
+	if err != nil {
+		return p.explained(c, stopped(err))
+	}
+	return p.print(c, map[string]string{"Aside": aside}, func(w io.Writer) { printAside(w, folder, aside) })
+}
+
+func printAside(w io.Writer, folder, aside string) {
+	fmt.Fprintf(w, "The sealed files are in %s. Cards, people, certificates and logs are as they were.\n"+
+		"Next, a new set-up around them: inkan --data %s init\n", printable(aside), printable(folder))
 }

@@ -199,7 +199,7 @@ func (p *program) dialogue(c *cli.Context) (initAnswers, error) {
 
 // initSite makes the folder of a site.
 func (p *program) initSite(c *cli.Context, a initAnswers) error {
-	out, err := p.siteAnswers(c.Context, a)
+	out, err := p.siteAnswers(c.Context, a, c.String("data"))
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 
 // siteAnswers turns the answers into what server.Create takes, reading or asking
 // for the secrets.
-func (p *program) siteAnswers(ctx context.Context, a initAnswers) (server.Answers, error) {
+func (p *program) siteAnswers(ctx context.Context, a initAnswers, folder string) (server.Answers, error) {
 	out := server.Answers{CAName: a.CAName, BackupTo: a.Backup.To, Admin: auth.User{
 		ID: token.UserID(a.Admin.User), Name: a.Admin.Name, Mail: a.Admin.Mail, Roles: []auth.Role{auth.Admin, auth.Agent, auth.Operator},
 	}}
@@ -271,6 +271,10 @@ func (p *program) siteAnswers(ctx context.Context, a initAnswers) (server.Answer
 	}
 	if a.Passphrase != "" {
 		if out.Passphrase, err = p.readSecret(a.Passphrase); err != nil {
+			return out, err
+		}
+	} else if passphraseSource(folder) == "prompt" {
+		if out.Passphrase, err = p.askSecret(ctx, "Passphrase of the key file, which is there already"); err != nil {
 			return out, err
 		}
 	}

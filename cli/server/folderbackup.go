@@ -179,7 +179,30 @@ type Restored struct {
 // checked against the manifest. Then the folder is looked at: an HSM that knows of
 // newer generations, or is not there, is a Problem and no error.
 func Restore(ctx context.Context, from, folder string, identity, passphrase secret.Secret, o Options) (Restored, error) {
-	o = o.Complete()
+	out, err := restore(from, folder, identity, passphrase, o.Complete())
+	if err != nil {
+		return out, err
+	}
+	if n, err := Open(ctx, folder, o); err != nil {
+		out.Problem = err.Error()
+	} else if err := n.Close(); err != nil {
+		out.Problem = err.Error()
+	}
+	return out, nil
+}
+
+// RestoreAnew is Restore for a machine that does not have the key of the sealed
+// configuration: that is set aside, into the folder aside, and Create prepares the rest
+// anew.
+func RestoreAnew(ctx context.Context, from, folder string, identity, passphrase secret.Secret, o Options) (out Restored, aside string, err error) {
+	out, err = restore(from, folder, identity, passphrase, o.Complete())
+	if err == nil {
+		aside, err = sealing.SetAside(ctx, folder, o)
+	}
+	return out, aside, err
+}
+
+func restore(from, folder string, identity, passphrase secret.Secret, o Options) (Restored, error) {
 	if err := vacant(folder); err != nil {
 		return Restored{}, err
 	}
@@ -200,13 +223,7 @@ func Restore(ctx context.Context, from, folder string, identity, passphrase secr
 	if err != nil {
 		return Restored{}, err
 	}
-	out := Restored{Node: m.Node, Created: m.Created, Files: len(m.Files), From: m.Folder}
-	if n, err := Open(ctx, folder, o); err != nil {
-		out.Problem = err.Error()
-	} else if err := n.Close(); err != nil {
-		out.Problem = err.Error()
-	}
-	return out, nil
+	return Restored{Node: m.Node, Created: m.Created, Files: len(m.Files), From: m.Folder}, nil
 }
 
 // vacant refuses a place where something is.
