@@ -222,14 +222,16 @@ func (p *program) configSet(c *cli.Context) error {
 	if err != nil {
 		return p.explained(c, err)
 	}
+	var all []config.Assignment
 	for _, arg := range c.Args().Slice() {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok {
 			return usagef("%q is not of the form SECTION.NAME=VALUE", arg)
 		}
-		if d.Text, err = config.Set(d.Text, key, value); err != nil {
-			return err
-		}
+		all = append(all, config.Assignment{Key: key, Value: value})
+	}
+	if d.Text, err = config.Set(d.Text, all...); err != nil {
+		return err
 	}
 	g, err := sealing.WriteConfig(c.Context, folder, d.Generation, d.Text, o)
 	if err != nil {

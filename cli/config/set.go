@@ -12,26 +12,30 @@ import (
 
 var dottedKey = regexp.MustCompile(`^[a-z_]+\.[a-z0-9_]+$`)
 
-// Set changes one key of a document and leaves the rest as it is, comments too. key
-// is SECTION.NAME; value is a TOML value, or text, which is quoted. What does not
-// check afterwards is refused.
-func Set(doc []byte, key, value string) ([]byte, error) {
-	section, name, _ := strings.Cut(key, ".")
-	if !dottedKey.MatchString(key) {
-		return nil, fmt.Errorf("key %q is not of the form SECTION.NAME", key)
+// Assignment gives a key, SECTION.NAME, a TOML value, or text, which is quoted.
+type Assignment struct{ Key, Value string }
+
+// Set changes keys of a document and leaves the rest as it is, comments too. What does
+// not check with all of them changed is refused.
+func Set(doc []byte, all ...Assignment) ([]byte, error) {
+	for _, a := range all {
+		section, name, _ := strings.Cut(a.Key, ".")
+		if !dottedKey.MatchString(a.Key) {
+			return nil, fmt.Errorf("key %q is not of the form SECTION.NAME", a.Key)
+		}
+		literal, want, err := literalOf(name, a.Value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Key, err)
+		}
+		doc = setLine(doc, section, name, literal)
+		if err := holds(doc, section, name, want); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Key, err)
+		}
 	}
-	literal, want, err := literalOf(name, value)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	out := setLine(doc, section, name, literal)
-	if err := holds(out, section, name, want); err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	if _, err := Decode(out); err != nil {
+	if _, err := Decode(doc); err != nil {
 		return nil, err
 	}
-	return out, nil
+	return doc, nil
 }
 
 // literalOf is the TOML of a value and what it decodes to.

@@ -61,16 +61,16 @@ const (
 func audited(ctx context.Context, folder string, c config.Config, event string, fields map[string]string, do func() error) (err error) {
 	dir := Within(folder, c.Audit.Folder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("opening audit log: %w", err)
+		return coded(fmt.Errorf("opening audit log: %w", err))
 	}
 	log, err := audit.OpenFile(dir)
 	if err != nil {
-		return err
+		return coded(err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	e := audit.Event{Name: event, Outcome: audit.Attempt, Subject: LocalName(ThisUser()), Fields: maps.Clone(fields)}
 	if err := log.Record(ctx, e); err != nil {
-		return err
+		return coded(err)
 	}
 	err = do()
 	e.Outcome, e.Fields = audit.Success, maps.Clone(fields)
@@ -80,7 +80,7 @@ func audited(ctx context.Context, folder string, c config.Config, event string, 
 		}
 		e.Outcome, e.Fields["info"] = audit.Failure, err.Error()
 	}
-	return errors.Join(err, log.Record(context.WithoutCancel(ctx), e))
+	return errors.Join(err, coded(log.Record(context.WithoutCancel(ctx), e)))
 }
 
 // Seal seals a folder that no node has open. Until the last file is sealed and was

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
@@ -21,6 +22,8 @@ func coded(err error) error {
 	var mechanism *hsm.MechanismError
 	code := seal.Code("")
 	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		code = seal.NoSpace
 	case errors.Is(err, hsm.ErrPIN):
 		code = seal.PIN
 	case errors.Is(err, hsm.ErrModule):

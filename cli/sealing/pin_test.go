@@ -46,6 +46,27 @@ func TestNotUTF8(t *testing.T) {
 	}
 }
 
+// TestPINState: a locked PIN is a failure, and the last try of one is nobody's but a
+// person's.
+func TestPINState(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]struct {
+		verdict sealing.Verdict
+		code    seal.Code
+		try     bool
+	}{
+		"": {sealing.Fine, "", true},
+		"the PIN is locked: the security officer must set a new one": {sealing.Failed, seal.PIN, false},
+		"ONE try of the PIN is left":                                 {sealing.Warning, "", false},
+		"a wrong PIN was tried":                                      {sealing.Warning, "", true},
+	} {
+		got, try := sealing.DiagnoseToken(sealing.Token{Label: "prod", PINState: state})
+		if len(got) != 1 || got[0].Verdict != want.verdict || got[0].Code != want.code || try != want.try {
+			t.Errorf("%q: %+v, %v", state, got, try)
+		}
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
