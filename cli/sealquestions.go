@@ -323,7 +323,10 @@ func (p *program) askAnchor(s *sealChoice) error {
 }
 
 func (p *program) askRoles(s *sealChoice) error {
-	all := []string{string(sealing.RoleConfig), string(sealing.RolePassphrase), string(sealing.RoleServerKey)}
+	var all []string
+	for _, r := range sealing.Roles() {
+		all = append(all, string(r))
+	}
 	a, err := p.ask("Files to seal", strings.Join(all, " "))
 	for _, r := range strings.Fields(a) {
 		s.plan.Roles = append(s.plan.Roles, seal.Role(r))

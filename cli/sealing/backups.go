@@ -46,7 +46,7 @@ func (s *Folder) keysNeeded() ([]string, error) {
 	var out []string
 	for _, r := range s.boot.Roles {
 		f, err := s.reader().Inspect(r)
-		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+		if unmade(r, err) {
 			continue
 		}
 		if err != nil {

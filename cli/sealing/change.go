@@ -223,7 +223,7 @@ func (s *Folder) resealAll(ctx context.Context, notAfter *time.Time, out map[str
 			return err
 		}
 		g, err := w.Reseal(ctx, r, seal.ResealOptions{NotAfter: notAfter})
-		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+		if unmade(r, err) {
 			continue
 		}
 		if err != nil {

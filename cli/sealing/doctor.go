@@ -147,8 +147,8 @@ func (d *doctor) remains(boot seal.Bootstrap) {
 	}
 	if boot.Phase == seal.Sealed {
 		for _, r := range boot.Roles {
-			if _, err := os.Lstat(Within(d.folder, plainNames[r])); err == nil {
-				d.warn("plain text", "the next start removes it if it says the same; else: inkan config seal", "%s lies beside its sealed file", plainNames[r])
+			if _, err := os.Lstat(plainFile(d.folder, r)); err == nil {
+				d.warn("plain text", "the next start removes it if it says the same; else: inkan config seal", "%s lies beside its sealed file", roles[r].file)
 			}
 		}
 	}

@@ -61,8 +61,8 @@ func (d *doctor) files(ctx context.Context, boot seal.Bootstrap, s *Folder) bool
 	all := true
 	for _, r := range boot.Roles {
 		f, err := plain.Inspect(r)
-		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
-			d.fine(r.File(), "the node makes it at its next start")
+		if unmade(r, err) {
+			d.fine(r.File(), "the node makes it when it needs it")
 			continue
 		}
 		if err == nil && s != nil {

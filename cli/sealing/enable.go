@@ -146,19 +146,19 @@ func (p SealPlan) bootstrap(before seal.Bootstrap, roles []seal.Role) (seal.Boot
 func (p SealPlan) roles(folder string) ([]seal.Role, error) {
 	want := p.Roles
 	if len(want) == 0 {
-		want = []seal.Role{RoleConfig, RolePassphrase, RoleServerKey}
+		want = Roles()
 	}
 	if !slices.Contains(want, RoleConfig) {
 		return nil, fmt.Errorf("%s has to be among the files to seal", RoleConfig)
 	}
 	var out []seal.Role
 	for _, r := range want {
-		name, known := plainNames[r]
+		kind, known := roles[r]
 		if !known {
-			return nil, fmt.Errorf("%s is no file that can be sealed: want %s, %s, %s", r, RoleConfig, RolePassphrase, RoleServerKey)
+			return nil, fmt.Errorf("%s is no file that can be sealed: want some of %s", r, Roles())
 		}
 		if r == RolePassphrase {
-			if _, err := os.Stat(Within(folder, name)); p.URI+p.Credential == "" || errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(Within(folder, kind.file)); p.URI+p.Credential == "" || errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 		}
@@ -247,7 +247,7 @@ func mechanismName(m uint32) string {
 // sealPlain seals one plain file and opens it again. Generation 0: there is none.
 func (s *Folder) sealPlain(ctx context.Context, r seal.Role, key seal.WrappingKey) (uint64, error) {
 	plain, err := readPlain(s.folder, r)
-	if errors.Is(err, fs.ErrNotExist) && r == RoleServerKey {
+	if errors.Is(err, fs.ErrNotExist) && roles[r].remade {
 		return 0, nil
 	}
 	if err != nil {
@@ -299,7 +299,7 @@ func (s *Folder) undo(ctx context.Context, made bool) error {
 func (s *Folder) clear() error {
 	for _, r := range s.boot.Roles {
 		s.o.Step(r, "clear")
-		if err := shred(Within(s.folder, plainNames[r])); err != nil {
+		if err := shred(plainFile(s.folder, r)); err != nil {
 			return coded(fmt.Errorf("removing the plain file of %s, which is sealed: %w", r, err))
 		}
 	}

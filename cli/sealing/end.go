@@ -42,7 +42,7 @@ func Disable(ctx context.Context, folder string, o Options) error {
 // lay writes the plain file of a role.
 func (s *Folder) lay(ctx context.Context, r seal.Role) error {
 	o, err := s.Open(ctx, r)
-	if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+	if unmade(r, err) {
 		return nil
 	}
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Folder) lay(ctx context.Context, r seal.Role) error {
 	}
 	defer o.Wipe()
 	s.o.Step(r, "lay")
-	return coded(WriteFile(Within(s.folder, plainNames[r]), o.Bytes(), plainMode(r)))
+	return coded(WriteFile(plainFile(s.folder, r), o.Bytes(), roles[r].mode))
 }
 
 // drop removes the sealed files and, last, seal.toml.
@@ -278,7 +278,7 @@ func AheadOfAnchor(ctx context.Context, folder string, o Options) (out []Adopted
 	err = withSealing(ctx, folder, o, func(s *Folder) error {
 		for _, r := range s.boot.Roles {
 			st, err := s.reader().State(ctx, r)
-			if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+			if unmade(r, err) {
 				continue
 			}
 			if err != nil {

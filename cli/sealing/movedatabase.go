@@ -32,11 +32,10 @@ func MoveDatabase(ctx context.Context, folder string, to config.Database, o Opti
 		return Moved{}, ErrMoved
 	}
 	out := Moved{From: Within(folder, d.Config.Database.File), To: to.URL}
-	text := d.Text
-	for _, set := range [][2]string{{"file", ""}, {"url", to.URL}, {"password_file", to.PasswordFile}} {
-		if text, err = config.Set(text, "database."+set[0], set[1]); err != nil {
-			return Moved{}, err
-		}
+	text, err := config.Set(d.Text, config.Assignment{Key: "database.file"}, config.Assignment{Key: "database.url", Value: to.URL},
+		config.Assignment{Key: "database.password_file", Value: to.PasswordFile})
+	if err != nil {
+		return Moved{}, err
 	}
 	out.Generation, err = writeConfig(ctx, folder, d.Generation, text, func() (err error) {
 		out.Tables, err = moveRecords(ctx, d.Config.Database, to, func(name string) string { return Within(folder, name) })

@@ -15,7 +15,7 @@ import (
 
 // readPlain reads the plain file of a role that only its owner may read.
 func readPlain(folder string, r seal.Role) ([]byte, error) {
-	path := Within(folder, plainNames[r])
+	path := plainFile(folder, r)
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func readPlain(folder string, r seal.Role) ([]byte, error) {
 // One that says something else is refused: somebody put it there.
 func (s *Folder) Finish(ctx context.Context) error {
 	for _, r := range s.boot.Roles {
-		path := Within(s.folder, plainNames[r])
+		path := plainFile(s.folder, r)
 		plain, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -54,7 +54,7 @@ func (s *Folder) Finish(ctx context.Context) error {
 			o.Wipe()
 		}
 		clear(plain)
-		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+		if unmade(r, err) {
 			same = true // the node makes another one
 		} else if err != nil {
 			return err

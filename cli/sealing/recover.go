@@ -172,7 +172,7 @@ func (s *Folder) recoverRole(ctx context.Context, r seal.Role, p RecoverPlan, ke
 		how.FromPrev = true
 		g, err = sealer.Recover(ctx, r, how)
 	}
-	if err != nil && r == RoleServerKey && recoverable(err) {
+	if err != nil && roles[r].remade && recoverable(err) {
 		return 0, sealer.Drop(ctx, r) // it has no recovery slot: the node makes another one
 	}
 	return g, err

@@ -94,7 +94,7 @@ func (s *Folder) opensWithout(ctx context.Context, b *box, aside []hsm.WrapperID
 	for _, r := range s.boot.Roles {
 		for _, name := range []string{r.File(), r.Prev()} {
 			o, err := only.Peek(ctx, r, name)
-			if errors.Is(err, seal.SealedMissing) && (r == RoleServerKey || name == r.Prev()) {
+			if unmade(r, err) || name == r.Prev() && errors.Is(err, seal.SealedMissing) {
 				continue
 			}
 			if err != nil {

@@ -28,27 +28,6 @@ import (
 	"inkan/tps/seal"
 )
 
-// Roles of sealed files. The server key has no recovery slot: a lost one is made
-// anew.
-const (
-	RoleConfig     seal.Role = ConfigFile
-	RolePassphrase seal.Role = PassphraseFile
-	RoleServerKey  seal.Role = "server.key"
-	RolePeerKey    seal.Role = "peer.key"
-	RolePeerCA     seal.Role = "peer-ca.key"
-)
-
-// plainNames are where roles lie in a folder that is not sealed.
-var plainNames = map[seal.Role]string{RoleConfig: ConfigFile, RolePassphrase: PassphraseFile, RoleServerKey: ServerKeyFile}
-
-// plainMode is the mode of a role's plain file.
-func plainMode(r seal.Role) os.FileMode {
-	if r == RolePassphrase {
-		return 0o400
-	}
-	return 0o600
-}
-
 // Folder is a sealed folder whose key is open.
 type Folder struct {
 	folder string
@@ -310,7 +289,7 @@ func (s *Folder) slots(r seal.Role, keys ...seal.WrappingKey) ([]seal.Protector,
 	for _, k := range keys {
 		out = append(out, seal.Under(k))
 	}
-	if r == RoleServerKey || s.boot.Recipient == "" {
+	if roles[r].remade || s.boot.Recipient == "" {
 		return out, nil
 	}
 	p, err := s.recovery()

@@ -129,7 +129,7 @@ func (s *Folder) removeSlot(ctx context.Context, next *Folder, out map[string]ui
 func (s *Folder) openAll(ctx context.Context) error {
 	for _, r := range s.boot.Roles {
 		o, err := s.Open(ctx, r)
-		if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+		if unmade(r, err) {
 			continue
 		}
 		if err != nil {

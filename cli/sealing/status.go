@@ -93,7 +93,7 @@ func (st *Status) probe(ctx context.Context, s *Folder) {
 func fileStatus(ctx context.Context, plain *seal.Sealer, s *Folder, r seal.Role) FileStatus {
 	out := FileStatus{Role: string(r)}
 	st, err := plain.State(ctx, r)
-	if errors.Is(err, seal.SealedMissing) && r == RoleServerKey {
+	if unmade(r, err) {
 		return out // the node makes it at its next start
 	}
 	if err == nil {

@@ -238,7 +238,7 @@ func (n *Node) differences(ctx context.Context, theirs remote.Fingerprint, there
 		}
 		return nil, nil
 	}
-	ours, err := n.ownKeys(ctx, theirs, authority)
+	ours, err := n.comparedKeys(ctx, theirs, authority)
 	if err != nil {
 		return nil, err
 	}

@@ -17,61 +17,11 @@ import (
 	"inkan/cli/sealing"
 	"inkan/tks/hsm"
 	"inkan/tps/peer"
-	"inkan/tps/seal"
 )
-
-// folderSecret is a file with a secret: sealed where the folder is, else plain and
-// for its owner alone.
-type folderSecret struct {
-	n    *Node
-	role seal.Role
-	file string
-}
-
-var _ peer.KeyFile = folderSecret{}
-
-// Load implements peer.KeyFile.
-func (f folderSecret) Load(ctx context.Context) (secret.Secret, error) {
-	s, _, err := f.read(ctx)
-	return s, err
-}
-
-// read is Load, with the generation where it is sealed.
-func (f folderSecret) read(ctx context.Context) (secret.Secret, uint64, error) {
-	if !f.n.sealing.Has(f.role) {
-		s, err := peer.PlainKey(f.n.path(f.file)).Load(ctx)
-		return s, 0, err
-	}
-	o, err := f.n.sealing.Open(ctx, f.role)
-	if errors.Is(err, seal.SealedMissing) {
-		return secret.Secret{}, 0, fmt.Errorf("%w: %w", err, fs.ErrNotExist)
-	}
-	if err != nil {
-		return secret.Secret{}, 0, err
-	}
-	return secret.New(o.Bytes()), o.Generation(), nil
-}
-
-// Save implements peer.KeyFile.
-func (f folderSecret) Save(ctx context.Context, s secret.Secret) error {
-	if f.n.sealing == nil {
-		return peer.PlainKey(f.n.path(f.file)).Save(ctx, s)
-	}
-	if !f.n.sealing.Has(f.role) {
-		return fmt.Errorf("%s cannot be kept: the folder was sealed without it. inkan config disable, then inkan config seal, seals it too", f.file)
-	}
-	old, g, err := f.read(ctx)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	old.Wipe()
-	_, err = f.n.sealing.Save(ctx, f.role, g, s.Bytes())
-	return err
-}
 
 // peerKey keeps the private key of the node's peer certificate.
 func (n *Node) peerKey() peer.KeyFile {
-	return folderSecret{n, sealing.RolePeerKey, sealing.PeerKeyFile}
+	return n.sealing.File(n.Folder, sealing.RolePeerKey)
 }
 
 // peerCAKeys keep the keys of the array's CA: where the node's other keys are. One
@@ -80,7 +30,7 @@ func (n *Node) peerCAKeys() peer.CAKeys {
 	if n.hasKeys() {
 		return vaultCAKeys{n.vault}
 	}
-	return &fileCAKeys{file: folderSecret{n, sealing.RolePeerCA, sealing.PeerCAFile}}
+	return &fileCAKeys{file: n.sealing.File(n.Folder, sealing.RolePeerCA)}
 }
 
 // vaultCAKeys are in the HSM or key file. No other node gets at them: see tks/remote.
@@ -112,7 +62,7 @@ func (k vaultCAKeys) Destroy(ctx context.Context, label string) error {
 // fileCAKeys are in a file of their own, one PEM block each.
 type fileCAKeys struct {
 	mu   sync.Mutex
-	file folderSecret
+	file sealing.RoleFile
 }
 
 // caKeyLabel is the PEM header with a key's label.
@@ -156,7 +106,7 @@ func (k *fileCAKeys) Signer(ctx context.Context, label string) (crypto.Signer, e
 		key, err := x509.ParsePKCS8PrivateKey(b.Bytes)
 		s, ok := key.(crypto.Signer)
 		if err != nil || !ok {
-			return nil, fmt.Errorf("key %s in %s is damaged: restore the file from a backup", label, k.file.file)
+			return nil, fmt.Errorf("key %s in %s is damaged: restore the file from a backup", label, sealing.PeerCAFile)
 		}
 		return s, nil
 	}

@@ -83,6 +83,9 @@ func TestSealedNode(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		for _, f := range st.Files {
+			if f.Role == string(sealing.RolePeerKey) && f.SealedAt == nil {
+				continue // it is in no array
+			}
 			if !f.Opens || f.Anchor == nil || *f.Anchor != f.Generation || f.Error != "" {
 				t.Errorf("%+v", f)
 			}

@@ -126,7 +126,7 @@ func withCredential(t *testing.T) {
 // elsewhere.
 func TestSealKilledAnchors(t *testing.T) {
 	for _, anchor := range []string{seal.AnchorDB, seal.AnchorFile} {
-		for _, name := range []string{"seal", "rotate", "disable"} {
+		for _, name := range []string{"seal", "rotate"} {
 			t.Run("anchor="+anchor+",change="+name, func(t *testing.T) { killEverywhere(t, place{anchor: anchor}, name) })
 		}
 	}

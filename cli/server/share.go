@@ -160,9 +160,9 @@ func (n *Node) hasAuthorityKeys(ctx context.Context, certs caCertificates) error
 	return nil
 }
 
-// ownKeys are the keys of a node that is to be a member, and those that the array has.
+// comparedKeys are the keys of a node that is to be a member, and those that the array has.
 // authority is that of the node's folder; empty: it has none yet.
-func (n *Node) ownKeys(ctx context.Context, theirs remote.Fingerprint, authority string) (remote.Fingerprint, error) {
+func (n *Node) comparedKeys(ctx context.Context, theirs remote.Fingerprint, authority string) (remote.Fingerprint, error) {
 	if authority == "" {
 		authority = theirs.Authority
 	}

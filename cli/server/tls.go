@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"inkan/apdu/secret"
 	"inkan/cli/sealing"
 	"inkan/tps/seal"
 )
@@ -56,40 +57,16 @@ func (n *Node) ownPair(ctx context.Context) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, _, err := n.readServerKey(ctx)
+	key, err := n.serverKey().Load(ctx)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	defer clear(key)
-	return tls.X509KeyPair(chain, key)
+	defer key.Wipe()
+	return tls.X509KeyPair(chain, key.Bytes())
 }
 
-// readServerKey reads the key of the node's own certificate, and the generation
-// where it is sealed.
-func (n *Node) readServerKey(ctx context.Context) ([]byte, uint64, error) {
-	if !n.sealing.Has(sealing.RoleServerKey) {
-		b, err := os.ReadFile(n.path(sealing.ServerKeyFile))
-		return b, 0, err
-	}
-	o, err := n.sealing.Open(ctx, sealing.RoleServerKey)
-	if err != nil {
-		return nil, 0, err
-	}
-	return o.Bytes(), o.Generation(), nil
-}
-
-func (n *Node) writeServerKey(ctx context.Context, pem []byte) error {
-	if !n.sealing.Has(sealing.RoleServerKey) {
-		return sealing.WriteFile(n.path(sealing.ServerKeyFile), pem, 0o600)
-	}
-	old, g, err := n.readServerKey(ctx)
-	if err != nil && !errors.Is(err, seal.SealedMissing) {
-		return err
-	}
-	clear(old)
-	_, err = n.sealing.Save(ctx, sealing.RoleServerKey, g, pem)
-	return err
-}
+// serverKey is the key of the node's own certificate.
+func (n *Node) serverKey() sealing.RoleFile { return n.sealing.File(n.Folder, sealing.RoleServerKey) }
 
 // serves reports whether a certificate still does: names, issuer, time.
 func (n *Node) serves(leaf *x509.Certificate) bool {
@@ -129,7 +106,7 @@ func (n *Node) makeCertificate(ctx context.Context) error {
 	}
 	// The key goes first: a cut between the two leaves a pair that does not match,
 	// which is noticed and made anew.
-	if err := n.writeServerKey(ctx, pemOf("PRIVATE KEY", der)); err != nil {
+	if err := n.serverKey().Save(ctx, secret.New(pemOf("PRIVATE KEY", der))); err != nil {
 		return err
 	}
 	return sealing.WriteFile(n.path(serverCertFile), chain, 0o644)
