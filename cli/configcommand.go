@@ -68,11 +68,12 @@ func (p *program) configCommand() *cli.Command {
 			{Name: "recover", Usage: "open with the recovery key, or go back, and seal anew",
 				Description: "For a lost HSM, a lost key, a lost or old file. What is opened is sealed under a key of the token, made if need be.\n\n" +
 					"   inkan config recover --identity key.txt\n   inkan config recover --identity key.txt --module /usr/lib/softhsm/libsofthsm2.so --token new --pin-source file:/etc/inkan/pin\n" +
-					"   inkan config recover --from-prev\n   inkan config recover --accept-generation 7",
+					"   inkan config recover --from-prev\n   inkan config recover --accept-generation 7\n   inkan config recover --anchor file",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "identity", Usage: "`FILE` with the age identity, - for standard input; asked for with --recovery-key"},
 					&cli.BoolFlag{Name: "recovery-key", Usage: "ask for the age identity"}, recovery,
 					&cli.StringFlag{Name: "module", Usage: "PKCS#11 module `PATH` of another HSM"}, &cli.StringFlag{Name: "token", Usage: "its token `LABEL`"},
 					&cli.StringFlag{Name: "serial", Usage: "its `SERIAL` number"}, &cli.StringFlag{Name: "pin-source", Usage: "`SOURCE`: prompt, file:PATH, cred:NAME, fd:N"},
+					&cli.StringFlag{Name: "anchor", Usage: "keep generations in `ANCHOR` from now on: hsm, db or file; the old anchor is not asked"},
 					&cli.BoolFlag{Name: "from-prev", Usage: "go back one generation where a file is missing or damaged"},
 					&cli.Uint64Flag{Name: "accept-generation", Usage: "take generation `N` though a newer one was written"},
 					&cli.StringFlag{Name: "role", Value: string(sealing.RoleConfig), Usage: "the `FILE` whose generation is meant"}}, Action: p.configRecover},

@@ -157,7 +157,10 @@ func (p *program) configRecover(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	plan := sealing.RecoverPlan{FromPrev: c.Bool("from-prev"), Accept: c.Uint64("accept-generation"), Role: seal.Role(c.String("role")), PINSource: c.String("pin-source")}
+	plan := sealing.RecoverPlan{FromPrev: c.Bool("from-prev"), Accept: c.Uint64("accept-generation"), Role: seal.Role(c.String("role")), PINSource: c.String("pin-source"), Anchor: c.String("anchor")}
+	if plan.Anchor != "" && seal.CheckAnchor(plan.Anchor) != nil {
+		return usagef("--anchor: %v", seal.CheckAnchor(plan.Anchor))
+	}
 	var err error
 	if module := c.String("module"); module != "" {
 		t, err := chooseToken(module, "", c.String("token"), c.String("serial"))

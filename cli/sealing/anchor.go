@@ -42,7 +42,7 @@ func checkAnchor(anchor string, c config.Config) error {
 }
 
 // changeAnchor is how a folder gets another anchor.
-const changeAnchor = "inkan config disable --to plain, then inkan config seal with the anchor hsm, db or file"
+const changeAnchor = "inkan config recover --anchor hsm, or db, or file"
 
 // vaultAnchor keeps generations in every HSM or key file that files are written for.
 type vaultAnchor struct{ vaults []Vault }
@@ -119,7 +119,7 @@ func (a databaseAnchor) with(ctx context.Context, do func(*store.DB) error) erro
 		err = errors.Join(do(db), db.Close())
 	}
 	if err != nil {
-		return &seal.Error{Code: seal.DependencyMissing, Cause: fmt.Errorf("reading the generations in the database: %w", err), Hint: "make the token database reachable, then start again"}
+		return &seal.Error{Code: seal.DependencyMissing, Cause: fmt.Errorf("reading the generations in the database: %w", err), Hint: "make the token database reachable, then start again; where it has moved, inkan config recover --anchor file, then change [database]"}
 	}
 	return nil
 }
@@ -144,4 +144,17 @@ func (s *Folder) records(ctx context.Context) (config.Config, error) {
 	defer prev.Wipe()
 	s.o.Log.WarnContext(ctx, "the configuration does not open, the one before says where the database is", slog.Any("err", err))
 	return decodeSealed(prev.Bytes())
+}
+
+// reaches refuses a configuration whose database would be asked for generations and
+// does not answer: it could not be opened again to be mended.
+func (s *Folder) reaches(ctx context.Context, c config.Config) error {
+	if s.boot.Anchor != seal.AnchorDB {
+		return nil
+	}
+	db, err := OpenDatabase(ctx, c.Database, func(name string) string { return Within(s.folder, name) })
+	if err != nil {
+		return fmt.Errorf("the new configuration's database, which keeps the generations, does not open: %w", err)
+	}
+	return db.Close()
 }

@@ -70,7 +70,8 @@ func WriteConfig(ctx context.Context, folder string, expect uint64, text []byte,
 // writeConfig is [WriteConfig] that does something else before it writes, while
 // no node has the folder open, and writes nothing if that fails.
 func writeConfig(ctx context.Context, folder string, expect uint64, text []byte, before func() error, o Options) (uint64, error) {
-	if _, err := config.Decode(text); err != nil {
+	c, err := config.Decode(text)
+	if err != nil {
 		return 0, err
 	}
 	boot, err := Prepared(folder)
@@ -82,9 +83,13 @@ func writeConfig(ctx context.Context, folder string, expect uint64, text []byte,
 	}
 	var g uint64
 	err = change(ctx, folder, o, eventSave, nil, func(s *Folder) (err error) {
-		if err = before(); err == nil {
-			g, err = s.Save(ctx, RoleConfig, expect, text)
+		if err := before(); err != nil {
+			return err
 		}
+		if err := s.reaches(ctx, c); err != nil {
+			return err
+		}
+		g, err = s.Save(ctx, RoleConfig, expect, text)
 		return err
 	})
 	return g, err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"inkan/apdu/secret"
 	"inkan/cli/config"
@@ -25,6 +26,9 @@ type RecoverPlan struct {
 	// Accept is a generation of Role that lies behind the one that was written last.
 	Role   seal.Role
 	Accept uint64
+	// Anchor is where generations are kept from now on; empty: where they are. The old
+	// anchor is not asked: it may be lost.
+	Anchor string
 }
 
 func (p RecoverPlan) openers() ([]seal.Opener, error) {
@@ -58,7 +62,14 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if boot.Phase != seal.Sealed {
 		return SealReport{}, ErrNotSealed
 	}
-	boot.Slots = nil // what has to be right is the first place; others are added again
+	o = o.Complete()
+	if len(boot.Slots) > 0 {
+		o.Log.WarnContext(ctx, "the further key slots are dropped: add them again with inkan config reseal --add-slot", slog.Any("slots", boot.Slots))
+	}
+	boot.Slots = nil
+	if p.Anchor != "" {
+		boot.Anchor = p.Anchor
+	}
 	if p.URI != "" {
 		boot.SetFirst(seal.Place{URI: p.URI, PINSource: boot.PINSource, Key: keyOr(boot)})
 	}
@@ -78,8 +89,11 @@ func Recover(ctx context.Context, folder string, p RecoverPlan, o Options) (Seal
 	if err != nil {
 		c = config.Default()
 	}
+	if err := checkAnchor(p.Anchor, c); err != nil {
+		return SealReport{}, err
+	}
 	var report SealReport
-	fields := map[string]string{"uri": boot.URI, "from_prev": fmt.Sprint(p.FromPrev)}
+	fields := map[string]string{"uri": boot.URI, "anchor": boot.Anchor, "from_prev": fmt.Sprint(p.FromPrev)}
 	if p.Accept > 0 {
 		fields["accepted"] = fmt.Sprintf("%s generation %d", p.Role, p.Accept)
 	}

@@ -233,7 +233,7 @@ func TestOtherAuthority(t *testing.T) {
 	three := prepared(t, filepath.Join(t.TempDir(), "three"))
 	d, err := sealing.ReadConfig(t.Context(), three, server.Options{})
 	must(t, err)
-	changed, err := config.Set(d.Text, "database.file", shared)
+	changed, err := config.Set(d.Text, config.Assignment{Key: "database.file", Value: shared})
 	must(t, err)
 	_, err = sealing.WriteConfig(t.Context(), three, 0, changed, server.Options{})
 	must(t, err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"inkan/apdu/secret"
+	"inkan/cli/config"
 	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm/hsmtest"
@@ -277,5 +278,40 @@ func TestAnchorInPostgres(t *testing.T) {
 	rollBack(t, folder)
 	if err := open(t, folder); !errors.Is(err, seal.Rollback) {
 		t.Errorf("an old file: %v", err)
+	}
+}
+
+// TestChangeAnchor: generations are kept elsewhere from now on, also where the database
+// that kept them is lost; and no change of the configuration names one that is not there.
+func TestChangeAnchor(t *testing.T) {
+	t.Parallel()
+	folder := sealedFolder(t, place{anchor: seal.AnchorDB})
+	d, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
+	must(t, err)
+	elsewhere, err := config.Set(d.Text, config.Assignment{Key: "database.file", Value: "nowhere/inkan.db"})
+	must(t, err)
+	if _, err := sealing.WriteConfig(t.Context(), folder, d.Generation, elsewhere, server.Options{}); err == nil || !strings.Contains(err.Error(), "keeps the generations") {
+		t.Errorf("a database that is not there: %v", err)
+	}
+	db := filepath.Join(folder, "inkan.db")
+	must(t, os.Rename(db, db+".lost"))
+	must(t, os.Mkdir(db, 0o700))
+	if err := open(t, folder); !errors.Is(err, seal.DependencyMissing) || !strings.Contains(err.Error(), "--anchor file") {
+		t.Errorf("without the database: %v", err)
+	}
+	_, err = sealing.Recover(t.Context(), folder, sealing.RecoverPlan{Anchor: seal.AnchorFile}, server.Options{})
+	must(t, err)
+	if text(t, folder) != string(d.Text) {
+		t.Error("another configuration")
+	}
+	must(t, os.Remove(db))
+	must(t, os.Rename(db+".lost", db))
+	for _, kind := range []string{seal.AnchorDB, seal.AnchorHSM, seal.AnchorFile} {
+		_, err = sealing.Recover(t.Context(), folder, sealing.RecoverPlan{Anchor: kind}, server.Options{})
+		must(t, err)
+		rollBack(t, folder)
+		if err := open(t, folder); !errors.Is(err, seal.Rollback) {
+			t.Errorf("an old file, anchor %s: %v", kind, err)
+		}
 	}
 }

@@ -74,8 +74,8 @@ type Recovery struct {
 	Generation uint64
 }
 
-// Recover opens a role without asking the anchor, writes its content as a
-// generation above all that were known, and sets the anchor to it.
+// Recover opens a role whatever anchor it was written for, writes its content as a
+// generation above all that the anchor knows, and sets the anchor to it.
 func (s *Sealer) Recover(ctx context.Context, r Role, o Recovery) (g uint64, err error) {
 	err = s.exclusively(ctx, func() error {
 		g, err = s.recover(ctx, r, o)
@@ -130,7 +130,7 @@ func (s *Sealer) Adopt(ctx context.Context, r Role) (was, now uint64, err error)
 		if err != nil {
 			return err
 		}
-		if err := s.identify(f, r); err != nil {
+		if err := errors.Join(s.identify(f, r), s.sameAnchor(f)); err != nil {
 			return err
 		}
 		now = f.Generation

@@ -130,7 +130,20 @@ func (s *Sealer) check(ctx context.Context, f *File, r Role) error {
 	if err := s.identify(f, r); err != nil {
 		return err
 	}
+	if err := s.sameAnchor(f); err != nil {
+		return err
+	}
 	return s.settle(ctx, f)
+}
+
+// sameAnchor refuses a file whose generations are kept elsewhere than in the anchor
+// that seal.toml names.
+func (s *Sealer) sameAnchor(f *File) error {
+	if f.Anchor != s.cfg.AnchorName && f.Anchor != "" && s.cfg.AnchorName != "" {
+		return &Error{Code: Tampered, Role: f.Role, Cause: fmt.Errorf("%s says that generations are kept in anchor %s, the file says %s", BootstrapFile, s.cfg.AnchorName, f.Anchor),
+			Hint: "put seal.toml back from a backup (inkan restore) and find out who changed it"}
+	}
+	return nil
 }
 
 func (s *Sealer) identify(f *File, r Role) error {
@@ -139,10 +152,6 @@ func (s *Sealer) identify(f *File, r Role) error {
 	}
 	if f.Role != r {
 		return refuse(Identity, r, "it holds %s", f.Role)
-	}
-	if f.Anchor != s.cfg.AnchorName && f.Anchor != "" && s.cfg.AnchorName != "" {
-		return &Error{Code: Tampered, Role: r, Cause: fmt.Errorf("%s says that generations are kept in anchor %s, the file says %s", BootstrapFile, s.cfg.AnchorName, f.Anchor),
-			Hint: "put seal.toml back from a backup (inkan restore) and find out who changed it"}
 	}
 	return nil
 }
