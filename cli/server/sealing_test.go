@@ -83,7 +83,7 @@ func TestSealedNode(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		for _, f := range st.Files {
-			if f.Role == string(sealing.RolePeerKey) && f.SealedAt == nil {
+			if (f.Role == string(sealing.RolePeerKey) || f.Role == string(sealing.RolePeerCA)) && f.SealedAt == nil {
 				continue // it is in no array
 			}
 			if !f.Opens || f.Anchor == nil || *f.Anchor != f.Generation || f.Error != "" {
