@@ -117,6 +117,10 @@ func (f *faultyKeys) Encrypt(ctx context.Context, r tks.EncryptRequest) (tks.Enc
 	return faulty(f, func() (tks.EncryptReply, error) { return f.Service.Encrypt(ctx, r) })
 }
 
+func (f *faultyKeys) CardSecret(ctx context.Context, r tks.SecretRequest) (tks.SecretReply, error) {
+	return faulty(f, func() (tks.SecretReply, error) { return f.Service.CardSecret(ctx, r) })
+}
+
 // cutCase is an operation on a card in a certain condition.
 type cutCase struct {
 	name  string
@@ -179,8 +183,6 @@ func cutEverywhere(t *testing.T, c cutCase, had string) {
 			t.Run(fmt.Sprintf("operation=%s/scp=%s/batch=%v", c.name, where.scp, batch), func(t *testing.T) {
 				t.Parallel()
 				s := newSite(t)
-				s.batch = batch
-				s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
 				edits := map[string]string{
 					`set = "site"`: fmt.Sprintf("set = %q", where.set), "\nversion = 2\n": fmt.Sprintf("\nversion = %d\n", where.version),
 					"[applet]": "[enroll]\nseveral_active = true\n[applet]",
@@ -191,23 +193,41 @@ func cutEverywhere(t *testing.T, c cutCase, had string) {
 					edits[oldApplet] = midApplet
 				}
 				s.put(ecProfile("test", edits))
-				x := &cutter{site: s, model: where.model, had: had, turn: 2 * turn, cutCase: c}
-				x.all(t)
-				fmt.Printf("cuts operation=%s scp=%s batch=%v tried=%d converged=%d\n", c.name, where.scp, batch, x.tried, x.converged)
-				if x.tried != x.converged || x.tried == 0 {
-					t.Errorf("%d of %d cuts converged", x.converged, x.tried)
+				x := &cutter{site: s, family: coolkeyCuts, model: where.model, had: had, sample: had != "", turn: 2 * turn, cutCase: c}
+				if had != "" {
+					x.before = "before"
 				}
+				x.report(t, batch, "scp="+where.scp)
 			})
 		}
 	}
 }
 
+// cutFamily is what the suite needs to know of a family to look at a card behind it.
+type cutFamily struct {
+	name   string
+	applet func(ctx context.Context, x *cutter, d apdu.Doer, rec token.Token) error // version and keys
+	empty  func(ctx context.Context, d apdu.Doer) error
+	usable func(ctx context.Context, d apdu.Doer, pin string, recorded []string) error
+}
+
+var coolkeyCuts = cutFamily{name: "coolkey", empty: checkEmpty, usable: checkUsable,
+	applet: func(ctx context.Context, x *cutter, d apdu.Doer, rec token.Token) error {
+		if err := x.checkKeys(ctx, d, rec); err != nil {
+			return err
+		}
+		return x.checkApplet(ctx, d, rec)
+	}}
+
 // cutter tries one case.
 type cutter struct {
 	*site
 	cutCase
+	family           cutFamily
 	model            string
+	before           string // profile that the card was prepared with; "" = the one of the operation
 	had              string // applet version of the card; "" = the one that the operation wants
+	sample           bool   // not at every place, unless everything is asked for
 	turn             int    // which places are a sample
 	tried, converged int
 }
@@ -219,11 +239,22 @@ type sizes struct{ exchanges, writes, keys, authority int }
 // case already every sixth, on cards of each protocol other ones.
 func (x *cutter) at(n int) (at []int) {
 	for i := 1; i <= n; i++ {
-		if everything() || x.had == "" || i%6 == x.turn {
+		if everything() || !x.sample || i%6 == x.turn {
 			at = append(at, i)
 		}
 	}
 	return at
+}
+
+// report tries all there is and prints what came of it. where says which cards.
+func (x *cutter) report(t *testing.T, batch bool, where string) {
+	x.batch = batch
+	x.ca = &watchedCA{Authority: x.ca, valid: map[ca.Serial]apdu.CUID{}}
+	x.all(t)
+	fmt.Printf("cuts operation=%s family=%s tried=%d converged=%d %s batch=%v\n", x.name, x.family.name, x.tried, x.converged, where, batch)
+	if x.tried != x.converged || x.tried == 0 {
+		t.Errorf("%d of %d cuts converged", x.converged, x.tried)
+	}
 }
 
 func (x *cutter) all(t *testing.T) {
@@ -302,9 +333,7 @@ func (x *cutter) prepared(t *testing.T) *sim.Card {
 	for _, op := range x.given {
 		_, err := x.run(op, card, func(c *client, r *tps.Request) {
 			c.pins = []string{"9518402"}
-			if x.had != "" {
-				r.TokenType = "before"
-			}
+			r.TokenType = x.before
 		})
 		if err != nil {
 			t.Fatalf("preparing with %s: %v", op, err)
@@ -340,11 +369,7 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 	ctx := t.Context()
 	conn := apdu.NewConn(card)
 	must(t, conn.Reset(ctx))
-	cplc, err := gp.ReadCPLC(ctx, conn)
-	if err != nil {
-		return err
-	}
-	cuid := cplc.CUID()
+	cuid := card.Info().CUID
 	rec, err := x.db.Token(ctx, cuid)
 	if err != nil {
 		return err
@@ -352,10 +377,7 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 	if _, err := x.db.OpenJournal(ctx, cuid); !errors.Is(err, token.ErrNotFound) {
 		return fmt.Errorf("the journal is still open: %v", err)
 	}
-	if err := x.checkKeys(ctx, conn, rec); err != nil {
-		return err
-	}
-	if err := x.checkApplet(ctx, conn, rec); err != nil {
+	if err := x.family.applet(ctx, x, conn, rec); err != nil {
 		return err
 	}
 	recorded, err := x.recordedCerts(ctx, cuid)
@@ -369,7 +391,7 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 		if rec.State != token.Formatted || rec.UserID != "" || len(recorded) != 0 {
 			return fmt.Errorf("formatted card: record %+v with certificates %v", rec, recorded)
 		}
-		return checkEmpty(ctx, conn)
+		return x.family.empty(ctx, conn)
 	}
 	if rec.State != token.Active || rec.UserID != "ada" {
 		return fmt.Errorf("record: %+v", rec)
@@ -378,7 +400,7 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 	if x.op == tps.OpKeyChangeover {
 		pin = "9518402"
 	}
-	return checkUsable(ctx, conn, pin, recorded)
+	return x.family.usable(ctx, conn, pin, recorded)
 }
 
 // checkApplet sees the wanted version of the applet on the card and in its record.

@@ -75,7 +75,7 @@ func (k *killer) open(t *testing.T, dir string) (*cutter, *sim.Card) {
 	s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
 	card, err := sim.New(sim.Config{Model: "gp-scp03", Path: filepath.Join(dir, "card.img")})
 	must(t, err)
-	return &cutter{site: s, cutCase: k.cutCase, model: "gp-scp03"}, card
+	return &cutter{site: s, family: coolkeyCuts, cutCase: k.cutCase, model: "gp-scp03"}, card
 }
 
 // at kills at the n-th write, on one side of it or on both. False: there is no
