@@ -47,8 +47,10 @@ func (p *program) cardCommand() *cli.Command {
 			{Name: "list", Usage: "list readers and what is in them", Description: "   inkan card list", Action: p.listCards},
 			{Name: "info", Usage: "show what a card shows to anybody", Description: "   inkan card info --sim card.img", Flags: source, Action: p.cardInfo},
 			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
-			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey", wire.Enroll, pin, ticket),
+			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey\n   inkan card enroll --server https://tps.example:8443 --user ada --profile pivUser     # a YubiKey, or another PIV card", wire.Enroll, pin, ticket),
 			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada\n   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt", wire.ResetPIN, pin, ticket),
+			operation("unblock", "set a new PIN on your card after too many wrong ones: the same as reset-pin", "The server has the PUK of PIV cards; nobody types it. A card whose PUK is blocked too has to be formatted and\n"+
+				"enrolled again.\n\n   inkan card unblock --server https://tps.example:8443 --user ada", wire.ResetPIN, pin, ticket),
 			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover),
 			{
 				Name: "test", Usage: "log in to the card and use every key on it", Description: "   inkan card test --sim card.img --trust inkan-data/ca/ca.pem",

@@ -60,6 +60,15 @@ func (p *program) tokenCommand() *cli.Command {
 				Flags:  []cli.Flag{&cli.StringFlag{Name: "kdd", Usage: "key diversification `DATA` of a card without a record, in place of CUID"}},
 				Action: p.releaseToken,
 			},
+			{
+				Name: "secret", Usage: "show a PIV card's PUK or management key", ArgsUsage: "CUID",
+				Description: "They are derived from the site's key set and stored nowhere. It takes an agent at the node itself, and is\n" +
+					"in the audit record: who has the PUK can set the card's PIN.\n\n" +
+					"   inkan token secret FFFF594B0000F0000001 --puk\n   inkan token secret FFFF594B0000F0000001 --management-key",
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "puk", Usage: "the PUK, eight digits"},
+					&cli.BoolFlag{Name: "management-key", Usage: "the management key, in hexadecimal"}},
+				Action: p.showSecret,
+			},
 		},
 	}
 }
@@ -186,6 +195,7 @@ func printToken(w io.Writer, v tokenView) {
 	field(w, "Applet", t.AppletID)
 	field(w, "Keys", tokenKeys(t))
 	field(w, "KDD", t.KDD)
+	field(w, "Applet keys", t.AppletKeys)
 	field(w, "Policy", t.Policy)
 	field(w, "Created", moment(t.CreateTimestamp))
 	field(w, "Changed", moment(t.ModifyTimestamp))

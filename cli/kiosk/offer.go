@@ -53,10 +53,10 @@ func (s sight) condition() condition {
 		return foreign
 	case s.cut != 0 || s.damaged:
 		return unfinished
+	case len(s.Carried()) > 0:
+		return issued
 	case a == nil:
 		return blank
-	case len(a.Certificates) > 0:
-		return issued
 	case a.PIN != "none":
 		return unfinished
 	}
@@ -81,12 +81,12 @@ func portray(s sight, now time.Time) portrait {
 		p.offers = []offer{enroll, format, rekey}
 	case unfinished:
 		p.offers = []offer{finish(cut), enroll, format}
-		if i.Applet != nil && len(i.Applet.Certificates) > 0 {
+		if len(i.Carried()) > 0 {
 			p.offers[1] = replacing(enroll, i)
 		}
 	case issued:
 		p.offers = []offer{reset, replacing(enroll, i), rekey, format}
-		if firstEnd(i.Applet.Certificates).Before(now) {
+		if firstEnd(i.Carried()).Before(now) {
 			p.offers = []offer{replacing(enroll, i), reset, rekey, format}
 		}
 	}
@@ -130,38 +130,34 @@ func linesOf(i station.Info) []string {
 		number += " (software card)"
 	}
 	lines := []string{number}
-	a := i.Applet
-	if a == nil {
-		return lines
-	}
-	switch a.PIN {
-	case "none":
+	switch pin := i.PINState(); pin {
+	case "none", "":
 	case "blocked":
 		lines = append(lines, "Its PIN is blocked.")
 	default:
-		lines = append(lines, sentence("PIN "+a.PIN))
+		lines = append(lines, sentence("PIN "+pin))
 	}
-	if n := len(a.Certificates); n > 0 {
-		lines = append(lines, sentence(certificates(a.Certificates)))
+	if cs := i.Carried(); len(cs) > 0 {
+		lines = append(lines, sentence(certificates(cs)))
 	}
 	return lines
 }
 
 // losses are what goes when a card is erased or enrolled again.
 func losses(i station.Info) []string {
-	a := i.Applet
-	if a == nil {
+	cs, pin := i.Carried(), i.PINState()
+	if i.Applet == nil && len(cs) == 0 {
 		return []string{"Whatever else it is used for."}
 	}
 	var out []string
-	if len(a.Certificates) > 0 {
+	if len(cs) > 0 {
 		whose := ""
 		if h := holder(i); h != "" {
 			whose = " of " + h
 		}
-		out = append(out, sentence(certificates(a.Certificates)+whose), "Their keys: what is encrypted for them cannot be read with this card again.")
+		out = append(out, sentence(certificates(cs)+whose), "Their keys: what is encrypted for them cannot be read with this card again.")
 	}
-	if a.PIN != "none" {
+	if pin != "none" {
 		out = append(out, "Its PIN.")
 	}
 	if len(out) == 0 {
@@ -193,7 +189,7 @@ func firstEnd(cs []station.Certificate) time.Time {
 }
 
 func holder(i station.Info) string {
-	for _, c := range i.Applet.Certificates {
+	for _, c := range i.Carried() {
 		if h := clean(c.Holder()); h != "" {
 			return h
 		}

@@ -40,6 +40,9 @@ type PIVSlot struct {
 	Issuer      string     `json:"issuer,omitempty"`
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	Problem     string     `json:"problem,omitempty"` // why the certificate cannot be read
+
+	cert    *x509.Certificate
+	retired bool
 }
 
 // firstSimulated is the first serial number of software cards.
@@ -144,6 +147,7 @@ func (r *pivReader) slots(ctx context.Context, p *PIV) {
 		switch {
 		case r.told(err):
 			found = true
+			s.cert, s.retired = cert, slot.RetiredNumber() > 0
 			s.Subject, s.Issuer, s.NotAfter = name(cert.RawSubject), name(cert.RawIssuer), &cert.NotAfter
 			if s.Key == "" {
 				s.Key = keyName(cert.PublicKey)

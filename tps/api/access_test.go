@@ -24,6 +24,7 @@ var permissions = map[string]string{
 	"POST /tokens/{id}":                     "agent",
 	"GET /tokens/{id}/operations":           "admin agent operator",
 	"GET /tokens/{id}/keying":               "admin agent",
+	"POST /tokens/{id}/secret":              "agent TOKEN_SECRET",
 	"GET /certs":                            "admin agent operator",
 	"GET /certs/{id}":                       "admin agent operator",
 	"POST /certs/{id}/state":                "agent",

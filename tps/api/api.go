@@ -1,6 +1,6 @@
 // Package api is the REST interface to a node's records, people and keys:
 // tokens, certificates, activities, operations, profiles and mappings, users, key sets,
-// releases of cards, realm keys, tickets, the audit record, the copy of the key file. [New] returns the handler; paths
+// releases and secrets of cards, realm keys, tickets, the audit record, the copy of the key file. [New] returns the handler; paths
 // begin with [Base], names and shapes of what Dogtag's TPS has are its own.
 //
 // Whoever serves the handler says who calls, with [WithCaller]; without a caller
@@ -50,6 +50,7 @@ type Config struct {
 	Users        auth.Users
 	KeySets      KeySets
 	Keyings      Keyings
+	Secrets      CardSecrets
 	Revoker      Revoker
 	Backups      Backups
 	Realm        *realm.Realm
@@ -137,7 +138,7 @@ func New(cfg Config) (http.Handler, error) {
 	for name, missing := range map[string]bool{
 		"token store": cfg.Tokens == nil, "certificate store": cfg.Certificates == nil, "activity store": cfg.Activities == nil,
 		"journal store": cfg.Journals == nil, "profile store": cfg.Profiles == nil, "mappings": cfg.Mappings == nil, "user store": cfg.Users == nil, "key sets": cfg.KeySets == nil,
-		"ledger of keyings": cfg.Keyings == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "realm": cfg.Realm == nil, "tickets": cfg.Tickets == nil, "audit log": cfg.Audit == nil, "audit record": cfg.AuditRecord == nil,
+		"ledger of keyings": cfg.Keyings == nil, "card secrets": cfg.Secrets == nil, "revoker": cfg.Revoker == nil, "backups": cfg.Backups == nil, "realm": cfg.Realm == nil, "tickets": cfg.Tickets == nil, "audit log": cfg.Audit == nil, "audit record": cfg.AuditRecord == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("configuring the REST interface: no %s", name)

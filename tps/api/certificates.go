@@ -23,6 +23,7 @@ type Certificate struct {
 	Reason         string `json:"Reason,omitempty"`
 	Pending        string `json:"Pending,omitempty"` // what the authority is still to be told
 	Authority      string `json:"Authority"`
+	Evidence       string `json:"Evidence,omitempty"` // that the card made the key: certificates in PEM
 	ValidNotBefore Millis `json:"ValidNotBefore"`
 	ValidNotAfter  Millis `json:"ValidNotAfter"`
 	CreateTime     Millis `json:"CreateTime"`
@@ -33,7 +34,7 @@ func describeCertificate(c token.Certificate) (Certificate, error) {
 	out := Certificate{
 		ID: c.ID, SerialNumber: "0x" + strings.ToLower(c.Serial), Subject: c.Subject, UserID: string(c.UserID),
 		TokenID: c.CUID.String(), Origin: c.Origin.String(), Type: string(c.Profile), KeyType: c.KeyType, Status: string(c.State),
-		Pending: c.Pending, Authority: c.CA, ValidNotBefore: millis(c.NotBefore), ValidNotAfter: millis(c.NotAfter),
+		Pending: c.Pending, Authority: c.CA, Evidence: c.Evidence, ValidNotBefore: millis(c.NotBefore), ValidNotAfter: millis(c.NotAfter),
 		CreateTime: millis(c.Created), ModifyTime: millis(c.Modified),
 	}
 	if c.State == token.CertRevoked || c.State == token.CertOnHold || c.Pending != "" {

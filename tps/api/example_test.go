@@ -34,7 +34,7 @@ func Example() {
 	}
 	h, err := api.New(api.Config{
 		Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db,
-		KeySets: &keys{}, Keyings: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Realm: keyring,
+		KeySets: &keys{}, Keyings: &keys{}, Secrets: &keys{}, Revoker: &engine{db: db}, Backups: &backups{}, Realm: keyring,
 		Tickets: realm.NewTickets(keyring, db, db), Audit: &events{}, AuditRecord: record{},
 	})
 	if err != nil {

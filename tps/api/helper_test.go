@@ -51,7 +51,7 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	n := &node{t: t, db: db, log: &syncBuffer{}, audit: &events{}, keys: &keys{ledger: map[gp.KDD]api.Keying{}}, engine: &engine{db: db}, backups: &backups{}}
 	n.realm, err = realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: n.audit, Issuer: "https://tps.example.org"})
 	must(t, err)
-	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys,
+	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys, Secrets: n.keys,
 		Revoker: n.engine, Backups: n.backups, Realm: n.realm, Tickets: realm.NewTickets(n.realm, db, db), Audit: n.audit, AuditRecord: record{}, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, e := range edit {
 		e(&cfg)
@@ -186,6 +186,17 @@ type keys struct {
 	by     string          // of the last change
 	values []secret.Secret // imported
 	err    error           // of every call, if set
+}
+
+// CardSecret answers with what is easily told from other things.
+func (k *keys) CardSecret(_ context.Context, r tks.SecretRequest) (tks.SecretReply, error) {
+	if k.err != nil {
+		return tks.SecretReply{}, k.err
+	}
+	if r.Use == tks.PUK {
+		return tks.SecretReply{Secret: secret.New([]byte("48151623"))}, nil
+	}
+	return tks.SecretReply{Secret: secret.New([]byte{r.Algorithm, byte(r.KeyVersion), 0xAB})}, nil
 }
 
 func (k *keys) CreateKeySet(_ context.Context, name tks.KeySetName, v gp.KeyVersion, keyType, kdf string) (api.KeySet, error) {

@@ -39,6 +39,7 @@ var routes = []route{
 	{"GET /tokens/{id}", everybody, "", nil, (*api).showToken},
 	{"POST /tokens/{id}", agents, "", []string{"status"}, (*api).setTokenState}, // audited by tps.Engine
 	{"GET /tokens/{id}/operations", everybody, "", with("open"), (*api).listOperations},
+	{"POST /tokens/{id}/secret", agents, "TOKEN_SECRET", nil, (*api).showSecret}, // on the node's own machine
 	{"GET /tokens/{id}/keying", keepers, "", nil, (*api).showKeying},
 	{"GET /certs", everybody, "", with("filter", "tokenID", "userID", "serial", "status"), (*api).listCertificates},
 	{"GET /certs/{id}", everybody, "", nil, (*api).showCertificate},

@@ -24,6 +24,7 @@ type Token struct {
 	KeySet          string   `json:"KeySet,omitempty"`
 	KeyInfo         string   `json:"KeyInfo,omitempty"` // version, protocol [, i], hexadecimal
 	KDD             string   `json:"KDD,omitempty"`
+	AppletKeys      string   `json:"AppletKeys,omitempty"` // of the applet itself, SET:VERSION:ALGORITHM
 	Policy          string   `json:"Policy,omitempty"`
 	CreateTimestamp Millis   `json:"CreateTimestamp"`
 	ModifyTimestamp Millis   `json:"ModifyTimestamp"`
@@ -179,7 +180,7 @@ func (a *api) describeToken(c *call, t token.Token) (Token, error) {
 		ID: t.CUID.String(), TokenID: t.CUID.String(), UserID: string(t.UserID), Type: string(t.Profile), Status: statusOf(t.State),
 		NextStates: []Status{}, Reason: string(t.Reason), AppletID: t.AppletID, KeySet: string(t.KeySet),
 		KeyInfo: strings.ToUpper(hex.EncodeToString(t.KeyInfo)), Policy: t.Policy,
-		CreateTimestamp: millis(t.Created), ModifyTimestamp: millis(t.Modified),
+		AppletKeys: t.AppletKeys.String(), CreateTimestamp: millis(t.Created), ModifyTimestamp: millis(t.Modified),
 	}
 	if t.KDD != nil {
 		out.KDD = t.KDD.String()
