@@ -205,13 +205,15 @@ func cutEverywhere(t *testing.T, c cutCase, had string) {
 
 // cutFamily is what the suite needs to know of a family to look at a card behind it.
 type cutFamily struct {
-	name   string
-	applet func(ctx context.Context, x *cutter, d apdu.Doer, rec token.Token) error // version and keys
-	empty  func(ctx context.Context, d apdu.Doer) error
-	usable func(ctx context.Context, d apdu.Doer, pin string, recorded []string) error
+	name    string
+	model   string // of its cards, where one will do
+	profile func(name string, edits map[string]string) string
+	applet  func(ctx context.Context, x *cutter, d apdu.Doer, rec token.Token) error // version and keys
+	empty   func(ctx context.Context, d apdu.Doer) error
+	usable  func(ctx context.Context, d apdu.Doer, pin string, recorded []string) error
 }
 
-var coolkeyCuts = cutFamily{name: "coolkey", empty: checkEmpty, usable: checkUsable,
+var coolkeyCuts = cutFamily{name: "coolkey", model: "gp-scp03", profile: ecProfile, empty: checkEmpty, usable: checkUsable,
 	applet: func(ctx context.Context, x *cutter, d apdu.Doer, rec token.Token) error {
 		if err := x.checkKeys(ctx, d, rec); err != nil {
 			return err

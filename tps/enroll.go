@@ -155,7 +155,7 @@ func mayBecomeActive(f Facts) error {
 
 // needsPrepare reports whether the applet has to be loaded anew before keys are made.
 func needsPrepare(f Facts, h history) bool {
-	if !f.Contents.Present || h.begun(StepPrepare) && !h.done(StepPrepare) {
+	if !f.Contents.Present || h.begun(StepPrepare) && !h.done(StepPrepare) || mayUseOwn(f) != nil {
 		return true
 	}
 	if f.Profile.Applet.Update && f.Contents.Version != f.wantedVersion() {

@@ -1,5 +1,7 @@
 package tps
 
+import "cmp"
+
 // Key changeover moves a card to the key set and version that its profile names.
 // See tps-operations §10.
 //
@@ -17,8 +19,8 @@ func planKeyChangeover(f Facts) (Plan, error) {
 		plan = append(plan, changeKeysStep(f))
 	}
 	if f.wantsOwn(OpKeyChangeover, false) {
-		if f.Contents.Locked != nil {
-			return nil, within(StatusKeyChangeover, "", f.Contents.Locked)
+		if err := cmp.Or(mayUseOwn(f), within(StatusKeyChangeover, "", f.Contents.Locked)); err != nil {
+			return nil, err
 		}
 		plan = append(plan, changeAppletKeysStep(f, false))
 	}

@@ -29,6 +29,9 @@ func planPINReset(f Facts) (Plan, error) {
 	if err := f.Contents.Locked; err != nil {
 		return nil, within(StatusNotPINResettable, "", err)
 	}
+	if err := mayUseOwn(f); err != nil {
+		return nil, err
+	}
 	if err := mayActivate(f, OpPINReset); err != nil {
 		return nil, err
 	}

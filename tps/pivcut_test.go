@@ -16,7 +16,7 @@ import (
 )
 
 // pivCuts looks at PIV cards.
-var pivCuts = cutFamily{name: "piv", applet: checkPIV, empty: checkPIVEmpty,
+var pivCuts = cutFamily{name: "piv", model: "yubikey-5.7", profile: pivProfile, applet: checkPIV, empty: checkPIVEmpty,
 	usable: func(ctx context.Context, d apdu.Doer, pin string, recorded []string) error {
 		_, err := piv.Select(ctx, d)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +42,10 @@ func (goneKeys) Random(context.Context, int) ([]byte, error) {
 	return nil, fmt.Errorf("token removed: %w", tks.ErrUnavailable)
 }
 
+func (goneKeys) CardSecret(context.Context, tks.SecretRequest) (tks.SecretReply, error) {
+	return tks.SecretReply{}, fmt.Errorf("token removed: %w", tks.ErrUnavailable)
+}
+
 // fullAudit cannot write.
 type fullAudit struct{ audit.Log }
 
@@ -53,6 +58,15 @@ func (fullAudit) Record(context.Context, audit.Event) error {
 // the same PIN, usable certificates.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
+	for _, f := range []cutFamily{coolkeyCuts, pivCuts} {
+		t.Run("family="+f.name, func(t *testing.T) {
+			t.Parallel()
+			testRefusals(t, f)
+		})
+	}
+}
+
+func testRefusals(t *testing.T, f cutFamily) {
 	pins := func(p ...string) func(*client, *tps.Request) {
 		return func(c *client, _ *tps.Request) { c.pins = p }
 	}
@@ -63,6 +77,7 @@ func TestRefusals(t *testing.T) {
 		before func(*site, apdu.CUID)
 		edit   []func(*client, *tps.Request)
 		logins int
+		only   string // family
 	}{
 		{name: "wrong password", op: tps.OpPINReset, want: tps.StatusLogin, logins: 3,
 			edit: []func(*client, *tps.Request){func(c *client, _ *tps.Request) { c.password = "wrong" }}},
@@ -88,19 +103,30 @@ func TestRefusals(t *testing.T) {
 		{name: "disk full", op: tps.OpFormat, want: tps.StatusDatabase, before: func(s *site, _ apdu.CUID) { s.stores.Journals = fullDisk{s.db} }},
 		{name: "another applet and no load file", op: tps.OpFormat, want: tps.StatusMisconfiguration, before: func(s *site, _ apdu.CUID) {
 			s.put(ecProfile("test", map[string]string{"1.4.66000001": "1.4.58768072"}))
-		}},
+		}, only: "coolkey"},
+		{name: "a card without card manager, not to be reset", op: tps.OpFormat, want: tps.StatusDisabledToken, before: func(s *site, _ apdu.CUID) {
+			s.put(pivProfile("test", map[string]string{"reset = true": "reset = false"}))
+		}, only: "piv"},
 		{name: "no key version to change to", op: tps.OpKeyChangeover, want: tps.StatusMisconfiguration, before: func(s *site, _ apdu.CUID) {
-			s.put(ecProfile("test", map[string]string{"\nversion = 2\n": "\nversion = 0\n"}))
+			edits := map[string]string{"\nversion = 2\n": "\nversion = 0\n"}
+			if f.name == "piv" {
+				edits["[piv]\n"] = "[piv]\nkey_version = 0\n"
+			}
+			s.put(f.profile("test", edits))
 		}},
 		{name: "profile that does not serve", op: tps.OpKeyChangeover, want: tps.StatusDisabledToken, before: func(s *site, _ apdu.CUID) {
-			s.put(ecProfile("test", map[string]string{`, "key-changeover"]` + "\n[card]": "]\n[card]"}))
+			s.put(f.profile("test", map[string]string{`, "key-changeover"]` + "\n[card]": "]\n[card]"}))
 		}},
 		{name: "operation that does not exist", op: "unblock", want: tps.StatusCannotPerform},
 	} {
+		if c.only != "" && c.only != f.name {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			card := newCard(t, "gp-scp03")
+			s.put(f.profile("test", nil))
+			card := newCard(t, f.model)
 			_, err := s.run(tps.OpEnroll, card)
 			must(t, err)
 			cuid := onlyToken(t, s)
@@ -125,13 +151,18 @@ func TestRefusals(t *testing.T) {
 			if _, err := s.db.OpenJournal(t.Context(), cuid); !errors.Is(err, token.ErrNotFound) {
 				t.Errorf("a refusal left an open journal: %v", err)
 			}
-			unharmed(t, s, card, cuid)
+			f.unharmed(t, s, card, cuid)
 		})
 	}
 }
 
-// unharmed sees the card as its enrollment left it.
+// unharmed sees a CoolKey card as its enrollment left it.
 func unharmed(t *testing.T, s *site, card *sim.Card, cuid apdu.CUID) {
+	t.Helper()
+	coolkeyCuts.unharmed(t, s, card, cuid)
+}
+
+func (f cutFamily) unharmed(t *testing.T, s *site, card *sim.Card, cuid apdu.CUID) {
 	t.Helper()
 	certs, err := s.db.CertificatesOf(t.Context(), cuid)
 	must(t, err)
@@ -141,12 +172,12 @@ func unharmed(t *testing.T, s *site, card *sim.Card, cuid apdu.CUID) {
 			active = append(active, c.Serial)
 		}
 	}
-	if len(active) == 2 && active[0] > active[1] {
-		active[0], active[1] = active[1], active[0]
-	}
+	slices.Sort(active)
 	conn := apdu.NewConn(card)
 	must(t, conn.Reset(t.Context()))
-	if err := checkUsable(t.Context(), conn, "7351924", active); err != nil || len(active) != 2 {
+	p, err := profile.Decode([]byte(f.profile("test", nil)))
+	must(t, err)
+	if err := f.usable(t.Context(), conn, "7351924", active); err != nil || len(active) != len(p.Key) {
 		t.Errorf("the card is harmed: %v, certificates %v", err, active)
 	}
 }

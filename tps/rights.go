@@ -104,6 +104,15 @@ func mayWithOwn(f Facts) error {
 	return refuse(StatusSecureChannel, "the card has not proved itself: its applet has keys that are not known here")
 }
 
+// mayUseOwn refuses an applet whose own keys are not known: nothing can be changed in
+// it, it can only be prepared anew.
+func mayUseOwn(f Facts) error {
+	if _, ok := f.Family.(KeyChanger); !ok || !f.Contents.Present || !f.Card.Own.IsZero() {
+		return nil
+	}
+	return refuse(StatusSecureChannel, "the card's applet has keys of its own that are not known here; the card has to be formatted")
+}
+
 // mayResume refuses somebody else's unfinished operation.
 func mayResume(f Facts) error {
 	if f.Open == nil || f.Open.UserID == f.Person.ID || f.Person.Is(auth.Operator, auth.Agent) {
