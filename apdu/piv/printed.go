@@ -37,12 +37,15 @@ func (p Printed) Encode() []byte {
 	return tlv.Append(b, 0xFE)
 }
 
-// cut keeps at most n bytes and no half of a letter.
+// cut keeps at most n letters. The object is ASCII: ? stands for every other letter.
 func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
+	ascii := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	return ascii[:min(n, len(ascii))]
 }
 
 // ParsePrinted reads the content of object 5FC109. A card that keeps its management
