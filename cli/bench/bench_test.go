@@ -77,7 +77,7 @@ func TestBench(t *testing.T) {
 		do   func(*testing.T, size, results)
 	}{
 		{"trips", measureTrips}, {"tks", measureKeyService}, {"wrap", measureWrap}, {"pcsc", measureReader},
-		{"enroll", measureEnroll}, {"sessions", measureSessions},
+		{"enroll", measureEnroll}, {"piv", measurePIV}, {"sessions", measureSessions},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.do(t, s, r) }) {
 			return

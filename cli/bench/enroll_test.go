@@ -25,9 +25,9 @@ func measureEnroll(t *testing.T, s size, r results) {
 	cl := n.client(n.Address)
 	var rates, costs []float64
 	for range s.rounds {
-		all := formatted(t, cl, s.cards*s.each)
+		all := formatted(t, cl, "gp-scp03", profileEC, s.cards*s.each)
 		before, start := n.now(t), time.Now()
-		atOnce(s.cards, len(all), func(i int) { run(t, cl, wire.Enroll, all[i]) })
+		atOnce(s.cards, len(all), func(i int) { run(t, cl, wire.Enroll, profileEC, all[i]) })
 		took, after := time.Since(start), n.now(t)
 		rates = append(rates, float64(len(all))/took.Seconds())
 		costs = append(costs, (after.CPU-before.CPU).Seconds()*1000/float64(len(all)))
@@ -39,22 +39,22 @@ func measureEnroll(t *testing.T, s size, r results) {
 	r.put("cpu_ms_per_enroll", "%.2f", median(costs))
 }
 
-// formatted are new cards that were formatted.
-func formatted(t *testing.T, cl *wire.Client, n int) []*sim.Card {
+// formatted are new cards of a model that were formatted.
+func formatted(t *testing.T, cl *wire.Client, model, profile string, n int) []*sim.Card {
 	t.Helper()
 	all := make([]*sim.Card, n)
 	for i := range all {
 		var err error
-		all[i], err = sim.New(sim.Config{Model: "gp-scp03"})
+		all[i], err = sim.New(sim.Config{Model: model})
 		must(t, err)
 	}
-	atOnce(16, n, func(i int) { run(t, cl, wire.Format, all[i]) })
+	atOnce(16, n, func(i int) { run(t, cl, wire.Format, profile, all[i]) })
 	return all
 }
 
 // run is one operation for a person of its own.
-func run(t *testing.T, cl *wire.Client, op wire.Operation, card *sim.Card) {
-	begin := wire.Begin{Operation: op, TokenType: profileEC, Batch: wire.DefaultBatch}
+func run(t *testing.T, cl *wire.Client, op wire.Operation, profile string, card *sim.Card) {
+	begin := wire.Begin{Operation: op, TokenType: profile, Batch: wire.DefaultBatch}
 	if _, err := wire.Run(t.Context(), cl, begin, card, person{rand.Text()}); err != nil {
 		t.Error(err)
 	}
@@ -80,7 +80,7 @@ func atOnce(workers, n int, f func(i int)) {
 func measureSessions(t *testing.T, s size, r results) {
 	n := startNode(t, "sessions", 0)
 	cl := n.client(n.Address)
-	run(t, cl, wire.Format, formatted(t, cl, 1)[0])
+	run(t, cl, wire.Format, profileEC, formatted(t, cl, "gp-scp03", profileEC, 1)[0])
 	before := n.now(t)
 
 	ctx, leave := context.WithCancel(t.Context())

@@ -212,6 +212,7 @@ const (
 	profileRSA      = "bench-rsa"
 	profileRekeying = "bench-rsa-rekeying"
 	profileEC       = "bench-ec"
+	profilePIV      = "bench-piv" // pivUser
 )
 
 func prepare(t *testing.T, appletSize int) string {
@@ -235,23 +236,25 @@ func prepare(t *testing.T, appletSize int) string {
 		profileRekeying: strings.NewReplacer(),
 		profileEC:       strings.NewReplacer(`"rsa-2048"`, `"p256"`, `, "signRecover"`, ``, `, "verifyRecover"`, ``, `"decrypt", "unwrap"`, `"derive"`, `"encrypt", "wrap"`, `"derive"`),
 	} {
-		_, err := n.DB.PutProfile(t.Context(), profile.Record{Name: token.ProfileName(name), State: profile.Enabled, Document: edit.Replace(document(t, name))})
+		_, err := n.DB.PutProfile(t.Context(), profile.Record{Name: token.ProfileName(name), State: profile.Enabled, Document: edit.Replace(document(t, "userKey", name))})
 		must(t, err)
 	}
+	_, err = n.DB.PutProfile(t.Context(), profile.Record{Name: profilePIV, State: profile.Enabled, Document: document(t, "pivUser", profilePIV)})
+	must(t, err)
 	return folder
 }
 
-// document is the shipped profile for a person's card, for cards that nobody has
-// registered and with the synthetic applet.
-func document(t *testing.T, name string) string {
+// document is a shipped profile for a person's card under another name, for cards that
+// nobody has registered and with the synthetic applet.
+func document(t *testing.T, shipped token.ProfileName, name string) string {
 	t.Helper()
 	for _, r := range profile.Shipped(false) {
-		if r.Name == "userKey" {
-			return strings.NewReplacer(`name = "userKey"`, fmt.Sprintf("name = %q", name), `allow_unknown = "operator"`, `allow_unknown = "anyone"`,
+		if r.Name == shipped {
+			return strings.NewReplacer(fmt.Sprintf("name = %q", shipped), fmt.Sprintf("name = %q", name), `allow_unknown = "operator"`, `allow_unknown = "anyone"`,
 				`"1.4.58768072"`, fmt.Sprintf("%q", fixtures.DefaultApplet), `issuer_url = ""`, `issuer_url = "https://localhost:8443/tps/phoneHome"`).Replace(r.Document)
 		}
 	}
-	t.Fatal("no profile userKey is shipped")
+	t.Fatalf("no profile %s is shipped", shipped)
 	return ""
 }
 

@@ -38,25 +38,25 @@ func measureTrips(t *testing.T, s size, r results) {
 	must(t, err)
 	k2, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
-	keys := func() *sim.KeyPool { return sim.NewKeyPool(k1, k2) }
-	single, _ := life(t, n.client(n.Address), profileRSA, 0, keys())
-	batched, _ := life(t, n.client(n.Address), profileRSA, wire.DefaultBatch, keys())
+	card := func() sim.Config { return sim.Config{Model: "gp-scp03", Keys: sim.NewKeyPool(k1, k2)} }
+	single, _ := life(t, n.client(n.Address), card(), profileRSA, 0)
+	batched, _ := life(t, n.client(n.Address), card(), profileRSA, wire.DefaultBatch)
 	r.put("trips_single", "%.0f", float64(single))
 	r.put("trips_batch", "%.0f", float64(batched))
 	r.put("trips_ratio", "%.1f", float64(single)/float64(batched))
-	single, _ = life(t, n.client(n.Address), profileRekeying, 0, keys())
-	batched, _ = life(t, n.client(n.Address), profileRekeying, wire.DefaultBatch, keys())
+	single, _ = life(t, n.client(n.Address), card(), profileRekeying, 0)
+	batched, _ = life(t, n.client(n.Address), card(), profileRekeying, wire.DefaultBatch)
 	r.put("trips_rekeying_ratio", "%.1f", float64(single)/float64(batched))
-	_, slow := life(t, n.client(far), profileRSA, 0, keys())
-	_, fast := life(t, n.client(far), profileRSA, wire.DefaultBatch, keys())
+	_, slow := life(t, n.client(far), card(), profileRSA, 0)
+	_, fast := life(t, n.client(far), card(), profileRSA, wire.DefaultBatch)
 	r.put("wait100_single_s", "%.1f", slow.Seconds())
 	r.put("wait100_batch_s", "%.1f", fast.Seconds())
 }
 
 // life formats and enrolls a new card.
-func life(t *testing.T, cl *wire.Client, profile string, batch int, keys *sim.KeyPool) (trips int, took time.Duration) {
+func life(t *testing.T, cl *wire.Client, cfg sim.Config, profile string, batch int) (trips int, took time.Duration) {
 	t.Helper()
-	card, err := sim.New(sim.Config{Model: "gp-scp03", Keys: keys})
+	card, err := sim.New(cfg)
 	must(t, err)
 	defer card.Close()
 	for _, op := range []wire.Operation{wire.Format, wire.Enroll} {
