@@ -85,7 +85,11 @@ func mayPrepare(f Facts) error {
 func prepareStep(f Facts) Step {
 	want := f.wantedVersion()
 	intent := map[string]string{"from": f.Contents.Version, "to": want, "change": f.appletChange(), "lost": f.lost()}
-	return Step{Name: StepPrepare, Kind: Irreversible, Weight: 40, Task: "PROGRESS_APPLET_BLOCK", Event: "TOKEN_APPLET_UPGRADE",
+	task := "PROGRESS_APPLET_BLOCK"
+	if lost := f.lost(); f.Card.Unmanaged && lost != "" {
+		task = "resetting the card, gone for ever: " + lost // there is nothing to load
+	}
+	return Step{Name: StepPrepare, Kind: Irreversible, Weight: 40, Task: task, Event: "TOKEN_APPLET_UPGRADE",
 		Fail: StatusApplet, Intent: intent,
 		Do: func(ctx context.Context, r *run) error {
 			r.applet = nil

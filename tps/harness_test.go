@@ -334,7 +334,7 @@ func (batching) MaxFrames() int { return 16 }
 func (b batching) TransmitAll(ctx context.Context, frames []apdu.Frame) ([][]byte, error) {
 	var answers [][]byte
 	for _, f := range frames {
-		a, err := b.Transmit(ctx, f.Cmd)
+		a, err := b.whole(ctx, f.Cmd)
 		if err != nil {
 			return nil, err
 		}
@@ -344,6 +344,22 @@ func (b batching) TransmitAll(ctx context.Context, frames []apdu.Frame) ([][]byt
 		}
 	}
 	return answers, nil
+}
+
+// whole fetches what is left of an answer, as clients that take lists do (61xx).
+func (b batching) whole(ctx context.Context, cmd []byte) (all []byte, err error) {
+	for {
+		a, err := b.Transmit(ctx, cmd)
+		if err != nil || len(a) < 2 {
+			return a, err
+		}
+		all = append(all, a...)
+		n := len(all)
+		if all[n-2] != 0x61 {
+			return all, nil
+		}
+		all, cmd = all[:n-2], []byte{cmd[0] &^ 0x1C, 0xC0, 0x00, 0x00, all[n-1]}
+	}
 }
 
 // as runs it as somebody else.

@@ -3,6 +3,7 @@ package tps_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"inkan/apdu/piv"
@@ -52,8 +53,11 @@ func TestPIVLife(t *testing.T) {
 				if again := s.certificatesOf(card); slices.Equal(first, again) || len(again) != 4 {
 					t.Errorf("certificates %v after %v", again, first)
 				}
-				_, err = s.run(tps.OpFormat, card)
+				who, err := s.run(tps.OpFormat, card)
 				must(t, err)
+				if said := strings.Join(who.tasks, "; "); model != "piv" && !strings.Contains(said, "gone for ever: a PIN, in slot 9A the certificate of") {
+					t.Errorf("before the card was reset it was said: %s", said)
+				}
 				rec, err = s.db.Token(t.Context(), card.Info().CUID)
 				must(t, err)
 				if rec.State != token.Formatted || rec.AppletKeys.Set != tks.Factory || len(s.certificatesOf(card)) != 0 {

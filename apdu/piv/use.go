@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/apdu/secret"
 	"inkan/apdu/tlv"
 )
 
@@ -19,6 +20,36 @@ import (
 func Sign(ctx context.Context, d apdu.Doer, slot Slot, alg Algorithm, input []byte) ([]byte, error) {
 	what := fmt.Sprintf("using the key of slot %v", slot)
 	return dynamic(ctx, d, what, alg, slot, tagResponse, SignFields(input))
+}
+
+// SignWithPIN is [VerifyPIN] and [Sign] in one list: the PIN comes directly before the
+// use of the key. A refused PIN is a *[PINError].
+func SignWithPIN(ctx context.Context, d apdu.Doer, slot Slot, alg Algorithm, pin secret.PIN, input []byte) ([]byte, error) {
+	what := fmt.Sprintf("using the key of slot %v", slot)
+	data, err := padded(pin)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer clear(data)
+	parts, err := apdu.Chain(SignCommand(slot, alg, input))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	verify := command(InsVerify, 0, p2PIN, data, 0)
+	rs, err := apdu.RunAll(ctx, d, apdu.Entries(apdu.Plain, append([]apdu.Command{verify}, parts...)...))
+	if len(rs) == 1 && err != nil {
+		if e := refused("PIN", rs[0].SW); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	v, ok := tlv.Find(rs[len(rs)-1].Data, tagTemplate, tagResponse)
+	if !ok {
+		return nil, fmt.Errorf("%s: no signature in the answer", what)
+	}
+	return v, nil
 }
 
 // SignFields are the fields of the template of [Sign]. PivApplet wants both.

@@ -206,7 +206,7 @@ func (n *node) client(address string) *wire.Client {
 }
 
 // Profiles of the nodes: what is shipped for a person's card, with RSA keys and
-// with keys on a curve. Rekeying is the shipped one, whose format also gives the
+// with keys on a curve, and a PIV card's. Rekeying is the shipped one, whose format also gives the
 // card the site's keys; the other's leaves its keys to a key changeover.
 const (
 	profileRSA      = "bench-rsa"

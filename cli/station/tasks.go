@@ -21,6 +21,7 @@ var tasks = map[string]string{
 	"adopt-keys":                         "completing the card's record",
 	"ask-pin":                            "choosing a PIN",
 	"change-keys":                        "changing the card's keys",
+	"change-applet-keys":                 "changing the applet's own keys",
 	"set-pin":                            "setting the PIN",
 	"revoke-certificates":                "revoking the old certificates",
 	"record-token":                       "writing the records",
@@ -30,6 +31,9 @@ var tasks = map[string]string{
 func Task(name string) string {
 	if t, ok := tasks[name]; ok {
 		return t
+	}
+	if strings.Contains(name, ": ") {
+		return name // in plain words already
 	}
 	return strings.ToLower(strings.NewReplacer("PROGRESS_", "", "_", " ", "-", " ").Replace(name))
 }

@@ -18,37 +18,52 @@ import (
 // applet is a PIV applet being personalised: selected, the management key proved. No
 // other application is selected until it is done with, which would end both.
 type applet struct {
-	family  Family
-	link    tps.Link
-	profile profile.Profile
-	pin     secret.PIN // of SetPIN; the runner's to wipe
-	// discovery says that the card has no discovery object.
-	discovery bool
+	family    Family
+	link      tps.Link
+	profile   profile.Profile
+	pin       secret.PIN // of SetPIN; the runner's to wipe
+	discovery bool       // the card has no discovery object
+	keepsKey  bool       // the card keeps its management key in the printed information
+	guid      [16]byte   // of its CHUID, zero where it has none
 }
 
 // Open implements tps.Family.
 func (f Family) Open(ctx context.Context, l tps.Link, p profile.Profile) (tps.Applet, error) {
 	a := &applet{family: f, link: l, profile: p}
-	d, err := apdu.ReadAhead(ctx, l.Doer(), []apdu.Entry{
-		{Command: piv.SelectCommand(), Mode: apdu.Plain},
-		{Command: piv.GetDataCommand(piv.Discovery), Mode: apdu.Plain | apdu.Anyway},
-	})
+	es := apdu.Entries(apdu.Plain|apdu.Anyway, piv.SelectCommand(),
+		piv.GetDataCommand(piv.Discovery), piv.GetDataCommand(piv.AdminData), piv.GetDataCommand(piv.CHUIDObject))
+	es[0].Mode = apdu.Plain
+	d, err := apdu.ReadAhead(ctx, l.Doer(), es)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := piv.Select(ctx, d); err != nil {
 		return nil, err
 	}
-	if _, err := piv.GetData(ctx, d, piv.Discovery); err != nil {
-		if e := refusal(err); e != nil && lost(e) {
-			return nil, err
-		}
-		a.discovery = piv.IsAbsent(err)
+	if err := a.read(ctx, d); err != nil {
+		return nil, err
 	}
 	if err := authenticate(ctx, l, l.Card().Own); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// read learns what writing needs to know.
+func (a *applet) read(ctx context.Context, d apdu.Doer) error {
+	_, err := piv.GetData(ctx, d, piv.Discovery)
+	if lost(err) {
+		return err
+	}
+	a.discovery = piv.IsAbsent(err)
+	admin, err := piv.GetData(ctx, d, piv.AdminData)
+	if lost(err) {
+		return err
+	}
+	a.keepsKey = err == nil && piv.ProtectedManagementKey(admin)
+	have, err := readCHUID(ctx, d)
+	a.guid = have.GUID
+	return err
 }
 
 // SetPIN implements tps.Applet: the PUK sets the PIN, whatever that was. Where the

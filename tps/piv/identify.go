@@ -17,6 +17,12 @@ const firstSimulated = 0xF0000000
 // Identify implements tps.Identifier: the serial number, or what can be had of the
 // GUID in the CHUID, which such a card then keeps (piv-applet.md §13).
 func (Family) Identify(ctx context.Context, d apdu.Doer) (tps.Identity, bool, error) {
+	es := apdu.Entries(apdu.Plain|apdu.Anyway, piv.SelectCommand(), apdu.Command{INS: piv.InsSerial, Ne: apdu.MaxShortNe})
+	es[0].Mode = apdu.Plain
+	d, err := apdu.ReadAhead(ctx, d, es)
+	if err != nil {
+		return tps.Identity{}, false, err
+	}
 	if _, err := piv.Select(ctx, d); err != nil {
 		return tps.Identity{}, false, refusal(err)
 	}

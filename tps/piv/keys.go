@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
@@ -102,7 +103,7 @@ func (Family) KeyVersion(ctx context.Context, l tps.Link, asks []token.AppletKey
 	if err != nil {
 		return token.AppletKeys{}, err
 	}
-	for _, k := range asks {
+	for _, k := range likeliest(asks, m) {
 		alg, err := prove(ctx, l, l.Doer(), k, m)
 		if errors.Is(err, tks.ErrUnknownKeyVersion) {
 			continue // a version that the profile names and nobody has made: known when it is to be used
@@ -116,6 +117,24 @@ func (Family) KeyVersion(ctx context.Context, l tps.Link, asks []token.AppletKey
 		}
 	}
 	return token.AppletKeys{}, nil
+}
+
+// likeliest begins with the published keys where the card says that it has them.
+func likeliest(asks []token.AppletKeys, m piv.Metadata) []token.AppletKeys {
+	if !m.Default {
+		return asks
+	}
+	asks = slices.Clone(asks)
+	slices.SortStableFunc(asks, func(a, b token.AppletKeys) int {
+		switch {
+		case published(a) == published(b):
+			return 0
+		case published(a):
+			return -1
+		}
+		return 1
+	})
+	return asks
 }
 
 // ChangeKeys implements tps.KeyChanger: the PUK first, then the management key, which

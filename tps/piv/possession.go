@@ -62,13 +62,15 @@ func (a *applet) agreement(ctx context.Context, k profile.Key, pub *ecdh.PublicK
 	return nil
 }
 
+var errNoPIN = errors.New("the PIN is not known, which the key needs")
+
 // login verifies the PIN where the key wants it: directly before its use.
 func (a *applet) login(ctx context.Context, k profile.Key) error {
 	if !a.family.NeedsPIN(k) {
 		return nil
 	}
 	if a.pin.IsZero() {
-		return errors.New("the PIN is not known, which the key needs")
+		return errNoPIN
 	}
 	return piv.VerifyPIN(ctx, a.link.Doer(), a.pin)
 }
@@ -109,10 +111,14 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 			return nil, err
 		}
 	}
-	if err := s.a.login(s.ctx, s.key); err != nil {
-		return nil, err
+	d, slot, alg := s.a.link.Doer(), slotOf(s.key), algorithms[s.key.Alg]
+	switch {
+	case !s.a.family.NeedsPIN(s.key):
+		return piv.Sign(s.ctx, d, slot, alg, input)
+	case s.a.pin.IsZero():
+		return nil, errNoPIN
 	}
-	return piv.Sign(s.ctx, s.a.link.Doer(), slotOf(s.key), algorithms[s.key.Alg], input)
+	return piv.SignWithPIN(s.ctx, d, slot, alg, s.a.pin, input)
 }
 
 // sha256Info is the DigestInfo of SHA-256 before the digest (RFC 8017 §9.2 note 1).

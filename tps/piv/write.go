@@ -27,7 +27,7 @@ type object struct {
 // that are read with a PIN alone are not read back.
 func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 	d := a.link.Doer()
-	objects, err := a.objects(ctx, c)
+	objects, err := a.objects(c)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 }
 
 // objects are all that the card is to carry.
-func (a *applet) objects(ctx context.Context, c tps.Contents) ([]object, error) {
+func (a *applet) objects(c tps.Contents) ([]object, error) {
 	var all []object
 	var end time.Time
 	for _, cert := range c.Certificates {
@@ -81,16 +81,11 @@ func (a *applet) objects(ctx context.Context, c tps.Contents) ([]object, error) 
 			end = x.NotAfter
 		}
 	}
-	chuid, err := a.chuid(ctx, end)
-	if err != nil {
-		return nil, err
-	}
 	var ccc piv.CCC
 	rand.Read(ccc.ID[:])
-	all = append(all, object{piv.CHUIDObject, chuid.Encode()}, object{piv.CCCObject, ccc.Encode()})
-	keeps, err := a.keepsKeyThere(ctx)
-	if err != nil || keeps || !a.profile.PIV.Printed {
-		return all, err
+	all = append(all, object{piv.CHUIDObject, a.chuid(end).Encode()}, object{piv.CCCObject, ccc.Encode()})
+	if a.keepsKey || !a.profile.PIV.Printed {
+		return all, nil
 	}
 	v := a.profile.PIV
 	return append(all, object{piv.PrintedInformation, piv.Printed{
@@ -113,27 +108,12 @@ func (a *applet) certificate(c tps.CardCertificate) (object, error) {
 
 // chuid has a new GUID, after which hosts name the keys of a newly personalised card;
 // a card that is told from others by its GUID keeps it.
-func (a *applet) chuid(ctx context.Context, end time.Time) (piv.CHUID, error) {
-	cuid := a.link.Card().CUID
-	have, err := readCHUID(ctx, a.link.Doer())
-	if err != nil {
-		return have, err
-	}
-	if have.GUID != [16]byte{} && guidCUID(have.GUID) == cuid {
-		return piv.NewCHUID(have.GUID, end), nil
+func (a *applet) chuid(end time.Time) piv.CHUID {
+	if guid := a.guid; guid != [16]byte{} && guidCUID(guid) == a.link.Card().CUID {
+		return piv.NewCHUID(guid, end)
 	}
 	var guid [16]byte
 	rand.Read(guid[:])
 	guid[6], guid[8] = guid[6]&0x0F|0x40, guid[8]&0x3F|0x80 // UUIDv4 (RFC 9562 §5.4)
-	return piv.NewCHUID(guid, end), nil
-}
-
-// keepsKeyThere reports whether the card keeps its management key in the printed
-// information: that is not written over.
-func (a *applet) keepsKeyThere(ctx context.Context) (bool, error) {
-	b, err := piv.GetData(ctx, a.link.Doer(), piv.AdminData)
-	if err != nil {
-		return false, refusal(err)
-	}
-	return piv.ProtectedManagementKey(b), nil
+	return piv.NewCHUID(guid, end)
 }
