@@ -86,8 +86,8 @@ func prepareStep(f Facts) Step {
 	want := f.wantedVersion()
 	intent := map[string]string{"from": f.Contents.Version, "to": want, "change": f.appletChange(), "lost": f.lost()}
 	task := "PROGRESS_APPLET_BLOCK"
-	if lost := f.lost(); f.Card.Unmanaged && lost != "" {
-		task = "resetting the card, gone for ever: " + lost // there is nothing to load
+	if f.Card.Unmanaged {
+		task = "PROGRESS_APPLET_RESET" // there is nothing to load
 	}
 	return Step{Name: StepPrepare, Kind: Irreversible, Weight: 40, Task: task, Event: "TOKEN_APPLET_UPGRADE",
 		Fail: StatusApplet, Intent: intent,

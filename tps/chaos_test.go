@@ -151,7 +151,7 @@ func (l *life) begin(t *testing.T) {
 	_, err := s.local.CreateKeySet(t.Context(), "later", apduVersion(5), hsm.DES3)
 	must(t, err)
 	s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
-	l.cutter = &cutter{site: s, model: l.line.model}
+	l.cutter = &cutter{site: s, family: coolkeyCuts, model: l.line.model}
 	l.putProfile()
 	l.card, err = sim.New(sim.Config{Model: l.line.model, Chaos: l.chaos})
 	must(t, err)

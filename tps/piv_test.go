@@ -55,8 +55,13 @@ func TestPIVLife(t *testing.T) {
 				}
 				who, err := s.run(tps.OpFormat, card)
 				must(t, err)
-				if said := strings.Join(who.tasks, "; "); model != "piv" && !strings.Contains(said, "gone for ever: a PIN, in slot 9A the certificate of") {
-					t.Errorf("before the card was reset it was said: %s", said)
+				if model != "piv" && !slices.Contains(who.tasks, "PROGRESS_APPLET_RESET") {
+					t.Errorf("before the card was reset it was said: %v", who.tasks)
+				}
+				acts, err := s.db.Activities(t.Context(), token.Filter{Operation: "format"})
+				must(t, err)
+				if !strings.Contains(acts[0].Message, "gone from the card: a PIN, in slot 9A the certificate of") {
+					t.Errorf("activity %q", acts[0].Message)
 				}
 				rec, err = s.db.Token(t.Context(), card.Info().CUID)
 				must(t, err)

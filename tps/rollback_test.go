@@ -30,7 +30,7 @@ func newCutter(t testing.TB, model string, c cutCase, edits map[string]string) *
 		all[old] = new
 	}
 	s.put(ecProfile("test", all))
-	return &cutter{site: s, model: model, cutCase: c}
+	return &cutter{site: s, family: coolkeyCuts, model: model, cutCase: c}
 }
 
 // exchanges is how many exchanges the operation takes on a prepared card.

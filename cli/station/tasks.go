@@ -6,6 +6,7 @@ import "strings"
 // of steps) in plain words.
 var tasks = map[string]string{
 	"PROGRESS_APPLET_BLOCK":              "loading the applet",
+	"PROGRESS_APPLET_RESET":              "resetting the card: everything on it is lost",
 	"PROGRESS_KEY_GENERATION":            "making a key",
 	"PROGRESS_ENROLL_CERT":               "having a certificate issued",
 	"PROGRESS_WRITE_OBJECTS":             "writing the certificates",
@@ -31,9 +32,6 @@ var tasks = map[string]string{
 func Task(name string) string {
 	if t, ok := tasks[name]; ok {
 		return t
-	}
-	if strings.Contains(name, ": ") {
-		return name // in plain words already
 	}
 	return strings.ToLower(strings.NewReplacer("PROGRESS_", "", "_", " ", "-", " ").Replace(name))
 }
