@@ -56,8 +56,9 @@ func TestRealPoorEngine(t *testing.T) {
 	refused(t, s.call(t, "init", "--answers", s.answers(t, accept)), "Poor engine", "CKM_EC_KEY_PAIR_GEN(0x1040)", "Choose another kind of key")
 	refused(t, s.call(t, "init", "--answers", s.answers(t, accept, `ca_key = "rsa-2048"`)), "too short")
 	s.run(t, "init", "--answers", s.answers(t, accept, `ca_key = "rsa-3072"`))
-	expect(t, s.run(t, "keyset", "list").out, "Level C of site 02: ")
+	expect(t, s.run(t, "keyset", "list").out, "Level C of piv 01, site 02: ")
 	s.run(t, "keyset", "test", "site", "02")
+	s.run(t, "keyset", "test", "piv", "01")
 	s.serve(t)
 	s.stop(t)
 }
