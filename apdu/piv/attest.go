@@ -27,6 +27,11 @@ var (
 // slot in lower-case hexadecimal.
 const AttestationSubject = "YubiKey PIV Attestation "
 
+// SimulatedName begins the common names of the attestation certificates that
+// software cards are made with, root and card's: whoever has the program can make
+// such a card, and read its keys out of the image.
+const SimulatedName = "Inkan Software Card"
+
 // Statement is what an attestation certificate says. It is the word of whoever
 // signed the certificate: without a chain to a root that is trusted it is nobody's.
 type Statement struct {

@@ -47,8 +47,7 @@ func (a *Applet) certify(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	name := "Inkan Software Card Attestation Root"
-	top := authority(fmt.Sprintf("%s %d", name, a.p.Serial))
+	top := authority(fmt.Sprintf("%s Attestation Root %d", piv.SimulatedName, a.p.Serial))
 	if a.p.Root, err = x509.CreateCertificate(r, top, top, &root.PublicKey, root); err != nil {
 		return fmt.Errorf("making the attestation root: %w", err)
 	}
@@ -64,7 +63,7 @@ func (a *Applet) certify(r io.Reader) error {
 
 func (a *Applet) attestationName() string {
 	if a.cfg.yubikey() {
-		return "Inkan Software Card PIV Attestation"
+		return piv.SimulatedName + " PIV Attestation"
 	}
 	return "PIVApplet Attestation"
 }
