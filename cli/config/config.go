@@ -36,6 +36,8 @@ type Config struct {
 	Realm    Realm    `toml:"realm"`
 	Seal     Seal     `toml:"seal"`
 	Peer     []Peer   `toml:"peer"`
+
+	Attestation Attestation `toml:"attestation"`
 }
 
 // Node says who this node is.
@@ -145,6 +147,13 @@ type Auth struct{}
 // Audit says where the audit record is kept.
 type Audit struct {
 	Folder string `toml:"folder"` // default audit in the data folder
+}
+
+// Attestation says whose word counts that a card made a key itself, besides that of
+// the makers whose roots are built in. Profiles say which keys have to be attested.
+type Attestation struct {
+	Roots         []string `toml:"roots"`         // PEM files; the root of a software card only with [node] lab and allow_simulator
+	Intermediates []string `toml:"intermediates"` // PEM files of authorities between a root and the cards
 }
 
 // Realm says how the keys follow each other that sign the node's own tokens, and

@@ -49,3 +49,6 @@ var (
 
 // Signers are the key pairs that the node signs with.
 func (n *Node) Signers() hsm.Signers { return n.signers }
+
+// HasMakers tells whether the makers' roots are in this build.
+var HasMakers = makers != nil

@@ -28,6 +28,7 @@ import (
 	"inkan/tps/ca"
 	"inkan/tps/coolkey"
 	"inkan/tps/piv"
+	"inkan/tps/piv/attest"
 	"inkan/tps/realm"
 	"inkan/tps/seal"
 	"inkan/tps/store"
@@ -67,6 +68,7 @@ type Node struct {
 	Realm     *realm.Realm
 	Logins    *realm.Logins
 	Tickets   *realm.Tickets
+	Attest    attest.Func // verifies that a card made a key
 
 	log     *slog.Logger
 	array   array
@@ -140,6 +142,9 @@ func (n *Node) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if err = n.openRealm(ctx); err != nil {
+		return err
+	}
+	if err = n.openAttestation(); err != nil {
 		return err
 	}
 	return n.openEngine()
