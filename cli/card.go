@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -53,7 +52,9 @@ func (p *program) cardCommand() *cli.Command {
 				"enrolled again.\n\n   inkan card unblock --server https://tps.example:8443 --user ada", wire.ResetPIN, pin, ticket),
 			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover),
 			{
-				Name: "test", Usage: "log in to the card and use every key on it", Description: "   inkan card test --sim card.img --trust inkan-data/ca/ca.pem",
+				Name: "test", Usage: "log in to the card and use every key on it",
+				Description: "PIV cards in a reader are used by piv-go too, a program of others, where this build has it. A key that\n" +
+					"wants a touch waits for it.\n\n   inkan card test --sim card.img --trust inkan-data/ca/ca.pem",
 				Flags: append([]cli.Flag{pin, &cli.StringFlag{Name: "trust", Usage: "PEM `FILE` with the CA of the card's certificates"}}, source...), Action: p.testCard,
 			},
 		},
@@ -113,7 +114,12 @@ func openCard(c *cli.Context) (station.Card, error) {
 	if err := noArguments(c); err != nil {
 		return nil, err
 	}
-	return station.OpenCard(c.Context, station.Source{Reader: c.String("reader"), Sim: c.String("sim")})
+	return station.OpenCard(c.Context, cardSource(c))
+}
+
+// cardSource is where the flags say that the card is.
+func cardSource(c *cli.Context) station.Source {
+	return station.Source{Reader: c.String("reader"), Sim: c.String("sim")}
 }
 
 func (p *program) cardInfo(c *cli.Context) error {
@@ -171,46 +177,6 @@ func printInfo(w io.Writer, i station.Info) {
 	}
 }
 
-func (p *program) testCard(c *cli.Context) error {
-	card, err := openCard(c)
-	if err != nil {
-		return err
-	}
-	defer card.Close()
-	var roots *x509.CertPool
-	if f := c.String("trust"); f != "" {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return err
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(b) {
-			return fmt.Errorf("%s holds no PEM certificate", f)
-		}
-	}
-	answer, err := p.secretFrom(c.Context, c.String("pin-file"), "PIN")
-	if err != nil {
-		return err
-	}
-	pin, err := secret.NewPIN(answer.Bytes())
-	if err != nil {
-		return err
-	}
-	defer pin.Wipe()
-	used, err := station.Use(c.Context, card, pin, roots)
-	if err != nil {
-		return err
-	}
-	return p.print(c, used, func(w io.Writer) {
-		for _, u := range used {
-			trusted := ""
-			if u.Trusted {
-				trusted = ", certificate is the authority's"
-			}
-			fmt.Fprintf(w, "%s: %s%s\n", u.Label, u.Did, trusted)
-		}
-	})
-}
-
 // secretFrom reads a secret from a file, or asks for it.
 func (p *program) secretFrom(ctx context.Context, file, question string) (secret.Secret, error) {
 	if file != "" {
@@ -230,6 +196,8 @@ type cardResult struct {
 	Error     string  `json:"error,omitempty"`
 	Card      string  `json:"card,omitempty"`
 	Next      string  `json:"next,omitempty"`
+	// Proved is what an enrolled PIV card was used for at once.
+	Proved []station.Used `json:"proved,omitempty"`
 }
 
 // parseBatch reads --batch-apdus; 0 is off.
@@ -270,14 +238,22 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 		}
 		person.passwordFile = file
 	}
+	witness := &station.Witness{Prompter: person}
+	defer witness.PIN.Wipe()
 	res, err := wire.Run(c.Context, cl, wire.Begin{
 		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), Ticket: c.String("ticket-file") != "", Batch: batch,
-	}, card, person)
+	}, card, witness)
 	person.done()
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs, Trips: res.Trips}
+	if err == nil && op == wire.Enroll {
+		out.Proved, err = proveEnrolled(c, card, witness)
+	}
 	if err == nil {
 		return p.print(c, out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s done in %.1f s, %d commands to the card. The card may be taken out.\n", op, res.Elapsed.Seconds(), res.APDUs)
+			if len(out.Proved) > 0 {
+				printUsed(w, out.Proved)
+			}
 		})
 	}
 	if !isSet(c, "json") {

@@ -198,6 +198,8 @@ var failures = []struct {
 	{"unknown code", true, end(99, nil), "Note the code and ask the help desk. (Code 99.)", false},
 	{"other card", false, errors.New("x"), "The card cannot be reached. The card was not changed. Take it out", false},
 	{"in use", false, fmt.Errorf("connecting: %w", pcsc.ErrInUse), "Another program is using this card.", false},
+	{"keys fail", true, &station.NotProvedError{Err: errors.New("x")}, "The card is enrolled, but a try of its keys failed.", false},
+	{"changed", false, station.ErrOtherCard, "This is not the card that was here before.", false},
 	{"removed", true, end(8, fmt.Errorf("sending: %w", apdu.ErrCardRemoved)), "The card was taken out too early. It is not lost: insert it again to finish.", true},
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"inkan/apdu"
+	"inkan/cli/station"
 	"inkan/pcsc"
 	"inkan/tps/wire"
 )
@@ -14,9 +15,6 @@ type note struct {
 	text string
 	bad  bool
 }
-
-// errOtherCard ends an operation that was meant for another card.
-var errOtherCard = errors.New("another card is in the reader")
 
 const notLost = "It is not lost: "
 
@@ -46,6 +44,7 @@ const muteText = "The card does not answer. Take it out and insert it with the c
 // what to do. It is one sentence for each.
 func (s *slot) ending(err error) note {
 	var end *wire.EndError
+	var unproved *station.NotProvedError
 	status := 0
 	if errors.As(err, &end) {
 		status = end.Status
@@ -53,7 +52,9 @@ func (s *slot) ending(err error) note {
 	switch {
 	case s.gone:
 		return note{"The reader was unplugged. " + s.safe("Plug it in again and insert the card to finish.", "Plug it in again."), true}
-	case errors.Is(err, errOtherCard):
+	case errors.As(err, &unproved):
+		return note{"The card is enrolled, but a try of its keys failed. Take it to those who give out the cards.", true}
+	case errors.Is(err, station.ErrOtherCard):
 		return note{"This is not the card that was here before. It was not changed.", true}
 	case s.pulled, isGone(err):
 		return note{"The card was taken out too early. " + s.safe("Insert it again to finish.", "Insert it again."), true}
@@ -120,6 +121,10 @@ func finished(op wire.Operation) string {
 
 // resumable reports a failure behind which the card may be half written.
 func resumable(err error) bool {
+	var unproved *station.NotProvedError
+	if errors.As(err, &unproved) {
+		return false
+	}
 	var end *wire.EndError
 	return !errors.As(err, &end) || wire.Explain(end.Status).Card == wire.CardResumable
 }

@@ -60,10 +60,14 @@ func (w *worker) start(ctx context.Context, todo any) tea.Cmd {
 
 // open opens the card in a reader.
 func (w *worker) open(ctx context.Context, reader string) (station.Card, error) {
+	return station.OpenCard(ctx, w.source(reader))
+}
+
+func (w *worker) source(reader string) station.Source {
 	if slices.Contains(w.cfg.Images, reader) {
-		return station.OpenCard(ctx, station.Source{Sim: reader})
+		return station.Source{Sim: reader}
 	}
-	return station.OpenCard(ctx, station.Source{Reader: reader})
+	return station.Source{Reader: reader}
 }
 
 // look reads what a card shows.
@@ -129,11 +133,30 @@ func (w *worker) operate(ctx context.Context, e operate, j *job) error {
 		return err
 	}
 	if cuid != e.cuid {
-		return errOtherCard
+		return station.ErrOtherCard
 	}
+	witness := &station.Witness{Prompter: &asker{worker: w, id: e.job, job: j}}
+	defer witness.PIN.Wipe()
 	_, err = wire.Run(ctx, w.cfg.Client, wire.Begin{
 		Operation: e.op, TokenType: w.cfg.Profile, Profile: w.cfg.Profile, ClientVersion: w.cfg.Version, Resume: e.resume, Batch: w.cfg.Batch,
-	}, card, &asker{worker: w, id: e.job, job: j})
+	}, card, witness)
+	if err != nil || e.op != wire.Enroll || witness.PIN.IsZero() {
+		return err
+	}
+	w.close(ctx, card)
+	return w.prove(ctx, e, witness.PIN)
+}
+
+// prove has a card that was enrolled use its keys, as another program would.
+func (w *worker) prove(ctx context.Context, e operate, pin secret.PIN) error {
+	used, err := station.ProveEnrolled(ctx, w.source(e.reader), e.cuid, pin)
+	for _, u := range used {
+		w.cfg.Log.InfoContext(ctx, "key proved", "reader", e.reader, "cuid", e.cuid, "by", u.By, "slot", u.Slot, "did", u.Did)
+	}
+	if isGone(err) { // it is enrolled all the same
+		w.cfg.Log.WarnContext(ctx, "card gone before it was proved", "reader", e.reader, "cuid", e.cuid, "err", err)
+		return nil
+	}
 	return err
 }
 

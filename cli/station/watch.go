@@ -9,6 +9,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
+	"inkan/apdu/piv"
 	"inkan/pcsc"
 )
 
@@ -73,10 +74,22 @@ func CUID(ctx context.Context, card Card) (string, error) {
 		return "", err
 	}
 	cplc, err := gp.ReadCPLC(ctx, conn)
-	if err != nil {
+	if err == nil {
+		return cplc.CUID().String(), nil
+	}
+	if lost(err) {
 		return "", err
 	}
-	return cplc.CUID().String(), nil
+	if _, noPIV := piv.Select(ctx, conn); noPIV != nil {
+		return "", errors.Join(err, noPIV)
+	}
+	var p PIV
+	r := &pivReader{d: conn}
+	r.identity(ctx, &p)
+	if id, _, ok := p.cuid(); ok {
+		return id.String(), nil
+	}
+	return "", errors.Join(err, r.err)
 }
 
 // Holder is the person that a certificate names, "" if it names nobody.
