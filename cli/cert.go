@@ -159,8 +159,20 @@ func printCertificate(w io.Writer, x api.Certificate) {
 	field(w, "Profile", x.Type)
 	field(w, "Authority", x.Authority)
 	field(w, "Valid", moment(x.ValidNotBefore)+" to "+moment(x.ValidNotAfter))
+	if a := x.Attestation; a != nil {
+		field(w, "Attested", describeAttestation(*a))
+	}
 	field(w, "Changed", moment(x.ModifyTime))
 	field(w, "Id", x.ID)
+}
+
+// describeAttestation is one line; --json has the evidence.
+func describeAttestation(a api.Attestation) string {
+	text := fmt.Sprintf("made in slot %s, firmware %s, PIN %s, touch %s", a.Slot, a.Firmware, a.PINPolicy, a.TouchPolicy)
+	if a.SerialNumber != 0 {
+		text += fmt.Sprintf(", card %d", a.SerialNumber)
+	}
+	return text
 }
 
 // changed are the last words about a certificate.

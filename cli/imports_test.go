@@ -70,7 +70,7 @@ var rooms = map[string][]string{
 	"tps/internal/group":             {},
 	"tps/seal":                       {"apdu/secret"},
 	"tps/peer":                       {"apdu/secret", "tps/seal", "tps/token", "tps/wire"},
-	"tps/api":                        {"apdu", "apdu/gp", "apdu/secret", "tks", "tps", "tps/audit", "tps/auth", "tps/ca", "tps/profile", "tps/realm", "tps/token"},
+	"tps/api":                        {"apdu", "apdu/gp", "apdu/secret", "tks", "tps", "tps/audit", "tps/auth", "tps/ca", "tps/piv/attest", "tps/profile", "tps/realm", "tps/token"},
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/bench":                      {}, // tests only
 	"cli/config":                     {"apdu", "tks", "tks/hsm", "tks/remote", "tps/realm", "tps/store", "tps/token"},

@@ -5,6 +5,7 @@ import (
 
 	"inkan/tps"
 	"inkan/tps/ca"
+	"inkan/tps/piv/attest"
 	"inkan/tps/token"
 )
 
@@ -23,19 +24,47 @@ type Certificate struct {
 	Reason         string `json:"Reason,omitempty"`
 	Pending        string `json:"Pending,omitempty"` // what the authority is still to be told
 	Authority      string `json:"Authority"`
-	Evidence       string `json:"Evidence,omitempty"` // that the card made the key: certificates in PEM
 	ValidNotBefore Millis `json:"ValidNotBefore"`
 	ValidNotAfter  Millis `json:"ValidNotAfter"`
 	CreateTime     Millis `json:"CreateTime"`
 	ModifyTime     Millis `json:"ModifyTime"`
+	// Attestation is what the card proved of the key before it was certified.
+	Attestation *Attestation `json:"Attestation,omitempty"`
+}
+
+// Attestation is a verified attestation, with the evidence.
+type Attestation struct {
+	Slot         string `json:"Slot"`
+	SerialNumber uint32 `json:"SerialNumber,omitempty"` // of the card
+	Firmware     string `json:"Firmware"`
+	PINPolicy    string `json:"PINPolicy"`
+	TouchPolicy  string `json:"TouchPolicy"`
+	Certificates string `json:"Certificates"` // PEM: the statement, the card's attestation certificate
+}
+
+// describeAttestation reads what was stored. What is no evidence is shown as it is.
+func describeAttestation(stored string) *Attestation {
+	if stored == "" {
+		return nil
+	}
+	out := &Attestation{Certificates: stored}
+	e, err := attest.ParsePEM([]byte(stored))
+	if err != nil {
+		return out
+	}
+	if s, err := e.Statement(); err == nil {
+		out.Slot, out.SerialNumber, out.Firmware = s.Slot.String(), s.Serial, s.Firmware.String()
+		out.PINPolicy, out.TouchPolicy = s.Policy.PIN.String(), s.Policy.Touch.String()
+	}
+	return out
 }
 
 func describeCertificate(c token.Certificate) (Certificate, error) {
 	out := Certificate{
 		ID: c.ID, SerialNumber: "0x" + strings.ToLower(c.Serial), Subject: c.Subject, UserID: string(c.UserID),
 		TokenID: c.CUID.String(), Origin: c.Origin.String(), Type: string(c.Profile), KeyType: c.KeyType, Status: string(c.State),
-		Pending: c.Pending, Authority: c.CA, Evidence: c.Evidence, ValidNotBefore: millis(c.NotBefore), ValidNotAfter: millis(c.NotAfter),
-		CreateTime: millis(c.Created), ModifyTime: millis(c.Modified),
+		Pending: c.Pending, Authority: c.CA, ValidNotBefore: millis(c.NotBefore), ValidNotAfter: millis(c.NotAfter),
+		CreateTime: millis(c.Created), ModifyTime: millis(c.Modified), Attestation: describeAttestation(c.Evidence),
 	}
 	if c.State == token.CertRevoked || c.State == token.CertOnHold || c.Pending != "" {
 		out.Reason = ca.Reason(c.Reason).String()

@@ -9,9 +9,13 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
+	"inkan/apdu/piv"
+	"inkan/apdu/secret"
+	"inkan/sim"
 	"inkan/tps"
 	"inkan/tps/api"
 	"inkan/tps/ca"
+	"inkan/tps/piv/attest"
 	"inkan/tps/token"
 )
 
@@ -211,6 +215,36 @@ func TestCertificates(t *testing.T) {
 		}
 	}
 	n.do("GET", "/certs?status=revoked", "").want(200, `"Reason": "unspecified"`)
+}
+
+// TestCertificateAttestation shows the evidence of a key, and what it says.
+func TestCertificateAttestation(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	card, err := sim.New(sim.Config{Model: "yubikey-5.4", Serial: 0xF0000001})
+	must(t, err)
+	defer card.Close()
+	ctx, d := t.Context(), apdu.NewConn(card)
+	_, err = piv.Select(ctx, d)
+	must(t, err)
+	must(t, piv.Authenticate(ctx, d, piv.TripleDES, secret.New(piv.DefaultManagementKey())))
+	_, err = piv.Generate(ctx, d, piv.Signature, piv.P256, piv.Policy{})
+	must(t, err)
+	e, err := attest.Read(ctx, d, piv.Signature)
+	must(t, err)
+	c := addCertificate(n, addToken(n, 1, nil), "1A2B", token.CertActive)
+	c.Evidence = string(e.PEM())
+	c, err = n.db.ReplaceCertificate(ctx, c)
+	must(t, err)
+	got := decode[api.Certificate](n.do("GET", "/certs/"+c.ID, "").want(200)).Attestation
+	want := api.Attestation{Slot: "9C", SerialNumber: 0xF0000001, Firmware: "5.4.3", PINPolicy: "always", TouchPolicy: "never", Certificates: c.Evidence}
+	if got == nil || *got != want {
+		t.Errorf("got %+v", got)
+	}
+	c.Evidence = "what another version wrote"
+	_, err = n.db.ReplaceCertificate(ctx, c)
+	must(t, err)
+	n.do("GET", "/certs?serial=1A2B", "").want(200, `"Certificates": "what another version wrote"`)
 }
 
 func TestChangeCertificate(t *testing.T) {
