@@ -5,7 +5,8 @@ FUZZTIME  ?= 4000x
 SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
 DEBS      := gcc libc6-dev pkg-config libpcsclite-dev pcscd libpcsclite1 vsmartcard-vpcd pcsc-tools \
-             opensc yubico-piv-tool softhsm2 openssl procps libnss3 postgresql
+             opensc yubico-piv-tool ykcs11 softhsm2 openssl procps libnss3 openssh-client openssh-server \
+             libengine-pkcs11-openssl curl postgresql
 
 .PHONY: build demo test deps lint unit real nocgo fuzz race bench cover clean
 
@@ -26,9 +27,13 @@ demo:
 # test installs the real parts and runs everything.
 test: deps lint real nocgo fuzz
 
+# deps installs them. A test runs an sshd of its own: one that was not there before is
+# not to serve the machine from now on.
 deps:
 	$(SUDO) apt-get update -q
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $(DEBS)
+	@had=$$(test -x /usr/sbin/sshd && echo yes); \
+	echo "apt-get install $(DEBS)"; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $(DEBS) && \
+	{ [ "$$had" ] || $(SUDO) systemctl disable --now ssh >/dev/null 2>&1 || true; }
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -44,6 +44,7 @@ type Daemon struct {
 	Ports   []int    // TCP port of each slot, on 127.0.0.1
 	Readers []string // reader name of each slot, as PC/SC programs see it
 
+	name  string
 	dir   string
 	cmd   *exec.Cmd
 	log   logBuffer
@@ -70,6 +71,12 @@ func Need(t testing.TB, programs ...string) {
 // process stays as it is: see [Daemon.Env] and [Daemon.Setenv].
 func Start(t testing.TB, slots int) *Daemon {
 	t.Helper()
+	return StartAs(t, "Inkan Virtual", slots)
+}
+
+// StartAs is [Start] with readers of another name: programs choose theirs by it.
+func StartAs(t testing.TB, name string, slots int) *Daemon {
+	t.Helper()
 	Need(t, pcscdPath, "sh")
 	if slots < 1 || slots > MaxSlots {
 		t.Fatalf("vpcdtest: %d slots, want 1 to %d", slots, MaxSlots)
@@ -81,7 +88,7 @@ func Start(t testing.TB, slots int) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{dir: dir, Socket: filepath.Join(dir, "comm"), done: make(chan struct{})}
+	d := &Daemon{name: name, dir: dir, Socket: filepath.Join(dir, "comm"), done: make(chan struct{})}
 	t.Cleanup(func() {
 		d.Close()
 		if t.Failed() {
@@ -173,7 +180,7 @@ func (d *Daemon) configure(slots int) error {
 		if err := os.WriteFile(lib, driver, 0o755); err != nil {
 			return err
 		}
-		name := fmt.Sprintf("Inkan Virtual %d", i/2)
+		name := fmt.Sprintf("%s %d", d.name, i/2)
 		entry := fmt.Sprintf("FRIENDLYNAME %q\nDEVICENAME /dev/null:%d\nLIBPATH %s\n", name, port, lib)
 		if err := os.WriteFile(filepath.Join(conf, fmt.Sprintf("reader%d", i/2)), []byte(entry), 0o644); err != nil {
 			return err
