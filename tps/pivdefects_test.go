@@ -17,7 +17,6 @@ import (
 	"inkan/sim"
 	"inkan/tks"
 	"inkan/tps"
-	familypiv "inkan/tps/piv"
 	"inkan/tps/token"
 )
 
@@ -325,53 +324,6 @@ func TestPIVRetires(t *testing.T) {
 	wantStatus(t, err, tps.StatusEnroll)
 	if !strings.Contains(err.Error(), "keeps 2 former keys") {
 		t.Error(err)
-	}
-}
-
-// TestPIVAttested: with [piv] attest the card's statement on each key is verified
-// before a certificate is asked for, and kept with the certificate's record.
-func TestPIVAttested(t *testing.T) {
-	t.Parallel()
-	edits := map[string]string{"[piv]\n": "[piv]\nattest = true\n"}
-	s := newSite(t)
-	s.put(pivProfile("test", edits))
-	_, err := s.run(tps.OpEnroll, newCard(t, "yubikey-5.4"))
-	wantStatus(t, err, tps.StatusEnroll)
-
-	var claims []familypiv.Claim
-	var refusal error
-	s.adjust = func(cfg *tps.Config) {
-		cfg.Families = []tps.Family{familypiv.Family{Applets: applets(), Attest: func(_ context.Context, c familypiv.Claim) error {
-			claims = append(claims, c)
-			return refusal
-		}}}
-	}
-	card := newCard(t, "yubikey-5.4")
-	cuid := card.Info().CUID
-	refusal = errors.New("forged")
-	_, err = s.run(tps.OpEnroll, card)
-	wantStatus(t, err, tps.StatusEnroll)
-	if certs, err := s.db.CertificatesOf(t.Context(), cuid); err != nil || len(certs) != 0 {
-		t.Errorf("%d certificates of keys that were refused, %v", len(certs), err)
-	}
-	refusal, claims = nil, nil
-	_, err = s.run(tps.OpEnroll, card)
-	must(t, err)
-	if len(claims) != 4 {
-		t.Fatalf("%d claims", len(claims))
-	}
-	for _, c := range claims {
-		st, err := piv.ParseStatement(c.Statement)
-		if err != nil || st.Slot != c.Slot || !st.SameKey(c.Public) || piv.SerialCUID(c.Serial) != cuid || c.Issuer == nil || c.Firmware.Major != 5 {
-			t.Errorf("claim %+v, %v", c, err)
-		}
-	}
-	certs, err := s.db.CertificatesOf(t.Context(), cuid)
-	must(t, err)
-	for _, c := range certs {
-		if strings.Count(c.Evidence, "BEGIN CERTIFICATE") != 2 {
-			t.Errorf("evidence %q", c.Evidence)
-		}
 	}
 }
 

@@ -4,7 +4,6 @@ package server_test
 
 import (
 	"encoding/pem"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +32,7 @@ func evidenceOf(t *testing.T, name string) (attest.Evidence, attest.Demands) {
 }
 
 // TestMakers verifies what YubiKeys attested by the roots that are built in. A build
-// without cgo says why it cannot.
+// without cgo has none.
 func TestMakers(t *testing.T) {
 	t.Parallel()
 	n, _ := opened(t)
@@ -41,8 +40,8 @@ func TestMakers(t *testing.T) {
 	older, d4 := evidenceOf(t, "yubikey-4.3.7.pem") // its card's certificate lacks the basic constraints
 	mixed := attest.Evidence{Leaf: newer.Leaf, Card: older.Card}
 	if !server.HasMakers {
-		if _, err := n.Attest(t.Context(), newer, d5); !errors.Is(err, attest.ErrNoMakers) {
-			t.Error(err)
+		if n.Attest != nil {
+			t.Error("without any root there is a verifier")
 		}
 		return
 	}

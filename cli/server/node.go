@@ -68,7 +68,7 @@ type Node struct {
 	Realm     *realm.Realm
 	Logins    *realm.Logins
 	Tickets   *realm.Tickets
-	Attest    attest.Func // verifies that a card made a key
+	Attest    attest.Func // verifies that a card made a key; nil: nobody's word counts
 
 	log     *slog.Logger
 	array   array
@@ -247,7 +247,7 @@ func (n *Node) openEngine() error {
 // families are the kinds of applets that this node issues.
 func (n *Node) families() []tps.Family {
 	applets := os.DirFS(n.path(AppletFolder))
-	return []tps.Family{coolkey.Family{Applets: applets}, piv.Family{Applets: applets}}
+	return []tps.Family{coolkey.Family{Applets: applets}, piv.Family{Applets: applets, Attest: n.Attest}}
 }
 
 // Close ends everything that is open, in the order opposite to Open's.

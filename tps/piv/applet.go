@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 
@@ -12,6 +11,7 @@ import (
 	"inkan/apdu/piv"
 	"inkan/apdu/secret"
 	"inkan/tps"
+	"inkan/tps/piv/attest"
 	"inkan/tps/profile"
 )
 
@@ -157,36 +157,28 @@ func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult,
 	return res, err
 }
 
-// attest has the card attest a key and the statement verified. It returns the
-// certificates in PEM.
+// attest has the card attest a key, and the evidence verified against what the profile
+// gave the key and the card tells of itself. It returns the evidence in PEM.
 func (a *applet) attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (string, error) {
-	d := a.link.Doer()
-	c := Claim{Card: a.link.Card(), Profile: a.profile, Key: k, Slot: slotOf(k), Public: pub}
-	var err error
-	if c.Statement, err = piv.Attest(ctx, d, c.Slot); err != nil {
+	d, slot := a.link.Doer(), slotOf(k)
+	e, err := attest.Read(ctx, d, slot)
+	if err != nil {
 		return "", fmt.Errorf("the card does not attest its key, as profile %s demands: %w", a.profile.Name, err)
 	}
-	c.Issuer, err = piv.ReadCertificate(ctx, d, piv.Attestation)
-	if err := refusal(err); err != nil {
+	want := attest.Demands{Public: pub, Slot: slot, Policy: policyOf(k)}
+	if want.Serial, err = piv.ReadSerial(ctx, d); refusal(err) != nil {
 		return "", err
 	}
-	if c.Serial, err = piv.ReadSerial(ctx, d); refusal(err) != nil {
-		return "", err
-	}
-	if c.Firmware, err = piv.ReadVersion(ctx, d); refusal(err) != nil {
+	if want.Firmware, err = piv.ReadVersion(ctx, d); refusal(err) != nil {
 		return "", err
 	}
 	if a.family.Attest == nil {
-		return "", errors.New("this node cannot verify attestations")
+		return "", attest.ErrNoMakers
 	}
-	if err := a.family.Attest(ctx, c); err != nil {
-		return "", fmt.Errorf("the attestation of the key in slot %v: %w", c.Slot, err)
+	if _, err := a.family.Attest(ctx, e, want); err != nil {
+		return "", fmt.Errorf("the key in slot %v: %w", slot, err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Statement.Raw})
-	if c.Issuer != nil {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Issuer.Raw})...)
-	}
-	return string(text), nil
+	return string(e.PEM()), nil
 }
 
 // ImportKey implements tps.Applet, on cards that take keys (INS FE).

@@ -13,8 +13,6 @@ package piv
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +21,7 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/piv"
 	"inkan/tps"
+	"inkan/tps/piv/attest"
 	"inkan/tps/profile"
 	"inkan/tps/token"
 )
@@ -36,20 +35,7 @@ type Family struct {
 	Applets fs.FS
 	// Attest verifies that a key was made on its card, before a certificate is asked
 	// for. nil: profiles with [piv] attest are refused.
-	Attest func(ctx context.Context, c Claim) error
-}
-
-// Claim is a key that a card says it has made.
-type Claim struct {
-	Card      tps.Card
-	Profile   profile.Profile
-	Key       profile.Key
-	Slot      piv.Slot
-	Public    crypto.PublicKey // as the card answered when it made the key
-	Serial    uint32           // as the card tells it; 0 = it does not
-	Firmware  piv.Version      // likewise
-	Statement *x509.Certificate
-	Issuer    *x509.Certificate // the card's attestation certificate; nil where it has none
+	Attest attest.Func
 }
 
 var (
@@ -119,7 +105,7 @@ func (Family) WantedKeys(c tps.Contents, p profile.Profile) token.AppletKeys {
 // Check implements tps.Family.
 func (f Family) Check(c tps.Contents, p profile.Profile) error {
 	if p.PIV.Attest && f.Attest == nil {
-		return fmt.Errorf("profile %s demands attested keys, and this node cannot verify attestations", p.Name)
+		return fmt.Errorf("profile %s demands attested keys, which this node cannot verify: %w", p.Name, attest.ErrNoMakers)
 	}
 	version := c.Version
 	if !c.Present {
