@@ -17,41 +17,57 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"inkan/apdu/secret"
 	"inkan/cli/server"
 	"inkan/sim/vpcd/vpcdtest"
+	"inkan/tps/auth"
 	"inkan/tps/ca"
 )
 
-// TestRealPIVUse has programs of others use PIV cards in the real PC/SC service: one
-// with EC keys, one with RSA keys.
+// pivPart is something that is done with a card.
+type pivPart struct {
+	name string
+	run  func(*pivBench, *testing.T)
+}
+
+// TestRealPIVUse has programs of others use PIV cards in the real PC/SC service: cards
+// that were enrolled by inkan, a YubiKey and a GlobalPlatform card with PivApplet, and
+// one that the maker's program has given RSA keys.
 func TestRealPIVUse(t *testing.T) {
 	t.Parallel()
 	vpcdtest.Need(t, "go", "openssl", "opensc-tool", "pkcs15-tool", "pkcs11-tool", "yubico-piv-tool", "ssh", "ssh-keygen", "/usr/sbin/sshd", "curl")
 	b := newPIVBench(t)
 	for _, c := range []struct {
-		name, alg, keyType string
-		parts              map[string]func(*pivBench, *testing.T)
+		name, model, user, keys string
+		give, last              pivPart
 	}{
-		{"ec", "ECCP256", "EC", map[string]func(*pivBench, *testing.T){"tls": (*pivBench).logsInByTLS, "ssh": (*pivBench).logsInBySSH, "derive": (*pivBench).derives}},
-		{"rsa", "RSA2048", "RSA", map[string]func(*pivBench, *testing.T){"tls": (*pivBench).logsInByTLS, "ssh": (*pivBench).logsInBySSH, "decrypt": (*pivBench).decrypts}},
+		{"yubikey", "yubikey-5.4", "demo", "EC", pivPart{"enroll", (*pivBench).enrolls}, pivPart{"derive", (*pivBench).derives}},
+		{"pivapplet", "piv", "ida", "EC", pivPart{"enroll", (*pivBench).enrolls}, pivPart{"derive", (*pivBench).derives}},
+		{"rsa", "yubikey-5.4", "", "RSA", pivPart{"provision", (*pivBench).provisioned}, pivPart{"decrypt", (*pivBench).decrypts}},
 	} {
-		t.Run("keys="+c.name, func(t *testing.T) {
-			b.name = c.name
+		t.Run("card="+c.name, func(t *testing.T) {
+			b.story, b.keys, b.pin = story{name: c.name, model: c.model, user: c.user}, c.keys, "123456"
 			b.plug(t)
 			defer b.takeOut(t)
-			b.provision(t, c.alg)
-			for name, part := range map[string]func(*pivBench, *testing.T){
-				"inkan": (*pivBench).provesItself, "opensc": (*pivBench).usedByOpenSC, "yubico": (*pivBench).usedByYubicoTool, "ykcs11": (*pivBench).testedByYKCS11,
+			for _, p := range []pivPart{
+				c.give,
+				{"inkan", (*pivBench).provesItself},
+				{"opensc", (*pivBench).usedByOpenSC},
+				{"yubico", (*pivBench).usedByYubicoTool},
+				{"ykcs11", (*pivBench).testedByYKCS11},
+				{"tls", (*pivBench).logsInByTLS},
+				{"ssh", (*pivBench).logsInBySSH},
+				c.last,
 			} {
-				t.Run(name, func(t *testing.T) { part(b, t) })
-			}
-			for name, part := range c.parts {
-				t.Run(name, func(t *testing.T) { part(b, t) })
+				if !t.Run(p.name, func(t *testing.T) { p.run(b, t) }) {
+					return
+				}
 			}
 		})
 	}
@@ -61,8 +77,9 @@ func TestRealPIVUse(t *testing.T) {
 // authority that its certificates are from.
 type pivBench struct {
 	*holder
-	authority string // PEM file
-	issue     func(t *testing.T, public, profile string) []byte
+	server, authority string // URL, PEM file
+	keys              string // kind of the card's: EC or RSA
+	issue             func(t *testing.T, public, profile string) []byte
 }
 
 func newPIVBench(t *testing.T) *pivBench {
@@ -76,8 +93,15 @@ func newPIVBench(t *testing.T) *pivBench {
 	s.build(t)
 	s.pcsc = vpcdtest.StartAs(t, "Yubico YubiKey Virtual", 1)
 	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8"}, s.pcsc.Env()...)
-	b := &pivBench{holder: &holder{site: s, story: story{model: "yubikey-5.4"}, pin: "123456"}, authority: s.ca()}
-	startLab(t, s.data, func(n *server.Node) {
+	b := &pivBench{holder: &holder{site: s}, authority: s.ca()}
+	b.server, _ = startLab(t, s.data, func(n *server.Node) {
+		hash, err := auth.HashPassword(secret.New([]byte("demo-password")), auth.Cost{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.DB.CreateUser(t.Context(), auth.User{ID: "ida", Name: "Demo Person", Roles: []auth.Role{auth.Operator}, Hash: hash}); err != nil {
+			t.Fatal(err)
+		}
 		b.issue = func(t *testing.T, public, profile string) []byte {
 			t.Helper()
 			block, _ := pem.Decode([]byte(public))
@@ -85,7 +109,7 @@ func newPIVBench(t *testing.T) *pivBench {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := n.Authority.Issue(t.Context(), ca.Request{ID: fmt.Sprintf("%x", sha256.Sum256(block.Bytes)), Profile: profile, PublicKey: key, Subject: ca.Subject{UserID: "ada", Name: "Ada Lovelace"}})
+			c, err := n.Authority.Issue(t.Context(), ca.Request{ID: fmt.Sprintf("%x", sha256.Sum256(block.Bytes)), Profile: profile, PublicKey: key, Subject: ca.Subject{UserID: "ada", Name: "Demo Person"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,36 +170,63 @@ var pivSlots = []struct{ slot, id, policy, profile string }{
 	{"9a", "01", "once", "authentication"}, {"9c", "02", "always", "signing"}, {"9d", "03", "once", "encryption"}, {"9e", "04", "never", "authentication"},
 }
 
-// provision has yubico-piv-tool make keys, and the embedded authority certificates.
-func (b *pivBench) provision(t *testing.T, alg string) {
-	t.Helper()
+// enrolls the card with the shipped profile. It has to prove itself at once.
+func (b *pivBench) enrolls(t *testing.T) {
+	b.pin = "271828"
+	var out struct {
+		Result string
+		Proved []pivUsed
+	}
+	b.query(t, &out, "card", "enroll", "--reader", b.reader(), "--server", b.server, "--trust", b.authority, "--profile", "pivUser",
+		"--user", b.user, "--password-file", b.secretFile(t, "demo-password"), "--pin-file", b.secretFile(t, b.pin))
+	if out.Result != "done" || !bothUsed(out.Proved) {
+		t.Errorf("%+v", out)
+	}
+	for _, s := range pivSlots {
+		b.opensc(t, "--read-object", "--type", "cert", "--id", s.id, "-o", "certificate")
+		b.must(t, "openssl", "x509", "-inform", "DER", "-in", "certificate", "-out", s.slot+".crt")
+		b.must(t, "openssl", "x509", "-in", s.slot+".crt", "-noout", "-pubkey", "-out", s.slot+".pub")
+		b.must(t, "openssl", "verify", "-CAfile", b.authority, s.slot+".crt")
+	}
+}
+
+// provisioned has yubico-piv-tool make RSA keys, and the embedded authority certificates.
+func (b *pivBench) provisioned(t *testing.T) {
 	tool := func(args ...string) string {
 		t.Helper()
 		return b.must(t, "yubico-piv-tool", append([]string{"-r", b.reader()}, args...)...)
 	}
 	tool("-a", "set-chuid", "-a", "set-ccc")
 	for _, s := range pivSlots {
-		tool("-a", "generate", "-s", s.slot, "-A", alg, "--pin-policy", s.policy, "-o", s.slot+".pub")
+		tool("-a", "generate", "-s", s.slot, "-A", "RSA2048", "--pin-policy", s.policy, "-o", s.slot+".pub")
 		b.file(t, s.slot+".crt", string(b.issue(t, string(b.read(t, s.slot+".pub")), s.profile)))
 		tool("-a", "import-certificate", "-s", s.slot, "-i", s.slot+".crt")
 	}
 }
 
-// provesItself: inkan card test, with our own code and with piv-go.
-func (b *pivBench) provesItself(t *testing.T) {
-	var used []struct {
-		By, Slot, Did string
-		Trusted       bool
-	}
-	b.query(t, &used, "card", "test", "--reader", b.reader(), "--pin-file", b.secretFile(t, b.pin), "--trust", b.authority)
+// pivUsed is a line of inkan card test --json.
+type pivUsed struct {
+	By, Slot, Did, Subject string
+	Trusted                bool
+}
+
+// bothUsed reports whether both programs used all four slots.
+func bothUsed(used []pivUsed) bool {
 	by := map[string]int{}
 	for _, u := range used {
 		by[u.By]++
-		if !u.Trusted || u.Did == "" {
-			t.Errorf("%+v", u)
+		if u.Did == "" || !strings.Contains(u.Subject, "CN=") {
+			return false
 		}
 	}
-	if len(used) != 8 || by["inkan"] != 4 || by["piv-go"] != 4 {
+	return len(used) == 8 && by["inkan"] == 4 && by["piv-go"] == 4
+}
+
+// provesItself: inkan card test, with our own code and with piv-go.
+func (b *pivBench) provesItself(t *testing.T) {
+	var used []pivUsed
+	b.query(t, &used, "card", "test", "--reader", b.reader(), "--pin-file", b.secretFile(t, b.pin), "--trust", b.authority)
+	if !bothUsed(used) || slices.ContainsFunc(used, func(u pivUsed) bool { return !u.Trusted }) {
 		t.Errorf("%+v", used)
 	}
 }
@@ -204,7 +255,7 @@ func (b *pivBench) usedByOpenSC(t *testing.T) {
 	b.file(t, "message", "a message")
 	for _, s := range pivSlots[:2] {
 		mechanism := []string{"-m", "SHA256-RSA-PKCS"}
-		if b.name == "ec" {
+		if b.keys == "EC" {
 			mechanism = []string{"-m", "ECDSA-SHA256", "--signature-format", "openssl"}
 		}
 		b.openscLogin(t, append(mechanism, "--sign", "--id", s.id, "-i", "message", "-o", "signature")...)
@@ -242,7 +293,7 @@ func (b *pivBench) usedByYubicoTool(t *testing.T) {
 		t.Helper()
 		return b.must(t, "yubico-piv-tool", args...) // finds the reader by its name
 	}
-	status := []string{"CHUID:", "CCC:", "Subject DN:", "Ada Lovelace", "PIN tries left:"}
+	status := []string{"CHUID:", "CCC:", "Subject DN:", "Demo Person", "PIN tries left:"}
 	for _, s := range pivSlots {
 		status = append(status, "Slot "+s.slot+":")
 	}
@@ -331,7 +382,7 @@ func (b *pivBench) logsInByTLS(t *testing.T) {
 	}
 	key := "pkcs11:id=%01;type=private?pin-source=file:" + b.file(t, "pin", b.pin)
 	r := b.try(t, []string{"PKCS11_MODULE_PATH=" + openSCModule(t)}, "curl", append(args, "--engine", "pkcs11", "--key-type", "ENG", "--key", key, "--cert", "9a.crt")...)
-	if r.code != 0 || r.out != "hello Ada Lovelace" {
+	if r.code != 0 || r.out != "hello Demo Person" {
 		t.Errorf("curl: exit %d\n%s%s", r.code, r.out, r.err)
 	}
 }
