@@ -35,19 +35,24 @@ func (p *program) demoCommand() *cli.Command {
 		Name:  "demo",
 		Usage: "everything embedded: a card formatted, enrolled, used and re-keyed before your eyes",
 		Description: "Needs nothing of this machine: keys in a file, a database in a file, a software card. Everything is\n" +
-			"made in a temporary folder and removed at the end.\n\n   inkan demo\n   inkan demo --keep",
+			"made in a temporary folder and removed at the end.\n\n   inkan demo\n   inkan demo --card piv\n   inkan demo --keep",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "card", Usage: "`KIND` of the card's applet: coolkey or piv", Value: "coolkey"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep the folder and go on serving until interrupted; the secrets are in its file SECRETS"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
+			kind, ok := demoKinds[c.String("card")]
+			if !ok {
+				return usagef("--card takes coolkey or piv")
+			}
 			dir, err := os.MkdirTemp("", "inkan-demo-")
 			if err != nil {
 				return err
 			}
-			d := &demo{p: p, out: p.out, folder: dir, began: time.Now(), log: p.logger(c, slog.LevelError)}
+			d := &demo{p: p, kind: kind, out: p.out, folder: dir, began: time.Now(), log: p.logger(c, slog.LevelError)}
 			if isSet(c, "quiet") {
 				d.out = io.Discard
 			}
@@ -64,6 +69,7 @@ func (p *program) demoCommand() *cli.Command {
 // demo is the story that is told.
 type demo struct {
 	p       *program
+	kind    demoKind
 	out     io.Writer
 	folder  string
 	began   time.Time
@@ -78,7 +84,27 @@ type demo struct {
 	pin      secret.PIN
 }
 
-// demoProfile is userKey with a key version, so that a rekey has somewhere to go.
+// demoKind is what differs between the kinds of cards.
+type demoKind struct {
+	model   string
+	profile token.ProfileName // shipped, what demoProfile is made of
+	makes   string            // what enrolling makes
+	// cutAt is the exchange of a second enrollment at which the card leaves: a key of
+	// the first one has been overwritten by then, and no certificate is on the card.
+	cutAt int
+}
+
+// demoKinds: both cards come with their maker's keys, and rekey gives them the site's.
+var demoKinds = map[string]demoKind{
+	"coolkey": {
+		model: sim.DefaultModel, profile: "userKey", makes: "two key pairs made on the card, two certificates", cutAt: 24,
+	},
+	"piv": {
+		model: "piv", profile: "pivUser", makes: "management key and PUK of its own, four key pairs made on the card, four certificates", cutAt: 44,
+	},
+}
+
+// demoProfile is a shipped profile with a key version, so that a rekey has somewhere to go.
 const demoProfile token.ProfileName = "demoKey"
 
 func (d *demo) run(ctx context.Context, keep bool) (err error) {
@@ -117,7 +143,7 @@ func (d *demo) story(ctx context.Context) error {
 	}{
 		{"making a software card, as it comes from a card maker", d.makeCard},
 		{"formatting it: the applet is loaded over a secure channel", d.operation(wire.Format)},
-		{"enrolling it: PIN, two key pairs made on the card, two certificates", d.operation(wire.Enroll)},
+		{"enrolling it: PIN, " + d.kind.makes, d.operation(wire.Enroll)},
 		{"using it", d.use},
 		{"resetting the PIN", d.resetPIN},
 		{"changing the card's keys from the maker's to the site's own", d.rekey},
@@ -177,13 +203,13 @@ func (d *demo) prepare(ctx context.Context) error {
 	return d.addProfile(ctx)
 }
 
-// addProfile stores demoKey: userKey with [keys] version = 2, changed by rekey only.
+// addProfile stores demoKey: with [keys] version = 2, changed by rekey only.
 func (d *demo) addProfile(ctx context.Context) error {
-	r, err := d.node.DB.Profile(ctx, "userKey")
+	r, err := d.node.DB.Profile(ctx, d.kind.profile)
 	if err != nil {
 		return err
 	}
-	doc := strings.NewReplacer(`name = "userKey"`, fmt.Sprintf("name = %q", demoProfile), "\nversion = 0\n", "\nversion = 2\n",
+	doc := strings.NewReplacer(fmt.Sprintf("name = %q", d.kind.profile), fmt.Sprintf("name = %q", demoProfile), "\nversion = 0\n", "\nversion = 2\n",
 		`change_on = ["format", "key-changeover"]`, `change_on = ["key-changeover"]`).Replace(r.Document)
 	_, err = d.node.DB.PutProfile(ctx, profile.Record{Name: demoProfile, State: profile.Enabled, Document: doc})
 	return err
@@ -191,7 +217,7 @@ func (d *demo) addProfile(ctx context.Context) error {
 
 func (d *demo) makeCard(ctx context.Context) error {
 	var err error
-	if d.card, err = sim.Create(filepath.Join(d.folder, "card.img"), sim.DefaultModel, 0); err != nil {
+	if d.card, err = sim.Create(filepath.Join(d.folder, "card.img"), d.kind.model, 0); err != nil {
 		return err
 	}
 	info, err := station.Describe(ctx, d.card)
@@ -247,12 +273,8 @@ func (d *demo) rekey(ctx context.Context) error {
 	return nil
 }
 
-// cutAt is the exchange of a second enrollment at which the card leaves: a key of
-// the first one has been overwritten by then, and no certificate is on the card.
-const cutAt = 24
-
 func (d *demo) cut(ctx context.Context) error {
-	d.card.Cut(cutAt, sim.After)
+	d.card.Cut(d.kind.cutAt, sim.After)
 	err := d.operation(wire.Enroll)(ctx)
 	if err == nil {
 		return errors.New("the enrollment ended before the card was pulled")
