@@ -47,17 +47,17 @@ type sight struct {
 }
 
 func (s sight) condition() condition {
-	a := s.Applet
+	a := s.Contents()
 	switch {
 	case !s.Issuable():
 		return foreign
 	case s.cut != 0 || s.damaged:
 		return unfinished
-	case len(s.Carried()) > 0:
-		return issued
 	case a == nil:
 		return blank
-	case a.PIN != "none":
+	case len(a.Certificates) > 0:
+		return issued
+	case a.PIN != "none", s.LooseKeys() > 0:
 		return unfinished
 	}
 	return empty
@@ -81,12 +81,12 @@ func portray(s sight, now time.Time) portrait {
 		p.offers = []offer{enroll, format, rekey}
 	case unfinished:
 		p.offers = []offer{finish(cut), enroll, format}
-		if len(i.Carried()) > 0 {
+		if a := i.Contents(); a != nil && len(a.Certificates) > 0 {
 			p.offers[1] = replacing(enroll, i)
 		}
 	case issued:
 		p.offers = []offer{reset, replacing(enroll, i), rekey, format}
-		if firstEnd(i.Carried()).Before(now) {
+		if firstEnd(i.Contents().Certificates).Before(now) {
 			p.offers = []offer{replacing(enroll, i), reset, rekey, format}
 		}
 	}
@@ -130,34 +130,41 @@ func linesOf(i station.Info) []string {
 		number += " (software card)"
 	}
 	lines := []string{number}
-	switch pin := i.PINState(); pin {
-	case "none", "":
+	a := i.Contents()
+	if a == nil {
+		return lines
+	}
+	switch a.PIN {
+	case "none":
 	case "blocked":
 		lines = append(lines, "Its PIN is blocked.")
 	default:
-		lines = append(lines, sentence("PIN "+pin))
+		lines = append(lines, sentence("PIN "+a.PIN))
 	}
-	if cs := i.Carried(); len(cs) > 0 {
-		lines = append(lines, sentence(certificates(cs)))
+	if n := len(a.Certificates); n > 0 {
+		lines = append(lines, sentence(certificates(a.Certificates)))
 	}
 	return lines
 }
 
 // losses are what goes when a card is erased or enrolled again.
 func losses(i station.Info) []string {
-	cs, pin := i.Carried(), i.PINState()
-	if i.Applet == nil && len(cs) == 0 {
+	a := i.Contents()
+	if a == nil {
 		return []string{"Whatever else it is used for."}
 	}
 	var out []string
-	if len(cs) > 0 {
+	if len(a.Certificates) > 0 {
 		whose := ""
 		if h := holder(i); h != "" {
 			whose = " of " + h
 		}
-		out = append(out, sentence(certificates(cs)+whose), "Their keys: what is encrypted for them cannot be read with this card again.")
+		out = append(out, sentence(certificates(a.Certificates)+whose), "Their keys: what is encrypted for them cannot be read with this card again.")
 	}
-	if pin != "none" {
+	if n := i.LooseKeys(); n > 0 {
+		out = append(out, fmt.Sprintf("%d of its keys that have no certificate.", n))
+	}
+	if a.PIN != "none" {
 		out = append(out, "Its PIN.")
 	}
 	if len(out) == 0 {
@@ -189,7 +196,7 @@ func firstEnd(cs []station.Certificate) time.Time {
 }
 
 func holder(i station.Info) string {
-	for _, c := range i.Carried() {
+	for _, c := range i.Contents().Certificates {
 		if h := clean(c.Holder()); h != "" {
 			return h
 		}

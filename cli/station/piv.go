@@ -25,6 +25,8 @@ type PIV struct {
 	Management  string    `json:"management_key,omitempty"`
 	Attestation string    `json:"attestation,omitempty"` // issuer of the card's attestation certificate
 	Slots       []PIVSlot `json:"slots,omitempty"`
+
+	factoryPIN, blocked bool // as far as the card tells
 }
 
 // PIVSlot is a slot with a key or a certificate.
@@ -99,10 +101,10 @@ func (r *pivReader) identity(ctx context.Context, p *PIV) {
 // secrets tells of PIN, PUK and management key, with metadata or without.
 func (r *pivReader) secrets(ctx context.Context, p *PIV) {
 	if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {
-		p.PIN = tries(s.Tries)
+		p.PIN, p.blocked = tries(s.Tries), s.Tries == 0
 	}
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.PIN); r.told(err) {
-		p.PIN = secretOf(m)
+		p.PIN, p.factoryPIN, p.blocked = secretOf(m), m.Default, m.Left == 0
 	}
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.PUK); r.told(err) {
 		p.PUK = secretOf(m)
@@ -141,13 +143,13 @@ func (r *pivReader) slots(ctx context.Context, p *PIV) {
 		p.Attestation = name(attester.RawIssuer)
 	}
 	for _, slot := range piv.Slots() {
-		s := PIVSlot{Slot: slot.String(), Purpose: slot.Purpose()}
+		s := PIVSlot{Slot: slot.String(), Purpose: slot.Purpose(), retired: slot.RetiredNumber() > 0}
 		found := r.key(ctx, slot, &s, attester)
 		cert, err := piv.ReadCertificate(ctx, r.d, slot)
 		switch {
 		case r.told(err):
 			found = true
-			s.cert, s.retired = cert, slot.RetiredNumber() > 0
+			s.cert = cert
 			s.Subject, s.Issuer, s.NotAfter = name(cert.RawSubject), name(cert.RawIssuer), &cert.NotAfter
 			if s.Key == "" {
 				s.Key = keyName(cert.PublicKey)

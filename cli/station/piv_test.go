@@ -77,6 +77,9 @@ func TestDescribePIV(t *testing.T) {
 	if kind := station.Kind(ctx, card); kind != "PIV 5.7.1, serial 4026531841" {
 		t.Errorf("kind %q", kind)
 	}
+	if o := i.Contents(); o == nil || o.Kind != "PIV" || o.PIN != "none" || len(o.Certificates) != 0 || i.LooseKeys() != 1 {
+		t.Errorf("contents %+v, %d loose keys", o, i.LooseKeys())
+	}
 	card.Remove()
 	if _, err := station.Describe(ctx, card); !errors.Is(err, apdu.ErrCardRemoved) {
 		t.Errorf("a card that is gone: %v", err)
