@@ -13,8 +13,8 @@ import (
 	spiv "inkan/sim/piv"
 )
 
-// FuzzCardAnswersAll: whatever comes, the card answers and does not fail inside, and
-// what it saved can be loaded.
+// FuzzCardAnswersAll: whatever comes, a card of either kind answers and does not fail
+// inside, and what it saved can be loaded.
 func FuzzCardAnswersAll(f *testing.F) {
 	for _, s := range []string{
 		"00A4040005A000000308", "0020008008313233343536FFFF", "0087039B047C028000", "0047009A05AC03800111",
@@ -23,13 +23,17 @@ func FuzzCardAnswersAll(f *testing.F) {
 	} {
 		b, err := hex.DecodeString(s)
 		check(f, err)
-		f.Add(b, true)
-		f.Add(b, false)
+		f.Add(b, true, true)
+		f.Add(b, false, true)
+		f.Add(b, true, false)
 	}
 	profile := gp.Profile{Applets: []gp.PresetApplet{{LoadFile: loadfile.PIVPackage, Module: piv.AID, Instance: piv.AID}}}
-	applet := spiv.Config{Kind: spiv.YubiKey, Firmware: piv.Version{Major: 5, Minor: 7}, Algorithms: all57}
-	cfg := gp.Config{Applets: map[apdu.AID]gp.Factory{loadfile.PIVPackage: spiv.Factory(applet, nil)}, Keys: keyPool()}
-	f.Fuzz(func(t *testing.T, data []byte, managed bool) {
+	kinds := map[bool]spiv.Config{
+		true:  {Kind: spiv.YubiKey, Firmware: piv.Version{Major: 5, Minor: 7}, Algorithms: all57},
+		false: {Kind: spiv.PivApplet},
+	}
+	f.Fuzz(func(t *testing.T, data []byte, managed, yubikey bool) {
+		cfg := gp.Config{Applets: map[apdu.AID]gp.Factory{loadfile.PIVPackage: spiv.Factory(kinds[yubikey], nil)}, Keys: keyPool()}
 		m, err := gp.New(profile, cfg)
 		check(t, err)
 		run := doer(func(_ context.Context, c apdu.Command) (apdu.Response, error) { return m.Do(c), m.Fault() })
