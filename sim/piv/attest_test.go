@@ -1,6 +1,7 @@
 package piv_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -80,15 +81,20 @@ func TestEachCardHasItsRoot(t *testing.T) {
 // keys; then the statements are theirs.
 func TestOwnAttestation(t *testing.T) {
 	t.Parallel()
+	keys := []crypto.Signer{fixedKeys()[2048]} // of every kind that such a key can be
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
-		c := newCard(t, "yubikey-5.4")
-		c.manage()
-		c.generate(piv.Authentication, piv.P256, piv.Policy{})
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
 		check(t, err)
+		keys = append(keys, key)
+	}
+	for _, key := range keys {
+		c := newCard(t, "yubikey-5.7")
+		c.manage()
+		c.generate(piv.Authentication, piv.P256, piv.Policy{})
+		c.generate(piv.KeyManagement, piv.X25519, piv.Policy{})
 		template := c.root()
-		template.RawSubject, template.PublicKey, template.Subject.CommonName = nil, nil, "Site"
-		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		template.RawSubject, template.PublicKey, template.Subject.CommonName, template.SignatureAlgorithm = nil, nil, "Site", 0
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 		check(t, err)
 		check(t, piv.Import(t.Context(), c, piv.Attestation, key, piv.Policy{}))
 		check(t, piv.WriteCertificate(t.Context(), c, piv.Attestation, der))
@@ -97,6 +103,9 @@ func TestOwnAttestation(t *testing.T) {
 		leaf, err := piv.Attest(t.Context(), c, piv.Authentication)
 		check(t, err)
 		check(t, leaf.CheckSignatureFrom(site))
+		agreeing, err := piv.Attest(t.Context(), c, piv.KeyManagement)
+		check(t, err)
+		check(t, agreeing.CheckSignatureFrom(site))
 		if c.chain(leaf, c.root()) == nil {
 			t.Error("the card's own root verifies the site's key")
 		}

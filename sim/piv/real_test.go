@@ -4,6 +4,7 @@ package piv_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"inkan/apdu/piv"
+	"inkan/apdu/tlv"
 	"inkan/sim/vpcd/vpcdtest"
 )
 
@@ -221,6 +223,7 @@ func TestRealOpenSC(t *testing.T) {
 		der, err := x509.CreateCertificate(rand.Reader, template, template, agreed, key)
 		check(t, err)
 		check(t, piv.WriteCertificate(t.Context(), c, piv.KeyManagement, der))
+		check(t, piv.PutData(t.Context(), c, piv.CardAuthentication.Certificate(), gzipped(der)))
 		check(t, piv.PutData(t.Context(), c, piv.CHUIDObject, piv.NewCHUID([16]byte{0xAB, 1}, time.Now().AddDate(1, 0, 0)).Encode()))
 	})
 	b.want("name", b.run("opensc-tool", "--reader", "0", "-n"), "Personal Identity Verification Card")
@@ -234,6 +237,7 @@ func TestRealOpenSC(t *testing.T) {
 		b.want("certificate", b.run("pkcs15-tool", "--reader", "0", "--read-certificate", id), string(b.read(slot+".crt")))
 	}
 	b.want("certificates", b.run("pkcs15-tool", "--reader", "0", "-c"), "ID             : 01", "ID             : 02", "ID             : 03")
+	b.want("compressed certificate", b.run("pkcs15-tool", "--reader", "0", "--read-certificate", "04"), b.run("pkcs15-tool", "--reader", "0", "--read-certificate", "03"))
 	b.want("serial number", b.run("piv-tool", "--reader", "0", "--serial"), "AB 01")
 
 	p11 := func(args ...string) string {
@@ -255,6 +259,15 @@ func TestRealOpenSC(t *testing.T) {
 	if n := len(b.read("random")); n != 16 {
 		t.Errorf("%d random bytes", n)
 	}
+}
+
+// gzipped is a certificate object as some write it.
+func gzipped(der []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(der)
+	w.Close()
+	return tlv.Append(tlv.Append(tlv.Encode(0x70, b.Bytes()), 0x71, []byte{1}), 0xFE)
 }
 
 // agrees derives a secret on the card and here.
