@@ -48,7 +48,7 @@ func TestRealPIVUse(t *testing.T) {
 		give, last              pivPart
 	}{
 		{"yubikey", "yubikey-5.4", "demo", "EC", pivPart{"enroll", (*pivBench).enrolls}, pivPart{"derive", (*pivBench).derives}},
-		{"pivapplet", "piv", "ida", "EC", pivPart{"enroll", (*pivBench).enrolls}, pivPart{"derive", (*pivBench).derives}},
+		{"pivapplet", "piv", "ida", "EC", pivPart{"kiosk", (*pivBench).enrollsAtKiosk}, pivPart{"derive", (*pivBench).derives}},
 		{"rsa", "yubikey-5.4", "", "RSA", pivPart{"provision", (*pivBench).provisioned}, pivPart{"decrypt", (*pivBench).decrypts}},
 	} {
 		t.Run("card="+c.name, func(t *testing.T) {
@@ -182,6 +182,36 @@ func (b *pivBench) enrolls(t *testing.T) {
 	if out.Result != "done" || !bothUsed(out.Proved) {
 		t.Errorf("%+v", out)
 	}
+	b.readCertificates(t)
+}
+
+// enrollsAtKiosk does the same at the kiosk, which lets go of the card for piv-go.
+func (b *pivBench) enrollsAtKiosk(t *testing.T) {
+	b.pin = "314159"
+	log := b.path("kiosk.log")
+	d := openDesk(t, 34, 100, b.pcsc.Env(), "--server", b.server, "--trust", b.authority, "--profile", "pivUser", "--reader", b.reader(), "--log", log)
+	d.await(t, "A new card", "▸ Enroll")
+	d.press(t, enterKey)
+	d.await(t, "▸ User name")
+	d.press(t, b.user, enterKey, "demo-password", enterKey)
+	d.await(t, "Choose a PIN")
+	d.press(t, b.pin, enterKey, b.pin, enterKey)
+	d.await(t, "The card is complete.", "The card of Demo Person")
+	d.press(t, ctrlC)
+	d.end(t)
+	said := string(b.read(t, "kiosk.log"))
+	for _, program := range []string{"inkan", "piv-go"} {
+		if n := strings.Count(said, "by="+program+" "); n != 4 {
+			t.Errorf("%s used %d keys, want 4:\n%s", program, n, said)
+		}
+	}
+	d.noSecrets(t, log, "demo-password", b.pin)
+	b.readCertificates(t)
+}
+
+// readCertificates writes the certificates and their public keys to files.
+func (b *pivBench) readCertificates(t *testing.T) {
+	t.Helper()
 	for _, s := range pivSlots {
 		b.opensc(t, "--read-object", "--type", "cert", "--id", s.id, "-o", "certificate")
 		b.must(t, "openssl", "x509", "-inform", "DER", "-in", "certificate", "-out", s.slot+".crt")
@@ -252,19 +282,26 @@ func (b *pivBench) usedByOpenSC(t *testing.T) {
 	if n := strings.Count(b.openscLogin(t, "--list-objects"), "Private Key Object"); n != 4 {
 		t.Errorf("%d private keys, want 4", n)
 	}
-	b.file(t, "message", "a message")
-	for _, s := range pivSlots[:2] {
-		mechanism := []string{"-m", "SHA256-RSA-PKCS"}
-		if b.keys == "EC" {
-			mechanism = []string{"-m", "ECDSA-SHA256", "--signature-format", "openssl"}
-		}
-		b.openscLogin(t, append(mechanism, "--sign", "--id", s.id, "-i", "message", "-o", "signature")...)
-		b.must(t, "openssl", "dgst", "-sha256", "-verify", s.slot+".pub", "-signature", "signature", "message")
-	}
+	b.signs(t, openSCModule(t))
 	if r := b.try(t, nil, "pkcs11-tool", "--module", openSCModule(t), "--login", "--pin", "000000", "--list-objects"); r.code == 0 {
 		t.Error("a wrong PIN is taken")
 	}
 	b.openscLogin(t, "--list-objects") // and does no harm
+}
+
+// signs with the keys of 9A and 9C through a PKCS #11 module; openssl verifies.
+func (b *pivBench) signs(t *testing.T, module string) {
+	t.Helper()
+	b.file(t, "message", "a message")
+	mechanism := []string{"-m", "SHA256-RSA-PKCS"}
+	if b.keys == "EC" {
+		mechanism = []string{"-m", "ECDSA-SHA256", "--signature-format", "openssl"}
+	}
+	for _, s := range pivSlots[:2] {
+		args := append([]string{"--module", module, "--login", "--pin", b.pin, "--sign", "--id", s.id, "-i", "message", "-o", "signature"}, mechanism...)
+		b.must(t, "pkcs11-tool", args...)
+		b.must(t, "openssl", "dgst", "-sha256", "-verify", s.slot+".pub", "-signature", "signature", "message")
+	}
 }
 
 // derives agrees with openssl on a secret.
@@ -307,9 +344,11 @@ func (b *pivBench) usedByYubicoTool(t *testing.T) {
 	}
 }
 
-// testedByYKCS11 runs the tests of pkcs11-tool on the maker's module.
+// testedByYKCS11 runs the tests of pkcs11-tool on the maker's module, which leave EC
+// keys out, and signs with it.
 func (b *pivBench) testedByYKCS11(t *testing.T) {
 	expect(t, b.must(t, "pkcs11-tool", "--module", ykcs11(t), "--login", "--pin", b.pin, "--test"), "No errors")
+	b.signs(t, ykcs11(t))
 }
 
 func ykcs11(t *testing.T) string {
