@@ -31,24 +31,34 @@ func (k Key) SignDigest(ctx context.Context, d apdu.Doer, h crypto.Hash, digest 
 	if err != nil {
 		return nil, fmt.Errorf("signing in slot %v: %w", k.Slot, err)
 	}
+	input, err := k.Input(h, digest)
+	if err != nil {
+		return nil, err
+	}
+	return Sign(ctx, d, k.Slot, alg, input)
+}
+
+// Input is what [Sign] and [SignWithPIN] want for the signature of [Key.SignDigest].
+func (k Key) Input(h crypto.Hash, digest []byte) ([]byte, error) {
 	switch pub := k.Public.(type) {
 	case *rsa.PublicKey:
-		if digest, err = pkcs1.Sign(h, digest, pub.Size()); err != nil {
+		block, err := pkcs1.Sign(h, digest, pub.Size())
+		if err != nil {
 			return nil, fmt.Errorf("signing in slot %v: %w", k.Slot, err)
 		}
+		return block, nil
 	case *ecdsa.PublicKey:
 		if !h.Available() || len(digest) != h.Size() {
 			return nil, fmt.Errorf("signing in slot %v: digest of %d bytes is not of %v", k.Slot, len(digest), h)
 		}
-		digest = fit(digest, pub)
+		return fit(digest, pub), nil
 	case ed25519.PublicKey:
 		if h != 0 {
 			return nil, fmt.Errorf("signing in slot %v: an Ed25519 key signs messages, not digests: %w", k.Slot, errors.ErrUnsupported)
 		}
-	default:
-		return nil, fmt.Errorf("signing in slot %v with a key of %v: %w", k.Slot, alg, errors.ErrUnsupported)
+		return digest, nil
 	}
-	return Sign(ctx, d, k.Slot, alg, digest)
+	return nil, fmt.Errorf("signing in slot %v with a %T: %w", k.Slot, k.Public, errors.ErrUnsupported)
 }
 
 // fit cuts a digest to the curve's size, and fills up a shorter one: cards want as

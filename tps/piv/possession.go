@@ -8,11 +8,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
 	"io"
 
 	"inkan/apdu/piv"
@@ -22,8 +20,11 @@ import (
 // possession has a new key prove that the card has it: by a certificate request signed
 // on the card, which it returns, or by an agreement where the key signs nothing.
 func (a *applet) possession(ctx context.Context, k profile.Key, pub crypto.PublicKey) ([]byte, error) {
-	if x, ok := pub.(*ecdh.PublicKey); ok {
-		return nil, a.agreement(ctx, k, x)
+	if _, ok := pub.(*ecdh.PublicKey); ok {
+		if err := a.login(ctx, k); err != nil {
+			return nil, err
+		}
+		return nil, piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer())
 	}
 	s := &signer{a: a, ctx: ctx, key: k, pub: pub}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
@@ -37,29 +38,6 @@ func (a *applet) possession(ctx context.Context, k profile.Key, pub crypto.Publi
 		return nil, err
 	}
 	return csr, r.CheckSignature()
-}
-
-// agreement compares what the card and this side agree on.
-func (a *applet) agreement(ctx context.Context, k profile.Key, pub *ecdh.PublicKey) error {
-	own, err := pub.Curve().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	want, err := own.ECDH(pub)
-	if err != nil {
-		return err
-	}
-	if err := a.login(ctx, k); err != nil {
-		return err
-	}
-	got, err := piv.Agree(ctx, a.link.Doer(), slotOf(k), algorithms[k.Alg], own.PublicKey().Bytes())
-	if err != nil {
-		return err
-	}
-	if subtle.ConstantTimeCompare(got, want) != 1 {
-		return errors.New("it agrees on something else")
-	}
-	return nil
 }
 
 var errNoPIN = errors.New("the PIN is not known, which the key needs")
@@ -104,12 +82,9 @@ func (s *signer) algorithm() x509.SignatureAlgorithm {
 
 // Sign implements crypto.Signer.
 func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	input := digest
-	if k, ok := s.pub.(*rsa.PublicKey); ok {
-		var err error
-		if input, err = padded(k, digest, opts.HashFunc()); err != nil {
-			return nil, err
-		}
+	input, err := piv.Key{Slot: slotOf(s.key), Public: s.pub}.Input(opts.HashFunc(), digest)
+	if err != nil {
+		return nil, err
 	}
 	d, slot, alg := s.a.link.Doer(), slotOf(s.key), algorithms[s.key.Alg]
 	switch {
@@ -119,22 +94,4 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 		return nil, errNoPIN
 	}
 	return piv.SignWithPIN(s.ctx, d, slot, alg, s.a.pin, input)
-}
-
-// sha256Info is the DigestInfo of SHA-256 before the digest (RFC 8017 §9.2 note 1).
-var sha256Info = []byte{0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
-
-// padded is EMSA-PKCS1-v1_5 of a digest: the card exponentiates what it is given.
-func padded(k *rsa.PublicKey, digest []byte, h crypto.Hash) ([]byte, error) {
-	if h != crypto.SHA256 || len(digest) != h.Size() {
-		return nil, fmt.Errorf("padding a digest of %v", h)
-	}
-	b := make([]byte, k.Size())
-	info := append(append([]byte{0x00}, sha256Info...), digest...)
-	b[1] = 0x01
-	for i := 2; i < len(b)-len(info); i++ {
-		b[i] = 0xFF
-	}
-	copy(b[len(b)-len(info):], info)
-	return b, nil
 }
