@@ -72,7 +72,11 @@ func (p *program) realmKeyBody(c *cli.Context, in api.NewRealmKey) ([]byte, erro
 		}
 		material := secret.New(b)
 		defer material.Wipe()
-		return api.EncodeSecret(in, "material", material)
+		body, err := api.EncodeSecret(in, "material", material)
+		if err != nil {
+			return nil, err
+		}
+		return p.addKeyPassword(c, body)
 	case string(realm.Keystore):
 		return p.keystoreBody(c, in)
 	}
@@ -96,8 +100,16 @@ func (p *program) keystoreBody(c *cli.Context, in api.NewRealmKey) ([]byte, erro
 	if err == nil {
 		body, err = api.AddSecret(body, "storePassword", store)
 	}
-	if err != nil || !c.IsSet("key-password-file") {
-		return body, err
+	if err != nil {
+		return nil, err
+	}
+	return p.addKeyPassword(c, body)
+}
+
+// addKeyPassword adds the password of the key itself, where there is one.
+func (p *program) addKeyPassword(c *cli.Context, body []byte) ([]byte, error) {
+	if !c.IsSet("key-password-file") {
+		return body, nil
 	}
 	key, err := p.readSecret(c.String("key-password-file"))
 	if err != nil {

@@ -33,6 +33,7 @@ type NewKey struct {
 	Material secret.Secret
 	// Certificates are PEM, that of the key first; none: one is made (PEM, PKCS11).
 	Certificates []byte
+	// KeyPassword opens an encrypted PEM key.
 	// Alias, StorePassword and KeyPassword open a key store; a KeyPassword that is zero
 	// is the StorePassword, an empty Alias the only key.
 	Alias                      string
@@ -136,7 +137,7 @@ func (r *Realm) obtain(ctx context.Context, k *Key, n *NewKey) (crypto.Signer, [
 		s, err := r.cfg.Vault.Signer(ctx, n.Label)
 		return s, certs, err
 	case PEM:
-		s, err := parsePrivateKey(n.Material.Bytes())
+		s, err := parsePrivateKey(n.Material.Bytes(), n.KeyPassword)
 		return r.bringIn(ctx, k, s, certs, err)
 	case Keystore:
 		s, chain, err := openKeystore(n)

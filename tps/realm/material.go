@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"time"
+
+	"inkan/apdu/secret"
 )
 
 // Limits of what is uploaded.
@@ -15,9 +17,9 @@ const (
 	maxChain    = 10       // certificates
 )
 
-// parsePrivateKey reads one PEM private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+// parsePrivateKey reads one PEM private key: PKCS #8, also encrypted, PKCS #1 or SEC 1.
 // What was wrong with it is not repeated: it may hold the key.
-func parsePrivateKey(b []byte) (crypto.Signer, error) {
+func parsePrivateKey(b []byte, password secret.Secret) (crypto.Signer, error) {
 	if len(b) > maxMaterial {
 		return nil, fmt.Errorf("private key of %d bytes: %w", len(b), ErrInput)
 	}
@@ -28,8 +30,11 @@ func parsePrivateKey(b []byte) (crypto.Signer, error) {
 		}
 		switch block.Type {
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, fmt.Errorf("the private key is encrypted; openssl pkcs8 -in FILE writes it in the clear: %w", ErrInput)
+			return decryptPKCS8(block.Bytes, password)
 		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
+			if block.Headers["DEK-Info"] != "" {
+				return nil, fmt.Errorf("the private key is encrypted in the old way; openssl pkcs8 -topk8 writes PKCS #8: %w", ErrInput)
+			}
 			defer clear(block.Bytes)
 			return privateKeyOf(block.Bytes)
 		}

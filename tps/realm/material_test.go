@@ -155,7 +155,7 @@ func FuzzMaterialNoPanic(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := realm.ParsePrivateKey(b); (s == nil) == (err == nil) {
+		if s, err := realm.ParsePrivateKey(b, secret.New([]byte("store-password"))); (s == nil) == (err == nil) {
 			t.Error("a key and an error, or neither")
 		}
 		if _, err := realm.ParseCertificates(b); err != nil && len(bytes.TrimSpace(b)) == 0 {
