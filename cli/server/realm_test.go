@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,4 +139,27 @@ func openToken(t *testing.T, uri string) *pkcs11.Token {
 	v, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u})
 	must(t, err)
 	return v
+}
+
+// TestRealmClientTrust: the authority of a client is read at the start, and one that is
+// not there is named.
+func TestRealmClientTrust(t *testing.T) {
+	t.Parallel()
+	folder := prepared(t, t.TempDir())
+	f, err := os.OpenFile(filepath.Join(folder, "inkan.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString("\n[[realm.client]]\nid = \"console\"\nadmin_url = \"https://console.example.org\"\ntrust = \"console-ca.pem\"\n")
+	must(t, errors.Join(err, f.Close()))
+	if n, err := server.Open(t.Context(), folder, server.Options{}); err == nil || !strings.Contains(err.Error(), "[[realm.client]] console: trust") {
+		t.Errorf("without the file: %v", err)
+		if n != nil {
+			n.Close()
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(folder, "ca", "ca.pem"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(folder, "console-ca.pem"), b, 0o600))
+	n, err := server.Open(t.Context(), folder, server.Options{})
+	must(t, err)
+	must(t, n.Close())
 }
