@@ -63,6 +63,7 @@ func Diagnose(ctx context.Context, folder string, login bool, o Options) []Findi
 		return d.found
 	}
 	d.bootstrap(boot)
+	d.backups()
 	c, ok := d.sealed(ctx, boot)
 	if ok {
 		d.certificate(c)
@@ -219,6 +220,9 @@ func (d *doctor) bootstrap(b seal.Bootstrap) {
 	}
 	if b.Anchor == seal.AnchorNone {
 		d.warn("anchor", changeAnchor, "old files that somebody puts back are not noticed")
+	}
+	for _, p := range b.Slots {
+		d.fine("key slot", "%s opens the files too", p)
 	}
 	if b.KeyFile != "" {
 		d.warn("key", "use an HSM in production", "the sealing key is in the key file: whoever has the folder and its passphrase has the configuration")

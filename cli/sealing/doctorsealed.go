@@ -115,3 +115,25 @@ func (d *doctor) certificate(c config.Config) {
 	}
 	d.fine("server certificate", "%s, to %s", cert, pair.Leaf.NotAfter.Format(time.DateOnly))
 }
+
+// backupAge is how old the newest backup may be before it is spoken of.
+const backupAge = 31 * 24 * time.Hour
+
+// backups looks at the newest backup that the folder remembers.
+func (d *doctor) backups() {
+	all, err := Backups(d.folder)
+	if err != nil {
+		d.fail("backup", err)
+		return
+	}
+	if len(all) == 0 {
+		d.warn("backup", "inkan backup --to FILE, elsewhere", "this folder remembers none")
+		return
+	}
+	last := all[len(all)-1]
+	if age := time.Since(last.Created); age > backupAge {
+		d.warn("backup", "inkan backup --to FILE, elsewhere", "the newest is of %s: %s", last.Created.Format(time.DateOnly), last.Path)
+		return
+	}
+	d.fine("backup", "%s of %s", last.Path, last.Created.Format(time.DateTime))
+}
