@@ -146,15 +146,30 @@ func (s *Folder) records(ctx context.Context) (config.Config, error) {
 	return decodeSealed(prev.Bytes())
 }
 
-// reaches refuses a configuration whose database would be asked for generations and
-// does not answer: it could not be opened again to be mended.
-func (s *Folder) reaches(ctx context.Context, c config.Config) error {
+// carryGenerations takes the generations of an anchor db to the database of the
+// configuration that is about to be written. One that does not answer is refused: the
+// configuration could not be opened again to be mended.
+func (s *Folder) carryGenerations(ctx context.Context, next config.Config) error {
 	if s.boot.Anchor != seal.AnchorDB {
 		return nil
 	}
-	db, err := OpenDatabase(ctx, c.Database, func(name string) string { return Within(s.folder, name) })
+	now, err := s.records(ctx)
+	if err != nil || now.Database == next.Database {
+		return err
+	}
+	path := func(name string) string { return Within(s.folder, name) }
+	db, err := OpenDatabase(ctx, next.Database, path)
 	if err != nil {
 		return fmt.Errorf("the new configuration's database, which keeps the generations, does not open: %w", err)
+	}
+	for _, r := range s.boot.Roles {
+		g, err := s.anchor().Generation(ctx, s.boot.Instance, r)
+		if err == nil && g > 0 {
+			err = db.SetSealGeneration(ctx, s.boot.Instance.String(), string(r), g)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("taking the generations to the new database: %w", err), db.Close())
+		}
 	}
 	return db.Close()
 }

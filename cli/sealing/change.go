@@ -86,7 +86,7 @@ func writeConfig(ctx context.Context, folder string, expect uint64, text []byte,
 		if err := before(); err != nil {
 			return err
 		}
-		if err := s.reaches(ctx, c); err != nil {
+		if err := s.carryGenerations(ctx, c); err != nil {
 			return err
 		}
 		g, err = s.Save(ctx, RoleConfig, expect, text)

@@ -285,7 +285,12 @@ func TestAnchorInPostgres(t *testing.T) {
 // that kept them is lost; and no change of the configuration names one that is not there.
 func TestChangeAnchor(t *testing.T) {
 	t.Parallel()
-	folder := sealedFolder(t, place{anchor: seal.AnchorDB})
+	folder := prepared(t, t.TempDir())
+	must(t, os.WriteFile(filepath.Join(folder, "ca", "server.key"), []byte("a key\n"), 0o600))
+	empty, err := os.ReadFile(filepath.Join(folder, "inkan.db"))
+	must(t, err)
+	_, err = sealing.Seal(t.Context(), folder, place{anchor: seal.AnchorDB}.plan(folder), server.Options{})
+	must(t, err)
 	d, err := sealing.ReadConfig(t.Context(), folder, server.Options{})
 	must(t, err)
 	elsewhere, err := config.Set(d.Text, config.Assignment{Key: "database.file", Value: "nowhere/inkan.db"})
@@ -293,6 +298,17 @@ func TestChangeAnchor(t *testing.T) {
 	if _, err := sealing.WriteConfig(t.Context(), folder, d.Generation, elsewhere, server.Options{}); err == nil || !strings.Contains(err.Error(), "keeps the generations") {
 		t.Errorf("a database that is not there: %v", err)
 	}
+	_, err = sealing.Reseal(t.Context(), folder, sealing.ResealPlan{}, server.Options{})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(folder, "moved.db"), empty, 0o600)) // the generations move with the configuration
+	moved, err := config.Set(d.Text, config.Assignment{Key: "database.file", Value: "moved.db"})
+	must(t, err)
+	_, err = sealing.WriteConfig(t.Context(), folder, 2, moved, server.Options{})
+	must(t, err)
+	_, err = sealing.Reseal(t.Context(), folder, sealing.ResealPlan{}, server.Options{})
+	must(t, err)
+	_, err = sealing.WriteConfig(t.Context(), folder, 4, d.Text, server.Options{})
+	must(t, err)
 	db := filepath.Join(folder, "inkan.db")
 	must(t, os.Rename(db, db+".lost"))
 	must(t, os.Mkdir(db, 0o700))
