@@ -56,7 +56,7 @@ func newPair(t *testing.T, dir string, c cutCase, here, there *store.DB) pair {
 	beside.db, beside.start = there, token.NewID()
 	beside.ca = &watchedCA{Authority: openAuthority(t, dir, there.Authority("embedded")), valid: watched.valid}
 	beside.adjust = second
-	p := pair{first: &cutter{site: s, cutCase: c, model: "gp-scp03"}, second: &cutter{site: &beside, cutCase: c, model: "gp-scp03"}}
+	p := pair{first: &cutter{site: s, family: coolkeyCuts, cutCase: c, model: "gp-scp03"}, second: &cutter{site: &beside, family: coolkeyCuts, cutCase: c, model: "gp-scp03"}}
 	p.second.whole(p.second.ca)
 	return p
 }
