@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -170,18 +171,29 @@ func fingerprintFlag(f string) string {
 }
 
 // rolesOf reads roles with commas between them.
-func rolesOf(text string) []string {
+func rolesOf(text string) ([]string, error) {
+	all := []string{"tps", "tks", "console"}
 	if text == "all" {
-		return []string{"tps", "tks", "console"}
+		return all, nil
 	}
-	return strings.Split(text, ",")
+	roles := strings.Split(text, ",")
+	for _, r := range roles {
+		if !slices.Contains(all, r) {
+			return nil, usagef("role %q: want some of tps, tks, console, with commas between them; or all", r)
+		}
+	}
+	return roles, nil
 }
 
 func (p *program) arrayInvite(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	q := server.ArrayInvite{Name: c.String("peer"), Roles: rolesOf(c.String("roles")), TTL: c.Duration("ttl")}
+	roles, err := rolesOf(c.String("roles"))
+	if err != nil {
+		return err
+	}
+	q := server.ArrayInvite{Name: c.String("peer"), Roles: roles, TTL: c.Duration("ttl")}
 	return p.withArray(c, func(r rest) error {
 		var out struct {
 			server.Invited

@@ -115,12 +115,16 @@ func (p *program) memberFolder(c *cli.Context) (*server.JoinFolder, error) {
 	if c.String("name") == "" || c.String("roles") == "" {
 		return nil, usagef("the folder %s is not prepared yet: --name and --roles say what it becomes, as the invite has them", c.String("data"))
 	}
-	a, err := p.joinAnswers(c)
+	roles, err := rolesOf(c.String("roles"))
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.joinAnswers(c, roles)
 	if err != nil {
 		return nil, err
 	}
 	out := &server.JoinFolder{KeyFile: a.KeyFile, KeepPassphrase: true}
-	if out.Config, err = a.config(c.String("name"), rolesOf(c.String("roles"))); err != nil {
+	if out.Config, err = a.config(c.String("name"), roles); err != nil {
 		return nil, err
 	}
 	if a.KeyFile != "" {
@@ -141,10 +145,14 @@ func (p *program) sameMember(c *cli.Context) error {
 	if name := c.String("name"); name != "" && name != a.PeerName() {
 		return fmt.Errorf("this node is %s ([listen] peer_name), not %s; nothing was sent", a.PeerName(), name)
 	}
-	if roles := c.String("roles"); roles != "" {
+	if text := c.String("roles"); text != "" {
+		roles, err := rolesOf(text)
+		if err != nil {
+			return err
+		}
 		for _, r := range []config.Role{config.RoleTPS, config.RoleTKS, config.RoleConsole} {
-			if a.Node.Has(r) != slices.Contains(rolesOf(roles), string(r)) {
-				return fmt.Errorf("this node has other roles ([node] roles) than %s; nothing was sent", roles)
+			if a.Node.Has(r) != slices.Contains(roles, string(r)) {
+				return fmt.Errorf("this node has other roles ([node] roles) than %s; nothing was sent", text)
 			}
 		}
 	}
@@ -152,7 +160,7 @@ func (p *program) sameMember(c *cli.Context) error {
 }
 
 // joinAnswers reads the answers from the file, or asks.
-func (p *program) joinAnswers(c *cli.Context) (a joinAnswers, err error) {
+func (p *program) joinAnswers(c *cli.Context, roles []string) (a joinAnswers, err error) {
 	if file := c.String("answers"); file != "" {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -167,7 +175,6 @@ func (p *program) joinAnswers(c *cli.Context) (a joinAnswers, err error) {
 		}
 		return a, nil
 	}
-	roles := rolesOf(c.String("roles"))
 	public := slices.Contains(roles, "tps") || slices.Contains(roles, "console")
 	names := c.String("name") + " localhost 127.0.0.1"
 	for _, q := range []struct {

@@ -221,7 +221,7 @@ func copyFolder(t *testing.T, from string) string {
 	t.Helper()
 	to := t.TempDir()
 	must(t, os.CopyFS(to, os.DirFS(from)))
-	for _, name := range []string{"passphrase", "keys/keystore"} {
+	for _, name := range []string{"inkan.toml", "passphrase", "keys/keystore"} {
 		must(t, os.Chmod(filepath.Join(to, name), 0o600))
 	}
 	return to

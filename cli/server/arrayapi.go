@@ -89,7 +89,7 @@ func (n *Node) arrayHandler(who string) http.Handler {
 		mux.HandleFunc(method+" "+api.Base+ArrayPath+path, func(w http.ResponseWriter, r *http.Request) {
 			out, err := n.audited(arrayCall{r, who}, event, do)
 			if err != nil {
-				arrayProblem(w, err)
+				arrayProblem(w, err, event != "")
 				return
 			}
 			w.Header().Set("Content-Type", "application/json")
@@ -131,14 +131,15 @@ func (n *Node) audited(c arrayCall, event string, do func(arrayCall) (any, error
 // unchanged are errors after which everything is as it was.
 var unchanged = []error{peer.ErrOutside, peer.ErrInside, peer.ErrNotPrimary, peer.ErrSuperseded, peer.ErrBusy, peer.ErrDomain, peer.ErrUnknownNode, peer.ErrMemberState}
 
-// arrayProblem answers with what went wrong: all of it, to who owns the node.
-func arrayProblem(w http.ResponseWriter, err error) {
+// arrayProblem answers with what went wrong, of a change or not: all of it, to who owns
+// the node.
+func arrayProblem(w http.ResponseWriter, err error, change bool) {
 	status, text := http.StatusConflict, err.Error()
 	var known *api.Error
 	if errors.As(err, &known) {
 		status = known.Status
 	}
-	if slices.ContainsFunc(unchanged, func(e error) bool { return errors.Is(err, e) }) {
+	if change && slices.ContainsFunc(unchanged, func(e error) bool { return errors.Is(err, e) }) {
 		text += "; nothing was changed"
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
@@ -223,7 +224,7 @@ func (a codeAnswer) write(w io.Writer) {
 
 // errOwnRecords: other nodes cannot share a file of this machine.
 var errOwnRecords = errors.New("the records of this node are in a file of its own ([database] file); the nodes of an array share a PostgreSQL database: " +
-	"give this node one ([database] url) first; nothing was changed")
+	"inkan config move-database takes them there; nothing was changed")
 
 func (n *Node) postArrayInvite(c arrayCall) (any, error) {
 	var q ArrayInvite

@@ -135,7 +135,7 @@ func mayCertify(s State, name string) error {
 		return err
 	}
 	if !within(name, c.PermittedDNSDomains) {
-		return fmt.Errorf("%w: %s is not in %s; rotate the CA with the new domain first", ErrDomain, name, strings.Join(c.PermittedDNSDomains, ", "))
+		return fmt.Errorf("%w: %s is not in %s; inkan array rotate-ca --domain adds another", ErrDomain, name, strings.Join(c.PermittedDNSDomains, ", "))
 	}
 	return nil
 }

@@ -85,8 +85,8 @@ type Config struct {
 
 // Errors of a node that is not what a call needs.
 var (
-	ErrOutside    = errors.New("this node is in no array: make one with init, or join one")
-	ErrInside     = errors.New("this node is in an array with others: detach it first")
+	ErrOutside    = errors.New("this node is in no array: make one with inkan array init, or join one with inkan array join")
+	ErrInside     = errors.New("this node is in an array already (inkan array status): inkan array detach takes it out")
 	ErrNotPrimary = errors.New("this node is not the primary of its array")
 	// ErrSuperseded: another node was promoted without this one, the former primary.
 	ErrSuperseded = errors.New("another node was promoted in place of this one: it takes no part until it joins again with an invite from the new primary")
