@@ -86,7 +86,7 @@ type Config struct {
 // Errors of a node that is not what a call needs.
 var (
 	ErrOutside    = errors.New("this node is in no array: make one with inkan array init, or join one with inkan array join")
-	ErrInside     = errors.New("this node is in an array already (inkan array status): inkan array detach takes it out")
+	ErrInside     = errors.New("this node is in an array already (inkan array status): inkan array detach --self takes it out of that one")
 	ErrNotPrimary = errors.New("this node is not the primary of its array")
 	// ErrSuperseded: another node was promoted without this one, the former primary.
 	ErrSuperseded = errors.New("another node was promoted in place of this one: it takes no part until it joins again with an invite from the new primary")
