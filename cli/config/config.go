@@ -62,6 +62,9 @@ type Listen struct {
 	// Plain is a second address, on this machine only, where card clients without
 	// TLS are served (Dogtag's tpsclient), and nothing else; empty (default): none.
 	Plain string `toml:"plain"`
+	// HealthFrom are the IP addresses, or networks such as 192.0.2.0/28, from which /healthz
+	// and /readyz are answered besides from this machine: load balancers, monitoring.
+	HealthFrom []string `toml:"health_from"`
 	// Peer is where the other nodes of the array are served, once the node is in one;
 	// default 0.0.0.0:8444.
 	Peer string `toml:"peer"`
@@ -354,6 +357,10 @@ func (c Config) Check() error {
 	if c.Listen.Plain != "" {
 		_, err = Loopback(c.Listen.Plain)
 		add("[listen] plain", err)
+	}
+	for _, text := range c.Listen.HealthFrom {
+		_, err = network(text)
+		add("[listen] health_from", err)
 	}
 	_, _, err = net.SplitHostPort(c.Listen.Peer)
 	add("[listen] peer", err)

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -70,11 +71,34 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// TestHealthFrom: who is told how the node is.
+func TestHealthFrom(t *testing.T) {
+	t.Parallel()
+	c, err := config.Decode([]byte("[listen]\nhealth_from = [\"192.0.2.7\", \"198.51.100.16/28\", \"2001:db8::/64\"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"127.0.0.1": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.7": true, "::ffff:192.0.2.7": true, "192.0.2.8": false,
+		"198.51.100.31": true, "198.51.100.32": false, "2001:db8::1": true, "2001:db8:0:1::1": false, "0.0.0.0": false, "::": false,
+	} {
+		if got := c.Listen.TellsHealth(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
+	if config.Default().Listen.TellsHealth(netip.MustParseAddr("192.0.2.7")) {
+		t.Error("by default another machine is told")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for doc, want := range map[string]string{
 		"[tps]\nallow_simulater = true\n":                                   "unknown key tps.allow_simulater",
 		"[listen]\naddress = \"8443\"\n":                                    "[listen] address",
+		"[listen]\nhealth_from = [\"balancer.example.org\"]\n":              "[listen] health_from",
+		"[listen]\nhealth_from = [\"192.0.2.0/33\"]\n":                      "[listen] health_from",
+		"[listen]\nhealth_from = [\"\"]\n":                                  "[listen] health_from",
 		"[listen]\ncertificate = \"a.pem\"\n":                               "certificate and key go together",
 		"[tks]\nminimum_protection = \"Z\"\n":                               "minimum_protection",
 		"[hsm]\nuri = \"/usr/lib/libsofthsm2.so\"\n":                        "pkcs11 URI",

@@ -52,3 +52,6 @@ func (n *Node) Signers() hsm.Signers { return n.signers }
 
 // HasMakers tells whether the makers' roots are in this build.
 var HasMakers = makers != nil
+
+// Routes are the addresses of the public server.
+func (n *Node) Routes() (http.Handler, error) { return n.routes() }

@@ -345,3 +345,25 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	must(t, err)
 	return k
 }
+
+// TestHealthFrom: a load balancer that is listed is told how the node is, and nobody
+// else who is not on this machine.
+func TestHealthFrom(t *testing.T) {
+	t.Parallel()
+	a := newArray(t)
+	folder := a.folderFor("all1", config.RoleAll)
+	edit(t, folder, "[listen]", "[listen]\nhealth_from = [\"192.0.2.7\"]")
+	n := a.start("all1", folder, config.RoleAll)
+	h, err := n.Routes()
+	must(t, err)
+	for from, want := range map[string]int{"127.0.0.1:1": 200, "192.0.2.7:1": 200, "192.0.2.8:1": 404, "": 404} {
+		for _, path := range []string{"/healthz", "/readyz"} {
+			w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil)
+			r.RemoteAddr = from
+			h.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s from %q: HTTP %d, want %d", path, from, w.Code, want)
+			}
+		}
+	}
+}

@@ -268,8 +268,8 @@ func (n *Node) routes() (http.Handler, error) {
 			return nil, err
 		}
 	}
-	mux.Handle("GET /healthz", loopback(serveHealth))
-	mux.Handle("GET "+readyPath, loopback(n.serveReady))
+	mux.Handle("GET /healthz", from(n.Config.Listen.TellsHealth, serveHealth))
+	mux.Handle("GET "+readyPath, from(n.Config.Listen.TellsHealth, n.serveReady))
 	if n.servesPeople() {
 		people, err := n.peopleAPI()
 		if err != nil {
@@ -311,8 +311,13 @@ func (n *Node) cardRoutes(base string) (*http.ServeMux, error) {
 
 // loopback serves callers on this machine only.
 func loopback(h http.HandlerFunc) http.Handler {
+	return from(func(a netip.Addr) bool { return a.Unmap().IsLoopback() }, h)
+}
+
+// from serves callers at some addresses; others find nothing there.
+func from(served func(netip.Addr) bool, h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !a.Addr().Unmap().IsLoopback() {
+		if a, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !served(a.Addr()) {
 			http.NotFound(w, r)
 			return
 		}
