@@ -6,7 +6,7 @@ SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HAVE_PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && echo yes)
 DEBS      := gcc libc6-dev pkg-config libpcsclite-dev pcscd libpcsclite1 vsmartcard-vpcd pcsc-tools \
              opensc yubico-piv-tool ykcs11 softhsm2 openssl procps libnss3 openssh-client openssh-server \
-             libengine-pkcs11-openssl curl postgresql
+             libengine-pkcs11-openssl curl postgresql haproxy
 
 .PHONY: build demo test deps lint unit real nocgo fuzz race bench cover clean
 
@@ -53,7 +53,7 @@ unit:
 real: SHELL := /bin/bash
 real:
 	@echo "INKAN_REAL=1 $(GO) test ./..."; log=$$(mktemp); set -o pipefail; \
-	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
+	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|array|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
 	[ $$rc = 0 ] || grep -avE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
 
 # nocgo tests what is another code without cgo.

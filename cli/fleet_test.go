@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,8 @@ type fleetNode struct {
 	data        string
 	port, peer  string // of card clients and people, of the other nodes
 	node        *process
-	fingerprint string // of the authority, once it serves card clients
+	fingerprint string   // of the authority, once it serves card clients
+	own         []string // environment of its machine alone
 }
 
 // newFleet builds the program and begins what the nodes share. It needs INKAN_REAL=1.
@@ -165,7 +167,7 @@ func (n *fleetNode) joining(t *testing.T, primary *fleetNode, i invited, roles s
 
 func (n *fleetNode) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(n.program, append([]string{"--data", n.data}, args...)...)
-	cmd.Env, cmd.Dir = n.env, n.dir
+	cmd.Env, cmd.Dir = slices.Concat(n.env, n.own), n.dir
 	return cmd
 }
 
@@ -237,6 +239,15 @@ func (n *fleetNode) kill(t *testing.T) {
 		n.node.end(t, syscall.SIGKILL)
 		n.node = nil
 	}
+}
+
+// stop ends the node as a service manager does.
+func (n *fleetNode) stop(t *testing.T) {
+	t.Helper()
+	if err := n.node.end(t, syscall.SIGTERM); err != nil {
+		t.Errorf("%s ended with %v", n.name, err)
+	}
+	n.node = nil
 }
 
 // converged waits until all nodes agree.

@@ -99,6 +99,11 @@ func (st story) tossedProfile(version int) string {
 	return fmt.Sprintf("%s-tossed-%d", st.name, version)
 }
 
+// ownersDocument is a profile whose cards their owner may format, and have several of.
+func (st story) ownersDocument(name string, version int) string {
+	return strings.Replace(st.document(name, "p256", version), "[pin]", "[card]\nallow_unknown = \"anyone\"\n\n[enroll]\nseveral_active = true\n\n[pin]", 1)
+}
+
 func (s *site) putTossed(t *testing.T) {
 	t.Helper()
 	n, err := server.Open(t.Context(), s.data, server.Options{})
@@ -109,9 +114,7 @@ func (s *site) putTossed(t *testing.T) {
 	for _, st := range stories {
 		for _, version := range []int{st.first, st.second} {
 			name := st.tossedProfile(version)
-			doc := st.document(name, "p256", version)
-			doc = strings.Replace(doc, "[pin]", "[card]\nallow_unknown = \"anyone\"\n\n[enroll]\nseveral_active = true\n\n[pin]", 1)
-			if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: token.ProfileName(name), State: profile.Enabled, Document: doc}); err != nil {
+			if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: token.ProfileName(name), State: profile.Enabled, Document: st.ownersDocument(name, version)}); err != nil {
 				t.Fatal(err)
 			}
 		}
