@@ -186,6 +186,24 @@ func TestLostPrimary(t *testing.T) {
 	until(t, func() bool { return p.vault.labels() == 0 }, func() string { return "the lost CA's key is still there" })
 }
 
+// TestStoppedFormerPrimary: it finds out by asking for the status too, where it cannot
+// run without the others.
+func TestStoppedFormerPrimary(t *testing.T) {
+	t.Parallel()
+	p, q, k := three(t)
+	p.halt()
+	f, err := q.ForcePromote(t.Context(), secret.Secret{})
+	must(t, err)
+	until(t, func() bool { o, ok := k.Waiting(); return ok && o.Fingerprint == f }, func() string { return "nothing waits for a confirmation" })
+	must(t, k.Confirm(f))
+	q.converged()
+	refused(t, "it joins", p.ask(q, peer.JoinOptions{}), peer.ErrInside)
+	refused(t, "status", second(p.Status(t.Context())), peer.ErrSuperseded)
+	must(t, p.ask(q, peer.JoinOptions{}))
+	p.run()
+	same(t, "members", len(q.converged().Members), 3)
+}
+
 // TestRecoveryKey: with it nobody is asked.
 func TestRecoveryKey(t *testing.T) {
 	t.Parallel()

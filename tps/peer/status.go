@@ -89,7 +89,8 @@ type MemberStatus struct {
 	Err     error         // why it could not be reached
 }
 
-// Status asks every member.
+// Status asks every member. A former primary that does not run finds out by it that
+// another node was promoted.
 func (n *Node) Status(ctx context.Context) (Status, error) {
 	v := n.view.Load()
 	if v.rec.Phase == superseded {
@@ -105,6 +106,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		wg.Go(func() { st.Members[i] = n.inquire(ctx, m) })
 	}
 	wg.Wait()
+	if err := n.Superseded(); err != nil {
+		return Status{}, err
+	}
 	st.Word, st.Why = n.judge(v, st.Members)
 	return st, nil
 }
@@ -115,11 +119,12 @@ func (n *Node) inquire(ctx context.Context, m Member) MemberStatus {
 		ms.Report, ms.Contact = n.report(ctx), n.cfg.Now()
 		return ms
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	call, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	began := n.cfg.Now()
-	_, ms.Err = n.call(ctx, m, http.MethodGet, "/array/v1/status", nil, &ms.Report)
+	_, ms.Err = n.call(call, m, http.MethodGet, "/array/v1/status", nil, &ms.Report)
 	if ms.Err != nil {
+		n.askSuperseded(ctx, m, ms.Err)
 		ms.Contact = n.heard.get(m.Node).At
 		return ms
 	}
