@@ -118,7 +118,7 @@ func (n *Node) admitNode(ctx context.Context, c *tls.Conn, in proved) (proved, e
 	old, taken := n.view.Load().rec.State.named(q.Name)
 	resumed := taken && old.Node == inv.Node && old.State == Joining
 	if taken && !resumed && !q.Replace && old.State != Lost {
-		return proved{}, fmt.Errorf("%w: %s is %s since %s; detach it, or join with replace", ErrNameTaken, q.Name, old.State, stamp(old.Joined))
+		return proved{}, fmt.Errorf("%w: %s is %s since %s; detach it, or join with --replace", ErrNameTaken, q.Name, old.State, stamp(old.Joined))
 	}
 	if taken && old.Node == n.ID() {
 		return proved{}, fmt.Errorf("%w: it is the primary's own", ErrNameTaken)
