@@ -28,7 +28,8 @@ func (p *program) caCommand() *cli.Command {
 				Name: "rollover", Usage: "make the authority's next key",
 				Description: "Makes a new key in the HSM or key file, and its certificate. From the next start of the node on it issues;\n" +
 					"the old keys revoke and answer for what they have issued. Old and new key vouch for each other, so who\n" +
-					"trusts the old one goes on. The node must not run meanwhile.\n\n" +
+					"trusts the old one goes on. The node must not run meanwhile. In an array that is its primary, from which the other\n" +
+					"nodes take the new certificates when it runs again; they issue with the new key from their next start on.\n\n" +
 					"   inkan ca rollover\n   inkan ca rollover --key ec-p384",
 				Flags:  []cli.Flag{&cli.StringFlag{Name: "key", Usage: "`KIND`: ec-p256, ec-p384, rsa-3072, rsa-4096; default: as the present one"}},
 				Action: p.rollOver,

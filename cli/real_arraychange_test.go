@@ -57,6 +57,18 @@ func TestRealArrayChanges(t *testing.T) {
 			n.nothing(t, "a certificate of another CA", stranger(t, a.name))
 		}
 	})
+	t.Run("authority", func(t *testing.T) {
+		a.kill(t)
+		a.refused(t, "from their primary, "+b.name, "ca", "rollover")
+		a.serve(t)
+		b.kill(t)
+		b.run(t, "ca", "rollover")
+		b.serve(t)
+		for _, n := range []*fleetNode{a, c} {
+			n.generations(t, 2)
+		}
+		c.converged(t)
+	})
 	t.Run("recovery key", func(t *testing.T) {
 		b.kill(t)
 		a.refused(t, "recovery key", "array", "promote", "--force", "--recovery-key", f.file(t, "other.pem", otherKey(t)))
@@ -190,6 +202,18 @@ func (n *fleetNode) waits(t *testing.T) {
 		}
 	}
 	t.Fatalf("%s has not heard of the promotion", n.name)
+}
+
+// generations waits until the node has so many certificates of the card authority.
+func (n *fleetNode) generations(t *testing.T, want int) {
+	t.Helper()
+	var g []server.Generation
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if n.query(t, &g, "ca", "list"); len(g) == want {
+			return
+		}
+	}
+	t.Fatalf("%s has %d keys of the authority, want %d", n.name, len(g), want)
 }
 
 // stepsBack starts a former primary again, and expects that it steps back and says how

@@ -232,6 +232,9 @@ func (n *Node) rollOver(ctx context.Context, algorithm hsm.Algorithm) ([]Generat
 	if !n.hasKeys() {
 		return nil, n.elsewhere()
 	}
+	if err := n.peers.leads(); err != nil {
+		return nil, err
+	}
 	certs, err := readAuthority(n.path(caFile))
 	if err != nil {
 		return nil, err

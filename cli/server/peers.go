@@ -175,6 +175,24 @@ func (p *peers) self() (peer.Member, uint64) {
 	return m, s.Epoch
 }
 
+// leads refuses a change of what all nodes have in common, where another node is the
+// primary: that gives it to the others.
+func (p *peers) leads() error {
+	if p == nil || p.node.Load() == nil {
+		return nil
+	}
+	node := p.node.Load()
+	s, inside := node.State()
+	if err := node.Superseded(); err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	if !inside || node.Primary() {
+		return nil
+	}
+	m, _ := s.Member(s.Primary)
+	return fmt.Errorf("the nodes of an array take this from their primary, %s: run it there; nothing was changed", m.Name)
+}
+
 // activeTimeout is how long a node that has joined waits to be heard of.
 const activeTimeout = time.Minute
 
