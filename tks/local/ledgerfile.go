@@ -116,21 +116,17 @@ func (l *FileLedger) cut() error {
 	return l.f.Sync()
 }
 
-// append makes an entry durable and follows it; the caller holds mu. After a
+// append makes entries durable and follows them; the caller holds mu. After a
 // failed write the file is brought back to its last whole line; where even that
 // fails, the ledger is closed for good.
-func (l *FileLedger) append(e entry) error {
+func (l *FileLedger) append(entries ...entry) error {
 	if l.f == nil {
 		return fmt.Errorf("ledger %s is closed: %w", l.path, tks.ErrUnavailable)
 	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("writing ledger: %w", err)
+	b, err := lines(entries)
+	if err != nil || len(b) == 0 {
+		return err
 	}
-	if len(b) >= maxLedgerLine {
-		return fmt.Errorf("writing ledger: entry of %d bytes", len(b))
-	}
-	b = append(b, '\n')
 	_, err = l.f.WriteAt(b, l.end)
 	if err == nil {
 		err = l.f.Sync()
@@ -143,7 +139,12 @@ func (l *FileLedger) append(e entry) error {
 		return fmt.Errorf("writing ledger: %w: %w", err, tks.ErrUnavailable)
 	}
 	l.end += int64(len(b))
-	return l.state.apply(e)
+	for _, e := range entries {
+		if err := l.state.apply(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Grant implements Ledger.

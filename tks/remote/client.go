@@ -180,7 +180,7 @@ func post(ctx context.Context, n Node, path string, body []byte, h how, take fun
 	}
 	defer res.Body.Close()
 	limit := maxBody
-	if path == string(MethodKeys) {
+	if path == string(MethodKeys) || path == pathPage {
 		limit = maxKeysBody
 	}
 	b, err := readAll(res.Body, limit)

@@ -14,8 +14,8 @@ import (
 	"inkan/securechannel"
 )
 
-// maxBody bounds a request and an answer, in bytes; maxKeysBody the answer that
-// lists keys.
+// maxBody bounds a request and an answer, in bytes; maxKeysBody the answers that
+// list keys, and parts of a ledger.
 const (
 	maxBody     = 64 << 10
 	maxKeysBody = 1 << 20

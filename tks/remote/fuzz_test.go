@@ -14,7 +14,7 @@ import (
 
 // paths are those of the handler.
 var paths = []string{"random", "session", "keyset", "encrypt", "secret", "keys", "signer/find", "signer/sign", "signer/generate", "signer/import", "signer/destroy",
-	"ledger/grant", "ledger/complete", "ledger/release", "ledger/lookup"}
+	"ledger/grant", "ledger/complete", "ledger/release", "ledger/lookup", "ledger/page"}
 
 // FuzzRequest: no body makes a handler panic, and what it does not understand is
 // refused with a problem document.
@@ -25,14 +25,14 @@ func FuzzRequest(f *testing.F) {
 		`{"label":"tms:sign:a:v01","key_id":"00","digest":"00","hash":"SHA-256","padding":"pss","salt_length":-1}`,
 		`{"label":"tms:sign:a:v01","algorithm":"ec-p256"}`, `{"label":"tms:sign:a:v01","key":"3000"}`, `{"label":"tms:sign:a:v01"}`,
 		`{"kdd":"00010203040506070809","cuid":"494E4B4100000000004D","from":{"set":"factory","version":"FF"},"to":{"set":"site","version":"02"},"time":"2026-11-22T00:00:00Z"}`,
-		`{"kdd":"00010203040506070809","to":{"set":"site","version":"02"}}`, `{"kdd":"00010203040506070809","by":"agent"}`, `{"kdd":"00010203040506070809"}`,
+		`{"kdd":"00010203040506070809","to":{"set":"site","version":"02"}}`, `{"kdd":"00010203040506070809","by":"agent"}`, `{"kdd":"00010203040506070809"}`, `{"from":0}`,
 	} {
 		f.Add(i, []byte(body))
 	}
 	f.Add(3, []byte(goodProof+`,"data":"é"}`))
 	f.Add(3, []byte(`{"data":`))
-	v := newStore(f)
-	h := newHandler(f, remote.HandlerConfig{Service: &stub{}, Signers: v, Ledger: newLedger(f), Identify: always("tps1", everything())})
+	v, ledger := newStore(f), newLedger(f)
+	h := newHandler(f, remote.HandlerConfig{Service: &stub{}, Signers: v, Ledger: ledger, Pages: ledger.Page, Identify: always("tps1", everything())})
 	f.Fuzz(func(t *testing.T, path int, body []byte) {
 		at := paths[((path%len(paths))+len(paths))%len(paths)]
 		if at == "signer/generate" { // RSA keys take seconds

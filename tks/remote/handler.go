@@ -28,6 +28,8 @@ type HandlerConfig struct {
 	Signers hsm.Signers
 	// Ledger is the node's own, where other nodes with keys write too; nil: they may not.
 	Ledger local.Ledger
+	// Pages are parts of it, for a node that is new: local.FileLedger.Page. nil: none.
+	Pages func(from int64) ([]byte, error)
 	// Keys tells which keys the node has; nil: nobody is told.
 	Keys func(context.Context) (Fingerprint, error)
 	// Audit takes each refusal of this handler, and each use of a key pair, each grant
@@ -92,6 +94,7 @@ func NewHandler(cfg HandlerConfig) (*Handler, error) {
 	route(h, pathComplete, MethodLedger, ledger(h, h.complete))
 	route(h, pathRelease, MethodLedger, recorded(h, pathRelease, MethodLedger, ledger(h, h.release)))
 	route(h, pathLookup, MethodLedger, ledger(h, h.lookup))
+	route(h, pathPage, MethodLedger, recorded(h, pathPage, MethodLedger, h.page))
 	return h, nil
 }
 

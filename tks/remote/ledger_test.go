@@ -40,7 +40,7 @@ func newKeepers(t *testing.T, n int) *keepers {
 	for i := range n {
 		k.own = append(k.own, newLedger(t))
 		h := newHandler(t, remote.HandlerConfig{
-			Service: &stub{}, Ledger: k.own[i], Identify: always("tks", remote.Grant{Methods: []remote.Method{remote.MethodLedger}, KeySets: everything().KeySets}),
+			Service: &stub{}, Ledger: k.own[i], Pages: k.own[i].Page, Identify: always("tks", remote.Grant{Methods: []remote.Method{remote.MethodLedger}, KeySets: everything().KeySets}),
 		})
 		node := direct(fmt.Sprintf("tks%d", i+1), h)
 		well := node.Client.Transport.(inProcess)
@@ -296,4 +296,36 @@ func TestServiceOverThree(t *testing.T) {
 			},
 		}
 	})
+}
+
+// TestLedgerNew: a node that is new knows every card that the others have keyed, though
+// one of them missed it; where less than half of them answer it has to wait.
+func TestLedgerNew(t *testing.T) {
+	t.Parallel()
+	k := newKeepers(t, 4)
+	ctx := t.Context()
+	k.set(true, false, false, false) // the new one
+	must(t, k.shared[1].Grant(ctx, grantOf(1, 2)))
+	must(t, k.shared[1].Complete(ctx, gp.KDD{1}, local.Target{KeySet: "site", Version: 2}))
+	must(t, k.shared[2].Grant(ctx, grantOf(2, 2)))
+	k.close(t)
+	must(t, k.own[3].Grant(ctx, grantOf(3, 2)))
+	c := newClient(t, remote.Config{Nodes: k.others})
+	k.set(false, true, true, false)
+	if _, err := c.CopyLedger(ctx, k.own[0].Adopt); !errors.Is(err, tks.ErrUnavailable) || !strings.Contains(err.Error(), "1 of 3") {
+		t.Errorf("one of three: %v", err)
+	}
+	k.set(false, true, false, false)
+	if _, err := c.CopyLedger(ctx, k.own[0].Adopt); err != nil {
+		t.Errorf("two of three: %v", err)
+	}
+	for card := byte(1); card <= 3; card++ {
+		if err := k.own[0].Grant(ctx, grantOf(card, 3)); !errors.Is(err, local.ErrGranted) {
+			t.Errorf("card %d: %v", card, err)
+		}
+	}
+	k.set(false, false, false, false)
+	if n, err := c.CopyLedger(ctx, k.own[0].Adopt); err != nil || n != 0 {
+		t.Errorf("once more: %d cards, %v", n, err)
+	}
 }
