@@ -3,6 +3,7 @@
 package cli_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -24,7 +26,9 @@ import (
 	"testing"
 	"time"
 
+	"inkan/apdu/gp"
 	"inkan/cli/server"
+	"inkan/tks/local"
 )
 
 // TestRealArrayChanges: the primary changes by order, is lost, and comes back; its CA
@@ -33,7 +37,9 @@ func TestRealArrayChanges(t *testing.T) {
 	f := newFleet(t)
 	recovery := filepath.Join(f.dir, "recovery.pem")
 	a := f.first(t, "a.array.test", "--recovery-key", recovery)
+	a.keyed(t, 3)
 	b := a.join(t, "b.array.test", "tps,tks")
+	sameLedger(t, a, b)
 	c := a.join(t, "c.array.test", "tps")
 
 	t.Run("by order", func(t *testing.T) {
@@ -202,6 +208,42 @@ func (n *fleetNode) waits(t *testing.T) {
 		}
 	}
 	t.Fatalf("%s has not heard of the promotion", n.name)
+}
+
+// keyed has the node know cards that it has keyed.
+func (n *fleetNode) keyed(t *testing.T, cards byte) {
+	t.Helper()
+	n.kill(t)
+	l, err := local.OpenLedger(filepath.Join(n.data, "keys", "ledger"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for card := range cards {
+		to := local.Target{KeySet: "site", Version: 1}
+		g := local.Grant{KDD: gp.KDD{card}, From: local.Target{KeySet: "factory", Version: 0xFF}, To: to, Time: time.Now().UTC()}
+		if err := errors.Join(l.Grant(t.Context(), g), l.Complete(t.Context(), g.KDD, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.serve(t)
+}
+
+// sameLedger expects that a node that has joined knows the cards that another has keyed.
+func sameLedger(t *testing.T, from, to *fleetNode) {
+	t.Helper()
+	var ledgers [2][]byte
+	for i, n := range []*fleetNode{from, to} {
+		var err error
+		if ledgers[i], err = os.ReadFile(filepath.Join(n.data, "keys", "ledger")); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(ledgers[0]) == 0 || bytes.Count(ledgers[0], []byte("\n")) != bytes.Count(ledgers[1], []byte("\n")) {
+		t.Errorf("the ledger of %s is\n%s\nthat of %s\n%s", from.name, ledgers[0], to.name, ledgers[1])
+	}
 }
 
 // generations waits until the node has so many certificates of the card authority.

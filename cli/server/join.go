@@ -191,6 +191,8 @@ func (n *Node) ask(ctx context.Context, q JoinRequest) (Joined, error) {
 	}
 	if err := n.peers.becomeActive(ctx); err != nil {
 		out.Pending = err.Error()
+	} else if err := n.copyLedger(ctx); err != nil {
+		out.Pending = err.Error()
 	}
 	return out, nil
 }
@@ -216,8 +218,8 @@ func (n *Node) fits(ctx context.Context, s peer.State, docs map[string][]byte, f
 	if len(reasons) > 0 {
 		return fmt.Errorf("%w: %s", errOtherThings, strings.Join(reasons, "; "))
 	}
-	if !fresh {
-		return nil
+	if err := n.markLedger(); err != nil || !fresh {
+		return err
 	}
 	return n.settle(docs)
 }

@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -28,6 +26,9 @@ func (n *Node) openKeys(ctx context.Context, wait time.Duration) error {
 	}
 	var err error
 	if n.ledger, err = local.OpenLedger(n.path(LedgerFile)); err != nil {
+		return err
+	}
+	if err := n.catchUp(ctx, n.ledger, wait); err != nil {
 		return err
 	}
 	level, err := hsm.ParseLevel(n.Config.TKS.MinimumProtection)
@@ -96,19 +97,12 @@ func (n *Node) openRemoteKeys(ctx context.Context, wait time.Duration) error {
 }
 
 // firstContact waits for a node with keys.
-func (n *Node) firstContact(ctx context.Context, wait time.Duration) (remote.Fingerprint, error) {
-	for end := time.Now().Add(wait); ; {
-		f, err := n.remote.Fingerprint(ctx)
-		if !errors.Is(err, tks.ErrUnavailable) || time.Now().After(end) {
-			return f, err
-		}
-		n.log.WarnContext(ctx, "waiting for a TKS node", slog.Any("err", err))
-		select {
-		case <-ctx.Done():
-			return f, errors.Join(ctx.Err(), err)
-		case <-time.After(min(time.Second, time.Until(end)+time.Millisecond)):
-		}
-	}
+func (n *Node) firstContact(ctx context.Context, wait time.Duration) (f remote.Fingerprint, err error) {
+	err = n.awaitTKS(ctx, wait, func() error {
+		f, err = n.remote.Fingerprint(ctx)
+		return err
+	})
+	return f, err
 }
 
 // peerName is for whom a request to the key service is.
@@ -154,7 +148,7 @@ func (n *Node) auditKeys(ctx context.Context, e local.Event) error {
 // peerHandler serves this node's keys to the others of its array.
 func (n *Node) peerHandler() (http.Handler, error) {
 	return remote.NewHandler(remote.HandlerConfig{
-		Service: n.Keys, Signers: n.vault, Ledger: n.ledger, Keys: n.Fingerprint, Audit: n.auditPeer, Log: n.log,
+		Service: n.Keys, Signers: n.vault, Ledger: n.ledger, Pages: n.ledger.Page, Keys: n.Fingerprint, Audit: n.auditPeer, Log: n.log,
 		Identify: func(r *http.Request) (remote.Caller, error) {
 			m, err := n.array.Identify(r)
 			if err != nil {
