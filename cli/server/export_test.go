@@ -55,3 +55,9 @@ var HasMakers = makers != nil
 
 // Routes are the addresses of the public server.
 func (n *Node) Routes() (http.Handler, error) { return n.routes() }
+
+// CertificateState and ArrayParts are what /readyz says of a node in its array.
+var (
+	CertificateState = certificateState
+	ArrayParts       = arrayParts
+)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -18,7 +19,8 @@ const readyTimeout = 5 * time.Second
 func serveHealth(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, nil) }
 
 // serveReady tells whether database, keys and authority answer, and on a node without
-// keys which of the others do that have them. One of those is enough.
+// keys which of the others do that have them. One of those is enough. In an array it
+// tells how the node stands there too.
 func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
 	status, body := http.StatusOK, map[string]string{}
 	if n.remote != nil {
@@ -28,6 +30,11 @@ func (n *Node) serveReady(w http.ResponseWriter, r *http.Request) {
 				body["tks "+s.Name] = fmt.Sprintf("not reachable since %s: %v", s.Since.UTC().Format(time.RFC3339), s.Err)
 			}
 		}
+	}
+	parts, stop := n.arrayReady(r.Context())
+	maps.Copy(body, parts)
+	if stop != nil {
+		status, body["array"] = http.StatusServiceUnavailable, stop.Error()
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
