@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,7 +21,8 @@ func (p *program) doctorCommand() *cli.Command {
 		Name:  "doctor",
 		Usage: "find out why a node does not start, and what to do",
 		Description: "Checks folder, module, token, PIN, sealing key, every sealed file, certificate, space and clock, and changes\n" +
-			"nothing. A node that runs is asked whether database, keys, authority and the nodes that have keys for it answer.\n" +
+			"nothing. A node that runs is asked whether database, keys, authority and the nodes that have keys for it answer,\n" +
+			"and how it stands in its array: whether all nodes agree, its peer certificate, the others' clocks.\n" +
 			"A line says OK, WARN or FAIL, what was seen, and what to do next; serve refuses in the same words.\n" +
 			"Exit status 1 where a line says FAIL.\n\n   inkan doctor\n   inkan doctor --no-login\n   inkan doctor --json",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "no-login", Usage: "do not log in to the HSM"}},
@@ -69,6 +71,11 @@ func runningFindings(ctx context.Context, folder string) []sealing.Finding {
 		f := sealing.Finding{Check: "running node, " + what, Verdict: sealing.Fine, Evidence: state.Parts[what]}
 		if f.Evidence != "ok" {
 			f.Verdict, f.Next = sealing.Failed, "inkan doctor on the machine of what does not answer, and the log of both"
+			if what == "array" || what == "peer certificate" {
+				f.Next = "inkan array status"
+			} else if strings.HasPrefix(what, "clock of ") {
+				f.Next = "have all nodes keep their clocks by the same time server"
+			}
 			if state.Ready {
 				f.Verdict = sealing.Warning
 			}

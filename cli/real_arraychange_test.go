@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"inkan/apdu/gp"
+	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/local"
 )
@@ -45,6 +46,11 @@ func TestRealArrayChanges(t *testing.T) {
 	t.Run("by order", func(t *testing.T) {
 		end := c.works(t)
 		before := a.converged(t)
+		for _, part := range []string{"array", "peer certificate"} {
+			if f := a.doctor(t, part); f.Verdict != sealing.Fine {
+				t.Errorf("%+v", f)
+			}
+		}
 		a.run(t, "array", "promote", b.name)
 		after := c.converged(t)
 		if p := primary(after); p != b.name || after.Epoch <= before.Epoch || sameCA(before, after) {
@@ -204,6 +210,9 @@ func (n *fleetNode) waits(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if r := n.call(t, "array", "status"); strings.Contains(r.out, "promote --confirm") {
+			if f := n.doctor(t, "array"); f.Verdict != sealing.Warning || !strings.Contains(f.Evidence, "promote --confirm") {
+				t.Errorf("the doctor of %s says %+v", n.name, f)
+			}
 			return
 		}
 	}
@@ -258,6 +267,23 @@ func (n *fleetNode) generations(t *testing.T, want int) {
 	t.Fatalf("%s has %d keys of the authority, want %d", n.name, len(g), want)
 }
 
+// doctor is what the doctor has found about a part of the running node.
+func (n *fleetNode) doctor(t *testing.T, part string) sealing.Finding {
+	t.Helper()
+	r := n.call(t, "doctor", "--no-login", "--json")
+	var found []sealing.Finding
+	if err := json.Unmarshal([]byte(r.out), &found); err != nil {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	for _, f := range found {
+		if f.Check == "running node, "+part {
+			return f
+		}
+	}
+	t.Errorf("the doctor of %s says nothing of %s: %+v", n.name, part, found)
+	return sealing.Finding{}
+}
+
 // stepsBack starts a former primary again, and expects that it steps back and says how
 // to go on.
 func (n *fleetNode) stepsBack(t *testing.T, now *fleetNode) {
@@ -267,8 +293,12 @@ func (n *fleetNode) stepsBack(t *testing.T, now *fleetNode) {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		r = n.call(t, "array", "status")
 		if strings.Contains(r.err, "promoted in place of this one") {
-			if want := fmt.Sprintf("it is %s, at %s", now.name, now.listen().Peer); !strings.Contains(r.err, "invite") || !strings.Contains(r.err, want) {
+			want := fmt.Sprintf("it is %s, at %s", now.name, now.listen().Peer)
+			if !strings.Contains(r.err, "invite") || !strings.Contains(r.err, want) {
 				t.Errorf("%s says %q", n.name, r.err)
+			}
+			if f := n.doctor(t, "array"); f.Verdict != sealing.Failed || !strings.Contains(f.Evidence, want) {
+				t.Errorf("the doctor of %s says %+v", n.name, f)
 			}
 			return
 		}
