@@ -30,14 +30,14 @@ var pivCuts = cutFamily{name: "piv", model: "yubikey-5.7", profile: pivProfile, 
 	}}
 
 // TestPIVCuts is TestCuts for PIV cards: those with a card manager and those without.
-// Of yubikey-5.4, which differs in nothing that matters here, and unless INKAN_REAL is
-// set of all, the places are a sample, on cards of each kind other ones.
+// Of yubikey-5.4, which differs in nothing that matters here, the places are a sample.
+// Unless INKAN_REAL is set they are of all, and yubikey-5.4 is left out.
 func TestPIVCuts(t *testing.T) {
 	t.Parallel()
 	for _, c := range cutCases {
 		for turn, model := range pivModels {
 			for _, batch := range []bool{false, true} {
-				if !everything() && batch != (model == "piv") {
+				if !everything() && (batch != (model == "piv") || model == "yubikey-5.4") {
 					continue
 				}
 				t.Run(fmt.Sprintf("operation=%s/model=%s/batch=%v", c.name, model, batch), func(t *testing.T) {
