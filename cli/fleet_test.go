@@ -4,6 +4,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type fleet struct {
 	hsm          hsmtest.SoftToken
 	database     string // URL
 	password     string // of the person demo
+	url          string // of all nodes, as behind a load balancer; empty: each has its own
 	said         output // what every process wrote
 	nodes        []*fleetNode
 }
@@ -101,10 +103,13 @@ func (f *fleet) add(t *testing.T, name string) *fleetNode {
 // listen is how the node is reached.
 func (n *fleetNode) listen() config.Listen {
 	return config.Listen{
-		Address: net.JoinHostPort("127.0.0.1", n.port), Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + n.port,
+		Address: net.JoinHostPort("127.0.0.1", n.port), Names: []string{"localhost", "127.0.0.1"}, URL: cmp.Or(n.url, n.address()),
 		Peer: net.JoinHostPort("127.0.0.1", n.peer), PeerName: n.name, PeerAddress: net.JoinHostPort("127.0.0.1", n.peer),
 	}
 }
+
+// address is where the node alone is reached.
+func (n *fleetNode) address() string { return "https://localhost:" + n.port }
 
 // first makes the folder of the first node, for a trial with software cards, and its
 // array.
@@ -147,6 +152,15 @@ func (n *fleetNode) join(t *testing.T, name, roles string) *fleetNode {
 	t.Helper()
 	x := n.add(t, name)
 	x.run(t, x.joining(t, n, n.invite(t, name, roles), roles)...)
+	if f := filepath.Join(x.data, "inkan.toml"); n.url != "" {
+		doc, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(f, bytes.ReplaceAll(doc, []byte(x.address()), []byte(n.url)), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	x.serve(t)
 	n.converged(t)
 	return x
@@ -260,7 +274,7 @@ func (n *fleetNode) converged(t *testing.T) (st server.ArrayStatus) {
 // card runs an operation on a software card through the node.
 func (n *fleetNode) card(t *testing.T, operation, image string) result {
 	t.Helper()
-	args := []string{"card", operation, "--json", "--sim", filepath.Join(n.dir, image), "--server", n.listen().URL, "--fingerprint", n.fingerprint,
+	args := []string{"card", operation, "--json", "--sim", filepath.Join(n.dir, image), "--server", n.address(), "--fingerprint", n.fingerprint,
 		"--user", "demo", "--password-file", filepath.Join(n.dir, "password")}
 	if operation == "enroll" {
 		args = append(args, "--pin-file", filepath.Join(n.dir, "pin"))

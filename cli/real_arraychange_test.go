@@ -30,12 +30,14 @@ import (
 	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/local"
+	"inkan/tps/api"
 )
 
 // TestRealArrayChanges: the primary changes by order, is lost, and comes back; its CA
 // is replaced; strangers and a node that was detached get nothing.
 func TestRealArrayChanges(t *testing.T) {
 	f := newFleet(t)
+	f.url = "https://cards.array.test:8443"
 	recovery := filepath.Join(f.dir, "recovery.pem")
 	a := f.first(t, "a.array.test", "--recovery-key", recovery)
 	a.keyed(t, 3)
@@ -67,6 +69,21 @@ func TestRealArrayChanges(t *testing.T) {
 		for _, n := range f.nodes {
 			n.nothing(t, "nobody")
 			n.nothing(t, "a certificate of another CA", stranger(t, a.name))
+		}
+	})
+	t.Run("compromised key", func(t *testing.T) {
+		var keys api.List[api.RealmKey]
+		c.query(t, &keys, "realm", "list")
+		var out api.RealmCompromise
+		c.query(t, &out, "realm", "compromised", keys.Entries[0].ID)
+		told := map[string]string{}
+		for _, p := range out.Clients {
+			if told[p.Client] = p.Result; !p.Node || p.Tries != 1 {
+				t.Errorf("%+v", p)
+			}
+		}
+		if len(told) != 2 || told[a.name] != "ok" || told[b.name] != "ok" {
+			t.Errorf("told %v", told)
 		}
 	})
 	t.Run("authority", func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"inkan/tks/local"
 	"inkan/tks/remote"
 	"inkan/tps/audit"
+	"inkan/tps/realm"
 	"inkan/tps/store"
 )
 
@@ -159,12 +160,13 @@ func (n *Node) peerHandler() (http.Handler, error) {
 	})
 }
 
-// peerRoutes are the addresses of the peer port: the node's keys, if it has any, and
-// how it is.
+// peerRoutes are the addresses of the peer port: the node's keys, if it has any, how it
+// is, and where it is told of compromised realm keys.
 func (n *Node) peerRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", n.membersOnly(serveHealth))
 	mux.Handle("GET "+readyPath, n.membersOnly(n.serveReady))
+	mux.Handle("POST "+realm.NotBeforePath, n.membersOnly(realm.Told(n.Realm).ServeHTTP))
 	if n.hasKeys() {
 		h, err := n.peerHandler()
 		if err != nil {

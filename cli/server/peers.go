@@ -27,6 +27,7 @@ var peerRules = []peer.Rule{
 	{Path: remote.Base, From: []peer.Role{peer.TPS, peer.Console, peer.TKS}, To: peer.TKS},
 	{Path: "/healthz"},
 	{Path: readyPath},
+	{Path: realm.NotBeforePath},
 }
 
 // peers is the node's part of its array.
@@ -228,7 +229,7 @@ func (p *peers) becomeActive(ctx context.Context) error {
 
 // facts are what the node tells the others of itself.
 func (n *Node) facts(ctx context.Context) peer.Facts {
-	f := peer.Facts{ConfigGeneration: n.generation}
+	f := peer.Facts{ConfigGeneration: n.generation, RealmNode: n.Config.Node.Name, RealmURL: n.Config.Listen.URL}
 	if n.Realm == nil {
 		return f
 	}

@@ -39,7 +39,7 @@ func newRealm(n *Node) (*realm.Realm, error) {
 	c := n.Config
 	cfg := realm.Config{
 		Store: n.DB, Vault: realmVault{n.signers}, Node: c.Node.Name, Own: n.ownKeys(), Changes: n.keyChanges, Audit: n.Audit,
-		Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Log: n.log,
+		Issuer: c.Listen.URL, Name: "Inkan " + c.Node.Name, Policy: c.Realm.Policy(), Nodes: n.realmNodes, Log: n.log,
 	}
 	for _, client := range c.Realm.Client {
 		reached, err := n.reach(client)

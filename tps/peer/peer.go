@@ -46,6 +46,8 @@ type CAKeys interface {
 type Facts struct {
 	SigningKID       string `json:"signing_kid"` // of the realm key that signs
 	ConfigGeneration string `json:"config_generation"`
+	RealmNode        string `json:"realm_node"` // the node's name in the realm's records
+	RealmURL         string `json:"realm_url"`  // issuer of the tokens that it takes
 }
 
 // Config is what a node needs. Zero durations take the defaults.
