@@ -1,15 +1,22 @@
 package tps_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"inkan/apdu"
 	"inkan/apdu/piv"
+	"inkan/apdu/secret"
 	"inkan/sim"
 	"inkan/tks"
 	"inkan/tps"
+	"inkan/tps/profile"
 	"inkan/tps/token"
 )
 
@@ -80,5 +87,39 @@ func (s *site) wantPIV(card *sim.Card, pin string) {
 	must(s.t, err)
 	if want := s.certificatesOf(card); !slices.Equal(got, want) || len(got) == 0 {
 		s.t.Errorf("the card carries %v, recorded are %v", got, want)
+	}
+}
+
+// yubikey is a card without a card manager and with the keys it came with.
+type yubikey struct{ *bare }
+
+func (y yubikey) Card() tps.Card {
+	return tps.Card{CUID: y.cuid, Unmanaged: true, Own: token.AppletKeys{Set: tks.Factory}}
+}
+
+// TestPIVImport: a key made elsewhere works in its slot; what is no key changes nothing.
+func TestPIVImport(t *testing.T) {
+	t.Parallel()
+	for _, model := range []string{"yubikey-5.4", "yubikey-5.7"} {
+		t.Run("model="+model, func(t *testing.T) {
+			t.Parallel()
+			s, card := newSite(t), newCard(t, model)
+			a, err := s.piv().Open(t.Context(), yubikey{&bare{keys: s.local, conn: apdu.NewConn(card)}}, profile.Profile{})
+			must(t, err)
+			slot := profile.Key{Type: "encryption", Slot: "9D", Alg: "ec-p256"}
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			must(t, err)
+			der, err := x509.MarshalPKCS8PrivateKey(key)
+			must(t, err)
+			must(t, a.ImportKey(t.Context(), slot, secret.New(slices.Clone(der))))
+			if err := a.ImportKey(t.Context(), slot, secret.New(der[:20])); err == nil {
+				t.Error("half a key was taken")
+			}
+			d := pivCard(t, card)
+			pin, err := secret.NewPIN([]byte(piv.DefaultPIN))
+			must(t, err)
+			must(t, piv.VerifyPIN(t.Context(), d, pin))
+			must(t, useSlot(t.Context(), d, piv.KeyManagement, key.Public()))
+		})
 	}
 }
