@@ -153,7 +153,16 @@ func parseAnchor(b []byte) (anchorDocument, error) {
 			return d, err
 		}
 	}
+	if same, err := d.encode(); err != nil || !bytes.Equal(b, same) { // base64 has bits that nobody reads
+		return d, errors.Join(errors.New("it is not as this program writes it"), err)
+	}
 	return d, nil
+}
+
+// encode is the file.
+func (d anchorDocument) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(d, "", " ")
+	return append(b, '\n'), err
 }
 
 // canary opens the first slot whose key is there.
@@ -216,11 +225,11 @@ func (a *FileAnchor) store(ctx context.Context, i InstanceID, known map[Role]uin
 	if d.MAC, err = d.mac(canary); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(d, "", " ")
+	b, err := d.encode()
 	if err != nil {
 		return err
 	}
-	return ofFile("", "writing "+AnchorName, WriteFile(a.path(), append(b, '\n')))
+	return ofFile("", "writing "+AnchorName, WriteFile(a.path(), b))
 }
 
 // RemoveAnchor removes anchor.json of a folder, which needs no key.
