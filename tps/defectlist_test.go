@@ -20,7 +20,6 @@ var withoutTest = map[int]string{
 	21: "there is no external registration, and an operation asks for one login only",
 	28: "no recovery and no keys made by the server exist",
 	31: "no keys made by the server exist",
-	36: "renewal does not exist",
 	37: "renewal does not exist",
 	39: "recovery does not exist",
 	40: "recovery does not exist",

@@ -120,6 +120,7 @@ func TestProfileChoice(t *testing.T) {
 		"operation=enroll&profile=userKey":                                           "userKey request factory",
 		"operation=pin-reset&tokenID=" + cuid.String():                               "userSigningKey card factory",
 		"operation=pin-reset&tokenID=" + cuid.String() + "&tokenType=userKey":        "soKey mapping factory",
+		"operation=renew&tokenID=" + cuid.String() + "&tokenType=userKey":            "userSigningKey card factory",
 		"operation=format&tokenID=" + cuid.String():                                  "userKey default factory",
 		"operation=enroll&tokenID=60000000000000000000&tokenATR=3B00&keySet=another": "userKey default factory",
 	} {
@@ -137,7 +138,7 @@ func TestProfileChoice(t *testing.T) {
 			t.Errorf("%s: %+v", query, c)
 		}
 	}
-	for _, query := range []string{"", "operation=renew", "operation=enroll&tokenID=40", "operation=enroll&tokenATR=3", "operation=enroll&symKeySize=big",
+	for _, query := range []string{"", "operation=renewal", "operation=enroll&tokenID=40", "operation=enroll&tokenATR=3", "operation=enroll&symKeySize=big",
 		"operation=enroll&appletVersion=1", "operation=enroll&protocolVersion=1.1.1", "operation=enroll&colour=blue"} {
 		n.do("GET", "/profile-choice?"+query, "").want(400)
 	}

@@ -12,7 +12,7 @@ import (
 type Operation struct {
 	ID        string          `json:"id"`
 	TokenID   string          `json:"TokenID"`
-	Operation string          `json:"Operation"` // format, enroll, pin-reset, key-changeover
+	Operation string          `json:"Operation"` // format, enroll, renew, pin-reset, key-changeover
 	Type      string          `json:"Type"`      // profile
 	UserID    string          `json:"UserID"`
 	IP        string          `json:"IP,omitempty"`

@@ -37,9 +37,10 @@ type Request struct {
 
 // KeepsContent reports whether the card's own profile counts: the operation leaves
 // the card's content, whose rules are those of the profile that it was enrolled
-// with, and the client names none.
+// with, and the client names none. A renewal takes no wish for another profile either.
 func (r Request) KeepsContent() bool {
-	return r.Required == "" && r.Seen.TokenType == "" && (r.Operation == ResettingPIN || r.Operation == ChangingKeys)
+	wishes := r.Seen.TokenType != "" && r.Operation != Renewing
+	return r.Required == "" && !wishes && (r.Operation == Renewing || r.Operation == ResettingPIN || r.Operation == ChangingKeys)
 }
 
 // Source says why a profile was chosen.
@@ -115,8 +116,9 @@ func (c *chooser) profile(ctx context.Context) (Profile, error) {
 		return c.take(ctx, ByRequest, r.Required)
 	}
 	if r.Own != "" {
-		if p, err := c.take(ctx, ByCard, r.Own); err == nil {
-			return p, nil
+		p, err := c.take(ctx, ByCard, r.Own)
+		if err == nil || r.Operation == Renewing { // certificates by the rules of another profile are no renewal
+			return p, err
 		}
 	}
 	c.choice.By = ByMapping

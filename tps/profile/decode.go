@@ -93,7 +93,7 @@ func unknown(md toml.MetaData, capitals ...string) error {
 func defaults() Profile {
 	return Profile{
 		Family:     "coolkey",
-		Operations: []string{Formatting, Enrolling, ResettingPIN, ChangingKeys},
+		Operations: []string{Formatting, Enrolling, Renewing, ResettingPIN, ChangingKeys},
 		Auth:       Auth{ID: "local", Retries: 3},
 		Card:       Card{AllowUnknown: "operator", CheckKeyInfo: true, KeyVersionMin: 1, KeyVersionMax: 255},
 		Channel:    Channel{Level: "best"},
@@ -102,6 +102,7 @@ func defaults() Profile {
 		PIN:        PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     Format{Revoke: true},
 		Enroll:     Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},
+		Renewal:    Renewal{OldCerts: "keep"},
 		Compat:     Compat{ListKeys: true, ClearSlots: true, ReadBack: true, AppletCheck: true},
 	}
 }

@@ -29,7 +29,7 @@ func TestDecodeDefaults(t *testing.T) {
 	}
 	want := profile.Profile{
 		Name: "card", Family: "coolkey",
-		Operations: []string{"format", "enroll", "pin-reset", "key-changeover"},
+		Operations: []string{"format", "enroll", "renew", "pin-reset", "key-changeover"},
 		Auth:       profile.Auth{ID: "local", Retries: 3},
 		Card:       profile.Card{AllowUnknown: "operator", CheckKeyInfo: true, KeyVersionMin: 1, KeyVersionMax: 255},
 		Channel:    profile.Channel{Level: "best"},
@@ -38,6 +38,7 @@ func TestDecodeDefaults(t *testing.T) {
 		PIN:        profile.PIN{Min: 4, Max: 10, Tries: 10, Reset: true, Kinds: 1},
 		Format:     profile.Format{Revoke: true},
 		Enroll:     profile.Enroll{OldCerts: "revoke", Label: "$auth.cn$", Compress: true},
+		Renewal:    profile.Renewal{OldCerts: "keep"},
 		Compat:     profile.Compat{ListKeys: true, ClearSlots: true, ReadBack: true, AppletCheck: true},
 		Key: []profile.Key{{Type: "signing", Cert: 1, Alg: "rsa-2048", CA: "embedded", CAProfile: "signing",
 			Label: "signing key for $userid$", Overwrite: true, Private: []string{"sign"}, Public: []string{"verify"}}},
@@ -129,6 +130,10 @@ func TestDecodeRefuses(t *testing.T) {
 		{"kinds", minimal + "[pin]\nkinds = 5", "pin.kinds"},
 		{"reason", minimal + "[format]\nreason = 2", "format.reason"},
 		{"old certificates", minimal + "[enroll]\nold_certs = \"burn\"", "enroll.old_certs"},
+		{"renewal, old certificates", minimal + "[renewal]\nold_certs = \"hold\"", "renewal.old_certs"},
+		{"renewal, days", minimal + "[renewal]\nbefore = -1\nafter = 99999", "renewal.after = 99999"},
+		{"renewal of other keys", minimal + "[renewal]\nkeys = [\"encryption\"]", "renewal.keys"},
+		{"renewal that is not served", "operations = [\"enroll\"]\n" + minimal + "[renewal]\nenabled = true", "operations does not name renew"},
 		{"label variable", minimal + "[enroll]\nlabel = \"$nobody$\"", "$nobody$"},
 		{"label dollar", minimal + "[enroll]\nlabel = \"5$\"", "without its partner"},
 		{"no keys", strings.Split(minimal, "[[key]]")[0], "without a [[key]]"},
@@ -218,10 +223,10 @@ func TestValidateReportsEverything(t *testing.T) {
 func TestShipped(t *testing.T) {
 	t.Parallel()
 	served := map[string][]string{
-		"userKey":        {"format", "enroll", "pin-reset", "key-changeover"},
+		"userKey":        {"format", "enroll", "renew", "pin-reset", "key-changeover"},
 		"soKey":          {"format", "enroll", "pin-reset", "key-changeover"},
-		"userSigningKey": {"format", "enroll", "pin-reset", "key-changeover"},
-		"pivUser":        {"format", "enroll", "pin-reset", "key-changeover"},
+		"userSigningKey": {"format", "enroll", "renew", "pin-reset", "key-changeover"},
+		"pivUser":        {"format", "enroll", "renew", "pin-reset", "key-changeover"},
 		"tokenKey":       {"format"},
 		"cleanToken":     {"format"},
 	}
@@ -236,9 +241,12 @@ func TestShipped(t *testing.T) {
 				t.Errorf("lab=%t: %v", lab, err)
 				continue
 			}
-			version, unknown := 2, "operator"
+			version, unknown, days := 2, "operator", 30
 			if lab {
-				version, unknown = 0, "anyone"
+				version, unknown, days = 0, "anyone", 0
+			}
+			if served := p.Serves("renew"); p.Renewal.Enabled != served || served && (p.Renewal.Before != days || p.Renewal.OldCerts != "keep") {
+				t.Errorf("lab=%t %s: renewal %+v", lab, p.Name, p.Renewal)
 			}
 			if p.Keys.Version != version || p.Card.AllowUnknown != unknown {
 				t.Errorf("lab=%t %s: version %d, allow_unknown %s", lab, p.Name, p.Keys.Version, p.Card.AllowUnknown)

@@ -25,7 +25,7 @@ const (
 type Resolver struct {
 	Name       string
 	Title      string
-	Operations []string // that ask it: format, enroll, pin-reset, key-changeover
+	Operations []string // that ask it: format, enroll, renew, pin-reset, key-changeover
 	Resolves   string   // ResolvesProfile (default) or ResolvesKeys
 	Mappings   []Mapping
 

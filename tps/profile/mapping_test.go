@@ -146,7 +146,7 @@ func TestDEF05(t *testing.T) {
 // the default profile.
 func TestDEF51(t *testing.T) {
 	t.Parallel()
-	for _, head := range []string{"", "operations = []", `operations = ["renew"]`, `operations = ["enroll", "enroll"]`} {
+	for _, head := range []string{"", "operations = []", `operations = ["renewal"]`, `operations = ["enroll", "enroll"]`} {
 		if _, err := profile.DecodeResolver([]byte(rules("r", head, [2]string{"", `profile = "userKey"`}))); err == nil || !strings.Contains(err.Error(), "operations") {
 			t.Errorf("%q: %v", head, err)
 		}

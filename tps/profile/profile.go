@@ -18,7 +18,7 @@ type Profile struct {
 	Name       token.ProfileName `toml:"name"`
 	Title      string            `toml:"title"`
 	Family     string            `toml:"family"`     // coolkey (default), piv
-	Operations []string          `toml:"operations"` // format, enroll, pin-reset, key-changeover
+	Operations []string          `toml:"operations"` // format, enroll, renew, pin-reset, key-changeover
 
 	Auth    Auth    `toml:"auth"`
 	Card    Card    `toml:"card"`
@@ -28,6 +28,7 @@ type Profile struct {
 	PIN     PIN     `toml:"pin"`
 	Format  Format  `toml:"format"`
 	Enroll  Enroll  `toml:"enroll"`
+	Renewal Renewal `toml:"renewal"`
 	Key     []Key   `toml:"key"`
 	Compat  Compat  `toml:"compat"`
 	PIV     PIV     `toml:"piv"` // of profiles for PIV applets alone

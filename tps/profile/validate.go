@@ -14,6 +14,7 @@ import (
 const (
 	Formatting   = "format"
 	Enrolling    = "enroll"
+	Renewing     = "renew"
 	ResettingPIN = "pin-reset"
 	ChangingKeys = "key-changeover"
 )
@@ -22,7 +23,7 @@ const (
 const MaxKeys = 8
 
 var (
-	operations   = []string{Formatting, Enrolling, ResettingPIN, ChangingKeys}
+	operations   = []string{Formatting, Enrolling, Renewing, ResettingPIN, ChangingKeys}
 	algorithms   = []string{"rsa-2048", "rsa-3072", "rsa-4096", "p256", "p384", "p521"}
 	protocols    = []string{"SCP01", "SCP02", "SCP03"}
 	capabilities = []string{"encrypt", "sign", "signRecover", "decrypt", "derive", "unwrap", "wrap",
@@ -86,6 +87,7 @@ func (p Profile) Validate() error {
 	c.oneOf("enroll.old_certs", p.Enroll.OldCerts, oldCerts...)
 	c.err("enroll.label", CheckPattern(p.Enroll.Label))
 	p.validateKeys(&c)
+	p.validateRenewal(&c)
 	if p.Family == FamilyPIV {
 		p.validatePIV(&c)
 	} else {

@@ -177,7 +177,7 @@ type Locks interface {
 type Journal struct {
 	ID              string // UUIDv7; reference of activities, audit and certificate requests
 	CUID            apdu.CUID
-	Operation       string // format, enroll, pin-reset, key-changeover
+	Operation       string // format, enroll, renew, pin-reset, key-changeover
 	Profile         ProfileName
 	ProfileRevision int
 	UserID          UserID // who asked
