@@ -12,7 +12,7 @@ import (
 
 func (p *program) ticketCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ticket", Usage: "let a person reset the PIN of a card, or enroll it, once without their password", ArgsUsage: "CUID",
+		Name: "ticket", Usage: "let a person reset the PIN of a card, enroll or renew it, once without their password", ArgsUsage: "CUID",
 		Description: "The ticket is good for 15 minutes, for that person, operation and card, at a card client that is given it with\n" +
 			"--ticket-file. Agents issue tickets for anybody, others for themselves. Whoever has the ticket and the card can\n" +
 			"use it: hand it over like a password.\n\n" +
@@ -20,7 +20,7 @@ func (p *program) ticketCommand() *cli.Command {
 			"   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "user", Usage: "`NAME` of the person; default: you"},
-			&cli.StringFlag{Name: "operation", Value: string(tps.OpPINReset), Usage: "`NAME`: pin-reset or enroll"},
+			&cli.StringFlag{Name: "operation", Value: string(tps.OpPINReset), Usage: "`NAME`: pin-reset, enroll or renew"},
 		},
 		Action: p.issueTicket,
 	}

@@ -131,6 +131,7 @@ type cutCase struct {
 var cutCases = []cutCase{
 	{"format", tps.OpFormat, []tps.Operation{tps.OpEnroll}},
 	{"enroll", tps.OpEnroll, nil},
+	{"renew", tps.OpRenew, []tps.Operation{tps.OpEnroll}},
 	{"pin-reset", tps.OpPINReset, []tps.Operation{tps.OpEnroll}},
 	{"key-changeover", tps.OpKeyChangeover, []tps.Operation{tps.OpEnroll}},
 }
@@ -400,8 +401,13 @@ func (x *cutter) check(t *testing.T, card *sim.Card) error {
 		return fmt.Errorf("record: %+v", rec)
 	}
 	pin := "7351924"
-	if x.op == tps.OpKeyChangeover {
+	if x.op == tps.OpKeyChangeover || x.op == tps.OpRenew {
 		pin = "9518402"
+	}
+	if x.op == tps.OpRenew {
+		if recorded, err = successors(ctx, x.db, cuid); err != nil {
+			return err
+		}
 	}
 	return x.family.usable(ctx, conn, pin, recorded)
 }

@@ -21,6 +21,7 @@ type Operation string
 const (
 	OpFormat        Operation = "format"
 	OpEnroll        Operation = "enroll"
+	OpRenew         Operation = "renew"
 	OpPINReset      Operation = "pin-reset"
 	OpKeyChangeover Operation = "key-changeover"
 )
@@ -30,6 +31,8 @@ func (o Operation) activity() string {
 	switch o {
 	case OpEnroll:
 		return "enrollment"
+	case OpRenew:
+		return "renewal"
 	case OpPINReset:
 		return "pin_reset"
 	case OpKeyChangeover:

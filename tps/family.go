@@ -1,4 +1,4 @@
-// Package tps runs the operations on cards: format, enroll, PIN reset and key
+// Package tps runs the operations on cards: format, enroll, renew, PIN reset and key
 // changeover, from the first command to the record of what happened.
 //
 // An operation is a pure planner ([Facts] in, [Plan] out) and one runner for
@@ -37,6 +37,13 @@ type Family interface {
 	Prepare(ctx context.Context, l Link, p profile.Profile) error
 	// Open begins the personalisation of a prepared applet.
 	Open(ctx context.Context, l Link, p profile.Profile) (Applet, error)
+}
+
+// CertificateReader is the optional ability of a Family to read what Probe, which every
+// operation runs, leaves out: the certificates that the card shows for the profile's
+// keys. A card whose certificates cannot be read has none. It changes nothing.
+type CertificateReader interface {
+	Certificates(ctx context.Context, l Link, p profile.Profile) ([]CardCertificate, error)
 }
 
 // Preparer is the optional ability of a Family to say, before anything is
@@ -190,7 +197,9 @@ func (s Slot) fits(k profile.Key) bool {
 	return s.Number == k.PrivateSlot() && s.Bits == k.Bits() && (s.Alg == "" || s.Alg == k.Alg)
 }
 
-// CardCertificate is a certificate on a card with the key it belongs to.
+// CardCertificate is a certificate on a card with the key it belongs to. Of one that was
+// read DER is empty where there is none, and Public the key that the card shows beside
+// it, nil where it shows none.
 type CardCertificate struct {
 	Key    profile.Key
 	Label  string

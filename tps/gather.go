@@ -48,11 +48,28 @@ func (r *run) gather(ctx context.Context) error {
 	if r.facts.Contents, err = r.family.Probe(ctx, r.link, r.profile); err != nil {
 		return within(StatusCannotPerform, StepRead, fmt.Errorf("reading the card's contents: %w", err))
 	}
+	if err := r.readCertificates(ctx); err != nil {
+		return err
+	}
 	if err := r.proveApplet(ctx); err != nil {
 		return err
 	}
 	r.facts.Card = r.card
 	return r.settleChangeover(ctx)
+}
+
+// readCertificates reads the card's certificates where they are going to matter, unless
+// they were read with its contents.
+func (r *run) readCertificates(ctx context.Context) (err error) {
+	open := r.facts.Open
+	renews := r.req.Operation == OpRenew || open != nil && Operation(open.Operation) == OpRenew && r.finishesFirst(*open)
+	if cr, ok := r.family.(CertificateReader); ok && renews && r.facts.Contents.Present {
+		r.facts.Contents.Certificates, err = cr.Certificates(ctx, r.link, r.profile)
+	}
+	if err != nil {
+		return within(StatusCannotPerform, StepRead, fmt.Errorf("reading the card's certificates: %w", err))
+	}
+	return nil
 }
 
 // record reads the token's record; nil only if there is none.
@@ -80,7 +97,7 @@ func (r *run) openJournal(ctx context.Context) (*token.Journal, error) {
 
 // adopt takes the profile revision of an operation that is to be finished.
 func (r *run) adopt(ctx context.Context, open *token.Journal) error {
-	if open == nil || Operation(open.Operation) != r.req.Operation && !r.req.Resume {
+	if open == nil || Operation(open.Operation) != r.req.Operation && !r.finishesFirst(*open) {
 		return nil
 	}
 	rec, err := r.e.Profiles.ProfileRevision(ctx, open.Profile, open.ProfileRevision)

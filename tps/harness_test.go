@@ -196,7 +196,7 @@ func ecProfile(name string, edits map[string]string) string {
 name = "` + name + `"
 title = "Test profile"
 family = "coolkey"
-operations = ["format", "enroll", "pin-reset", "key-changeover"]
+operations = ["format", "enroll", "renew", "pin-reset", "key-changeover"]
 [card]
 allow_unknown = "anyone"
 [keys]
@@ -206,6 +206,8 @@ change_on = ["key-changeover"]
 [applet]
 version = "1.4.66000001"
 issuer_url = "https://tps.example.org:8443/tps/phoneHome"
+[renewal]
+enabled = true
 [[key]]
 type = "signing"
 cert = 1

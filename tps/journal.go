@@ -29,10 +29,10 @@ func (r *run) begin(ctx context.Context, intent ...token.Entry) error {
 // attribute marks what else is known of a person.
 const attribute = "attribute "
 
-// about is what the certificates of an enrollment will say of its person, so that
+// about is what the certificates of an enrollment or renewal will say of its person, so that
 // somebody else can finish it for them.
 func (r *run) about() []token.Entry {
-	if r.req.Operation != OpEnroll {
+	if r.req.Operation != OpEnroll && r.req.Operation != OpRenew {
 		return nil
 	}
 	p := r.person

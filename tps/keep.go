@@ -2,7 +2,6 @@ package tps
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 
 	"inkan/tps/profile"
@@ -36,13 +35,9 @@ func (f Facts) kept(k profile.Key, prepare bool, h history) (token.Certificate, 
 func keepStep(k profile.Key, c token.Certificate) Step {
 	return Step{Name: StepKeep.of(k.Type), Kind: Harmless, Weight: 1, Task: "PROGRESS_ENROLL_CERT", Fail: StatusEnroll,
 		Do: func(_ context.Context, r *run) error {
-			x, err := x509.ParseCertificate(c.DER)
+			pub, err := publicOf(c)
 			if err != nil {
-				return fmt.Errorf("reading the %s certificate that stays: %w", k.Type, err)
-			}
-			pub, err := x509.ParsePKIXPublicKey(x.RawSubjectPublicKeyInfo) // of X25519 x.PublicKey is nil
-			if err != nil {
-				return fmt.Errorf("reading the key of the %s certificate that stays: %w", k.Type, err)
+				return fmt.Errorf("keeping a certificate: %w", err)
 			}
 			r.keep(k.Type, KeyResult{Public: pub})
 			r.hold(k.Type, c)

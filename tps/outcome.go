@@ -17,7 +17,7 @@ const outcomeTimeout = 10 * time.Second
 
 // events are the audit events of whole operations (§22).
 var events = map[Operation]string{
-	OpFormat: "TOKEN_FORMAT", OpEnroll: "TOKEN_ENROLLMENT",
+	OpFormat: "TOKEN_FORMAT", OpEnroll: "TOKEN_ENROLLMENT", OpRenew: "TOKEN_RENEWAL",
 	OpPINReset: "TOKEN_PIN_RESET", OpKeyChangeover: "TOKEN_KEY_CHANGEOVER",
 }
 
@@ -71,7 +71,7 @@ func (r *run) keepFailure(ctx context.Context, err error) {
 
 // doneTasks are the last tasks of the operations' status updates.
 var doneTasks = map[Operation]string{
-	OpFormat: "PROGRESS_DONE", OpEnroll: "PROGRESS_DONE_ENROLLMENT",
+	OpFormat: "PROGRESS_DONE", OpEnroll: "PROGRESS_DONE_ENROLLMENT", OpRenew: "PROGRESS_DONE_ENROLLMENT",
 	OpPINReset: "PROGRESS_PIN_RESET_COMPLETE", OpKeyChangeover: "PROGRESS_DONE",
 }
 

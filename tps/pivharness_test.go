@@ -36,7 +36,7 @@ func pivProfile(name string, edits map[string]string) string {
 name = "` + name + `"
 title = "Test profile"
 family = "piv"
-operations = ["format", "enroll", "pin-reset", "key-changeover"]
+operations = ["format", "enroll", "renew", "pin-reset", "key-changeover"]
 [card]
 allow_unknown = "anyone"
 [keys]
@@ -47,6 +47,8 @@ change_on = ["key-changeover"]
 version = "0.9.0"
 [piv]
 reset = true
+[renewal]
+enabled = true
 [[key]]
 type = "authentication"
 slot = "9A"

@@ -71,12 +71,13 @@ func (p Plan) Names() []StepName {
 var planners = map[Operation]func(Facts) (Plan, error){
 	OpFormat:        planFormat,
 	OpEnroll:        planEnroll,
+	OpRenew:         planRenew,
 	OpPINReset:      planPINReset,
 	OpKeyChangeover: planKeyChangeover,
 }
 
 // MakePlan is the planner: pure, every refusal is here. The operation is one of
-// the four.
+// the five.
 func MakePlan(f Facts) (Plan, error) {
 	if err := mayServe(f); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func mayWithUnknown(f Facts) error {
 	if f.Record != nil {
 		return nil
 	}
-	if f.Asked.Operation == OpPINReset || f.Asked.Operation == OpKeyChangeover {
+	if op := f.Asked.Operation; op == OpRenew || op == OpPINReset || op == OpKeyChangeover {
 		return refuse(StatusUnknownToken, "the card is not known here; format or enroll it first")
 	}
 	return mayBring(f)
@@ -69,7 +69,7 @@ func mayWithOwner(f Facts) error {
 		return nil
 	}
 	op := f.Asked.Operation
-	finishes := op == OpEnroll && f.Open != nil && f.Open.UserID == f.Record.UserID // for the owner
+	finishes := (op == OpEnroll || op == OpRenew) && f.Open != nil && f.Open.UserID == f.Record.UserID // for the owner
 	if (op == OpFormat || op == OpKeyChangeover || finishes) && f.Person.Is(auth.Operator, auth.Agent) {
 		return nil
 	}

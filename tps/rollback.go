@@ -18,7 +18,7 @@ import (
 // had issued is revoked, and the record says what is left of the card.
 func (r *run) rollback(ctx context.Context) error {
 	open := r.facts.Open
-	if open == nil || Operation(open.Operation) == r.req.Operation || r.req.Resume {
+	if open == nil || Operation(open.Operation) == r.req.Operation || r.finishesFirst(*open) {
 		return nil
 	}
 	if err := mayResume(r.facts); err != nil {
@@ -61,7 +61,7 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 	if err := e.claimIssued(ctx, j); err != nil {
 		return err
 	}
-	h := historyOf(&j)
+	emptied := historyOf(&j).changedCard() && Operation(j.Operation) != OpRenew // which leaves the keys
 	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
 	if err != nil {
 		return fmt.Errorf("reading the card's certificates: %w", err)
@@ -70,14 +70,14 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 		switch {
 		case c.State == token.CertUninitialized:
 			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
-		case c.State == token.CertActive && h.changedCard(): // its key is gone or may be
+		case c.State == token.CertActive && emptied: // its key is gone or may be
 			err = e.revoke(ctx, c, ca.ReasonSuperseded)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if h.changedCard() {
+	if emptied {
 		if err := e.emptied(ctx, j, applet); err != nil {
 			return err
 		}

@@ -57,6 +57,9 @@ func (r *run) operate(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
+	if err := r.renewInstead(ctx); err != nil {
+		return err
+	}
 	if done, err := r.settleOpen(ctx); done || err != nil {
 		return err
 	}
@@ -67,6 +70,9 @@ func (r *run) operate(ctx context.Context) error {
 		if err := r.finishOpen(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.renewInstead(ctx); err != nil { // what was in its way is settled
+		return err
 	}
 	return r.perform(ctx)
 }

@@ -80,7 +80,7 @@ func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 		if err := e.settleRevocations(ctx, j); err != nil {
 			return err
 		}
-	case OpEnroll:
+	case OpEnroll, OpRenew:
 		if err := e.activateCertificates(ctx, j, facts); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 	if _, err := e.updateToken(ctx, j.CUID, func(t *token.Token) { settleToken(t, j, facts) }); err != nil {
 		return err
 	}
-	if Operation(j.Operation) == OpEnroll {
+	if op := Operation(j.Operation); op == OpEnroll || op == OpRenew {
 		return e.retireCertificates(ctx, j, facts)
 	}
 	return nil
@@ -145,8 +145,8 @@ func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, fact
 	return nil
 }
 
-// retireCertificates deals with all certificates that an enrollment did not bring
-// onto the card: what it had issued besides is revoked, what the card had before
+// retireCertificates deals with all certificates that an enrollment or renewal did not
+// bring onto the card: what it had issued besides is revoked, what the card had before
 // is treated as old_certs of its key says, or of [enroll].
 func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
 	if err := e.claimIssued(ctx, j); err != nil {

@@ -37,6 +37,7 @@ const (
 	StatusLostToken        Status = 32
 	StatusOtherActiveToken Status = 34
 	StatusTerminated       Status = 35
+	StatusRenewal          Status = 37 // also what Dogtag says of a failed recovery
 	StatusUpdateFailed     Status = 41
 	StatusRevocationFailed Status = 42
 	StatusNotOwner         Status = 43

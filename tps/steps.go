@@ -304,6 +304,9 @@ func (r *run) contents(ctx context.Context) (Contents, error) {
 	}
 	c := Contents{Present: true, Label: label}
 	for i, k := range r.profile.Key {
+		if _, ok := r.certs[k.Type]; !ok && r.req.Operation == OpRenew {
+			continue // the card does not have this key
+		}
 		cert, err := r.certOf(ctx, k.Type)
 		if err != nil {
 			return Contents{}, err

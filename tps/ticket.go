@@ -3,6 +3,7 @@ package tps
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/secret"
@@ -21,12 +22,15 @@ type Tickets interface {
 // ErrTicket means that a ticket is not accepted: another one has to be issued.
 var ErrTicket = errors.New("the ticket is not accepted")
 
+// TicketOperations are those in which a ticket stands in for a login.
+func TicketOperations() []Operation { return []Operation{OpEnroll, OpRenew, OpPINReset} }
+
 // FieldTicket is the one field of the form that asks for a ticket.
 const FieldTicket = "TICKET"
 
 // takeTicket asks for a ticket, once: it does not become right by being typed again.
 func (r *run) takeTicket(ctx context.Context) error {
-	if r.e.Tickets == nil || r.req.Operation != OpEnroll && r.req.Operation != OpPINReset {
+	if r.e.Tickets == nil || !slices.Contains(TicketOperations(), r.req.Operation) {
 		return refuse(StatusLogin, "%s takes no tickets: log in", r.req.Operation)
 	}
 	answers, err := r.cl.Login(ctx, auth.Form{Title: "Ticket", Description: "Enter the ticket that you were given for this card.",

@@ -11,7 +11,7 @@ import (
 
 // operations are those of the client protocol that this node runs.
 var operations = map[wire.Operation]tps.Operation{
-	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll,
+	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll, wire.Renew: tps.OpRenew,
 	wire.ResetPIN: tps.OpPINReset, wire.KeyChangeover: tps.OpKeyChangeover,
 }
 

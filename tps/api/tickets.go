@@ -14,7 +14,7 @@ import (
 type NewTicket struct {
 	TokenID   string `json:"TokenID"`          // CUID of the card
 	UserID    string `json:"UserID,omitempty"` // default: who asks
-	Operation string `json:"Operation"`        // enroll, pin-reset
+	Operation string `json:"Operation"`        // enroll, renew, pin-reset
 }
 
 // Ticket is the answer but for its secret "ticket".
@@ -22,9 +22,6 @@ type Ticket struct {
 	NewTicket
 	Expires Millis `json:"Expires"`
 }
-
-// ticketFor are the operations that a ticket stands in for a password in.
-var ticketFor = []tps.Operation{tps.OpEnroll, tps.OpPINReset}
 
 // issueTicket makes a ticket: anybody logged in for themselves, agents for anybody.
 func (a *api) issueTicket(c *call) (reply, error) {
@@ -42,8 +39,8 @@ func (a *api) issueTicket(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if !slices.Contains(ticketFor, tps.Operation(in.Operation)) {
-		return reply{}, badRequest("Operation %q is none of %v", in.Operation, ticketFor)
+	if all := tps.TicketOperations(); !slices.Contains(all, tps.Operation(in.Operation)) {
+		return reply{}, badRequest("Operation %q is none of %v", in.Operation, all)
 	}
 	if _, err := a.Users.User(c.Context(), token.UserID(in.UserID)); err != nil {
 		return reply{}, missing(err, "there is no user %s", in.UserID)

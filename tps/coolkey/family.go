@@ -34,6 +34,8 @@ var (
 	_ tps.Preparer  = Family{}
 	_ tps.Ordered   = Family{}
 	_ tps.Describer = Family{}
+
+	_ tps.CertificateReader = Family{}
 )
 
 // Name implements tps.Family.

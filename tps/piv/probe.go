@@ -34,7 +34,7 @@ func metadataCommand(ref piv.Slot) apdu.Command {
 }
 
 // Probe implements tps.Family.
-func (Family) Probe(ctx context.Context, l tps.Link, _ profile.Profile) (tps.Contents, error) {
+func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Contents, error) {
 	d, err := apdu.ReadAhead(ctx, l.Doer(), described())
 	if err != nil {
 		return tps.Contents{}, err
@@ -47,7 +47,7 @@ func (Family) Probe(ctx context.Context, l tps.Link, _ profile.Profile) (tps.Con
 	r.version(ctx, app, l.Card().Unmanaged)
 	r.secrets(ctx)
 	for _, s := range slots {
-		r.slot(ctx, s)
+		r.slot(ctx, s, p)
 	}
 	r.rest(ctx)
 	return r.c, r.err
@@ -115,7 +115,7 @@ var errBlockedPUK = errors.New("the card's PUK is blocked, so that no PIN can be
 	"else the card has to be formatted and enrolled again, and its keys are lost")
 
 // slot reads a slot's key and certificate.
-func (r *reader) slot(ctx context.Context, s piv.Slot) {
+func (r *reader) slot(ctx context.Context, s piv.Slot, p profile.Profile) {
 	m, err := piv.ReadMetadata(ctx, r.d, s)
 	hasKey := r.told(err) && m.Algorithm.Asymmetric()
 	if hasKey {
@@ -123,6 +123,16 @@ func (r *reader) slot(ctx context.Context, s piv.Slot) {
 		r.c.Slots = append(r.c.Slots, tps.Slot{Number: int(s), Bits: profile.Key{Alg: alg}.Bits(), Alg: alg})
 	}
 	cert, err := piv.ReadCertificate(ctx, r.d, s)
+	for _, k := range p.Key {
+		if slotOf(k) != s {
+			continue
+		}
+		c := tps.CardCertificate{Key: k, Public: m.Public}
+		if err == nil {
+			c.DER = cert.Raw
+		}
+		r.c.Certificates = append(r.c.Certificates, c)
+	}
 	switch {
 	case r.told(err):
 		r.holds("in slot %v the certificate of %s", s, cert.Subject)
