@@ -44,7 +44,7 @@ func parse(document []byte) (Profile, error) {
 	}
 	p := doc.Profile
 	for i, raw := range doc.Key {
-		k := Key{Alg: "rsa-2048", CA: "embedded", Overwrite: true}
+		k := Key{Alg: "rsa-2048", CA: "embedded", Overwrite: true, Made: MadeByCard}
 		if p.Family == FamilyPIV {
 			k.Alg, k.Cert = "p256", i
 		}

@@ -41,7 +41,7 @@ func TestDecodeDefaults(t *testing.T) {
 		Renewal:    profile.Renewal{OldCerts: "keep"},
 		Compat:     profile.Compat{ListKeys: true, ClearSlots: true, ReadBack: true, AppletCheck: true},
 		Key: []profile.Key{{Type: "signing", Cert: 1, Alg: "rsa-2048", CA: "embedded", CAProfile: "signing",
-			Label: "signing key for $userid$", Overwrite: true, Private: []string{"sign"}, Public: []string{"verify"}}},
+			Label: "signing key for $userid$", Overwrite: true, Made: "card", Private: []string{"sign"}, Public: []string{"verify"}}},
 	}
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
 		t.Errorf("got  %s\nwant %s", g, w)

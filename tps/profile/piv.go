@@ -36,6 +36,9 @@ type PIV struct {
 	// Organization and Affiliation go into the printed information.
 	Organization string `toml:"organization"`
 	Affiliation  string `toml:"affiliation"`
+	// PlainImport lets a key that the server makes go to the card in the clear, which it
+	// does between reader and card: PIV has no secure channel. Default false.
+	PlainImport bool `toml:"plain_import"`
 	// Attest demands that the card's maker attests every key; default false.
 	Attest bool `toml:"attest"`
 }
@@ -75,6 +78,7 @@ func (p Profile) validatePIV(c *check) {
 	c.between("pin.tries", p.PIN.Tries, 0, 255)
 	for i, k := range p.Key {
 		k.validatePIV(c)
+		k.validateMadePIV(c, v)
 		for _, other := range p.Key[:i] {
 			c.that(k.Slot != other.Slot, "keys %q and %q both in slot %s", other.Type, k.Type, k.Slot)
 		}

@@ -122,6 +122,12 @@ type Key struct {
 	CAProfile string `toml:"ca_profile"`
 	Label     string `toml:"label"`
 	Overwrite bool   `toml:"overwrite"` // default true
+	// Made says who makes the key pair: card (default), or server, which the card then
+	// imports. The server makes no key that signs.
+	Made string `toml:"made"`
+	// Archive keeps the private key in the archive before the card has it; for keys
+	// that the server makes. Default false.
+	Archive bool `toml:"archive"`
 	// Keep leaves the key and its certificate on the card at another enrollment of
 	// the same person, as long as the certificate is good; default false.
 	Keep bool `toml:"keep"`

@@ -177,6 +177,7 @@ func (k Key) validate(c *check) {
 	c.that(k.CAProfile != "", "%sca_profile is missing", at)
 	c.err(at+"label", CheckPattern(k.Label))
 	c.oneOf(at+"old_certs", k.OldCerts, append([]string{""}, oldCerts...)...)
+	k.validateMade(c)
 }
 
 // validateCoolKey checks what a CoolKey applet needs to know of a key.
@@ -192,4 +193,5 @@ func (k Key) validateCoolKey(c *check) {
 	c.that(slices.ContainsFunc(k.Private, func(s string) bool {
 		return slices.Contains([]string{"sign", "decrypt", "unwrap", "derive"}, s)
 	}), "%sprivate has none of sign, decrypt, unwrap, derive: the key would be of no use", at)
+	k.validateMadeCoolKey(c)
 }
