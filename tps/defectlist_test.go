@@ -18,8 +18,6 @@ const lastDefect = 73
 var withoutTest = map[int]string{
 	3:  "neither recovery nor renewal exists: nothing answers 37 (the client's text for it is in tps/wire)",
 	21: "there is no external registration, and an operation asks for one login only",
-	28: "no recovery and no keys made by the server exist",
-	31: "no keys made by the server exist",
 	37: "renewal does not exist",
 	39: "recovery does not exist",
 	40: "recovery does not exist",

@@ -47,6 +47,7 @@ type Config struct {
 	Authorities    map[string]ca.Authority
 	Authenticators map[string]auth.Authenticator
 	Tickets        Tickets // nil = none are taken
+	Archive        Archive // nil = none: profiles that archive keys are refused
 	Families       []Family
 	Audit          audit.Log
 	Log            *slog.Logger // nil = discard

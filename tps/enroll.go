@@ -8,7 +8,7 @@ import (
 	"inkan/tps/token"
 )
 
-// Enroll gives a person a card: PIN, key pairs made on the card, certificates.
+// Enroll gives a person a card: PIN, key pairs, certificates.
 // See tps-operations §4.
 //
 //	ask-pin              before anything is touched
@@ -19,6 +19,7 @@ import (
 //	set-pin
 //	keep-certificate TYPE  instead of the next two, where the profile keeps a key
 //	generate-key TYPE    point of no return for what the slot held
+//	import-key TYPE      instead, where the server makes the key
 //	issue-certificate TYPE
 //	write-contents       certificates and descriptions, read back
 //	write-issuer         if the applet stays and holds another address
@@ -44,6 +45,9 @@ func planEnroll(f Facts) (Plan, error) {
 		}
 		h = history{} // a prepared applet is empty: nothing done before counts
 	}
+	if err := mayImport(f, prepare, h); err != nil {
+		return nil, err
+	}
 	var plan Plan
 	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN || f.pinForKeys(prepare, h)
 	if setPIN {
@@ -68,7 +72,7 @@ func planEnroll(f Facts) (Plan, error) {
 			continue
 		}
 		if f.makes(k, h) {
-			plan = append(plan, generateStep(k))
+			plan = append(plan, makeStep(k))
 		}
 		plan = append(plan, issueStep(f, k))
 	}
@@ -84,16 +88,17 @@ func planEnroll(f Facts) (Plan, error) {
 // makes reports whether a key that is not kept has to be made: it was not yet, or the
 // card does not have it.
 func (f Facts) makes(k profile.Key, h history) bool {
-	return !h.done(StepGenerateKey.of(k.Type)) || !f.hasSlot(k)
+	e, begun := h.made(k.Type)
+	return !begun || !e.Confirmed || !f.hasSlot(k)
 }
 
-// pinForKeys reports whether a key is still to be made that needs the PIN for it: a
+// pinForKeys reports whether the card is still to make a key that needs the PIN for it: a
 // PIN that was set before a cut is known to nobody here.
 func (f Facts) pinForKeys(prepare bool, h history) bool {
 	u, ok := f.Family.(PINUser)
 	return ok && slices.ContainsFunc(f.Profile.Key, func(k profile.Key) bool {
 		_, kept := f.kept(k, prepare, h)
-		return !kept && u.NeedsPIN(k) && f.makes(k, h)
+		return !kept && !k.ServerMade() && u.NeedsPIN(k) && f.makes(k, h)
 	})
 }
 

@@ -115,8 +115,9 @@ func keyInfo(iu securechannel.InitUpdate) token.KeyInfo {
 
 // Readiness is what answered before the first irreversible step.
 type Readiness struct {
-	CA     error // nil = ready
-	Applet error // nil = the applet that the profile wants could be loaded
+	CA      error // nil = ready
+	Applet  error // nil = the applet that the profile wants could be loaded
+	Archive error // nil = ready, or the profile archives nothing
 }
 
 // Facts are all that a planner knows. A planner does no I/O.

@@ -114,7 +114,8 @@ type Applet interface {
 	SetPIN(ctx context.Context, pin secret.PIN, tries int) error
 	// GenerateKey makes a key pair on the card and proves its possession.
 	GenerateKey(ctx context.Context, k profile.Key) (KeyResult, error)
-	// ImportKey brings a private key to the card, encrypted on the way.
+	// ImportKey brings a private key to the card in place of the one in its slot: through
+	// the secure channel and encrypted for this card, where the applet has one.
 	ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error
 	// Write writes certificates and objects, reads them back and compares.
 	Write(ctx context.Context, c Contents) error
@@ -130,10 +131,10 @@ type IssuerWriter interface {
 	WriteIssuer(ctx context.Context) error
 }
 
-// KeyResult is a key pair made on the card.
+// KeyResult is a key pair that a card has got.
 type KeyResult struct {
 	Public crypto.PublicKey
-	CSR    []byte // DER, where the card can sign one
+	CSR    []byte // DER, where the key can sign one
 	Proof  []byte // evidence of possession, verified already
 	// Evidence that the key was made on this card, verified already: certificates of
 	// its maker in PEM, that of the key first. Empty where the profile asks for none.

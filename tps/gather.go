@@ -41,7 +41,7 @@ func (r *run) gather(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.facts.Ready.CA = r.authoritiesReady(ctx, certs)
+	r.facts.Ready.CA, r.facts.Ready.Archive = r.authoritiesReady(ctx, certs), r.archiveReady(ctx)
 	if f, ok := r.family.(Preparer); ok {
 		r.facts.Ready.Applet = f.CanPrepare(r.card, r.profile)
 	}

@@ -145,7 +145,7 @@ func historyOf(j *token.Journal) history {
 
 // last returns the last entry of a step. A step that began to prepare the applet
 // wipes what came before it on the card, so earlier entries no longer count;
-// generating a key anew does the same to that key's entries.
+// making a key anew does the same to that key's entries.
 func (h history) last(step StepName) (token.Entry, bool) {
 	for i := len(h.entries) - 1; i >= 0; i-- {
 		e := h.entries[i]
@@ -185,11 +185,28 @@ func (h history) count(step StepName) int {
 	return n
 }
 
+// made returns the last entry of the step that gives the card a key pair of a type,
+// whoever made that: the profile of a journal knows one of the two.
+func (h history) made(keyType string) (e token.Entry, begun bool) {
+	if e, begun = h.last(StepImportKey.of(keyType)); begun {
+		return e, true
+	}
+	return h.last(StepGenerateKey.of(keyType))
+}
+
+// timesMade is how often that step was begun.
+func (h history) timesMade(keyType string) int {
+	return h.count(StepImportKey.of(keyType)) + h.count(StepGenerateKey.of(keyType))
+}
+
 // changedCard reports whether any step began that changed keys, PIN or contents
 // of the applet beyond the PIN.
 func (h history) changedCard() bool {
 	return slices.ContainsFunc(h.entries, func(e token.Entry) bool {
-		s := StepName(e.Step)
-		return s == StepPrepare || s == StepWrite || len(s) > len(StepGenerateKey) && s[:len(StepGenerateKey)] == StepGenerateKey
+		switch name, _, _ := strings.Cut(e.Step, " "); StepName(name) {
+		case StepPrepare, StepGenerateKey, StepImportKey, StepWrite:
+			return true
+		}
+		return false
 	})
 }

@@ -16,8 +16,9 @@ import (
 // kept is the certificate of a key that stays on the card: there is one that is
 // good, the person's own and in the slot that the profile says.
 func (f Facts) kept(k profile.Key, prepare bool, h history) (token.Certificate, bool) {
+	_, begun := h.made(k.Type)
 	switch {
-	case !k.Keep, prepare, h.begun(StepGenerateKey.of(k.Type)), !f.hasSlot(k):
+	case !k.Keep, prepare, begun, !f.hasSlot(k):
 		return token.Certificate{}, false
 	case f.state() != token.Active || f.Record.UserID != f.Holder.ID:
 		return token.Certificate{}, false

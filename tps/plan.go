@@ -18,6 +18,7 @@ const (
 	StepSetPIN       StepName = "set-pin"
 	StepKeep         StepName = "keep-certificate"
 	StepGenerateKey  StepName = "generate-key"
+	StepImportKey    StepName = "import-key"
 	StepIssue        StepName = "issue-certificate"
 	StepWrite        StepName = "write-contents"
 	StepWriteIssuer  StepName = "write-issuer"

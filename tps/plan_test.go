@@ -33,6 +33,10 @@ func (pureFamily) Check(c tps.Contents, p profile.Profile) error {
 	return coolkey.Family{}.Check(c, p)
 }
 
+func (pureFamily) CanImport(version string, k profile.Key) error {
+	return coolkey.Family{}.CanImport(version, k)
+}
+
 func (pureFamily) Older(version, than string) bool { return coolkey.Family{}.Older(version, than) }
 
 const wantedApplet, otherApplet = "1.4.66000001", "1.3.44724dde"
@@ -165,7 +169,7 @@ func planned(f tps.Facts) string {
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	for _, c := range append(situations(t), resumptions(t)...) {
+	for _, c := range slices.Concat(situations(t), resumptions(t), importing(t)) {
 		before := fmt.Sprintf("%+v", c.facts)
 		first := planned(c.facts)
 		if again := planned(c.facts); again != first {

@@ -144,7 +144,7 @@ func issuanceOf(j token.Journal, entry token.Entry) (issuance, error) {
 		return issuance{}, fmt.Errorf("reading the journaled public key: %w", err)
 	}
 	number, _ := strconv.Atoi(entry.Data["number"])
-	made, _ := historyOf(&j).last(StepGenerateKey.of(entry.Data["key"]))
+	made, _ := historyOf(&j).made(entry.Data["key"])
 	return issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, evidence: made.Data["evidence"], journal: j, request: ca.Request{
 		ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
 		Subject: subject(personOf(j)),

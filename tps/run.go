@@ -42,7 +42,7 @@ type run struct {
 
 	pin    secret.PIN                   // ask-pin
 	applet Applet                       // personalize
-	keys   map[string]KeyResult         // generate-key
+	keys   map[string]KeyResult         // generate-key, import-key, keep-certificate
 	certs  map[string]token.Certificate // issue-certificate
 }
 

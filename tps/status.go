@@ -38,6 +38,7 @@ const (
 	StatusOtherActiveToken Status = 34
 	StatusTerminated       Status = 35
 	StatusRenewal          Status = 37 // also what Dogtag says of a failed recovery
+	StatusArchiveOff       Status = 39 // keys are to be archived, and there is no archive
 	StatusUpdateFailed     Status = 41
 	StatusRevocationFailed Status = 42
 	StatusNotOwner         Status = 43

@@ -123,20 +123,25 @@ func generateStep(k profile.Key) Step {
 			if err != nil {
 				return err
 			}
-			spki, err := x509.MarshalPKIXPublicKey(res.Public)
-			if err != nil {
-				return fmt.Errorf("encoding the public key: %w", err)
-			}
-			r.note("spki", base64.StdEncoding.EncodeToString(spki))
-			if len(res.CSR) > 0 {
-				r.note("csr", base64.StdEncoding.EncodeToString(res.CSR))
-			}
-			if res.Evidence != "" {
-				r.note("evidence", res.Evidence)
-			}
-			r.keep(k.Type, res)
-			return nil
+			return r.made(k.Type, res)
 		}}
+}
+
+// made notes a key pair that the card has now, also in the journal's entry.
+func (r *run) made(keyType string, res KeyResult) error {
+	spki, err := x509.MarshalPKIXPublicKey(res.Public)
+	if err != nil {
+		return fmt.Errorf("encoding the public key: %w", err)
+	}
+	r.note("spki", base64.StdEncoding.EncodeToString(spki))
+	if len(res.CSR) > 0 {
+		r.note("csr", base64.StdEncoding.EncodeToString(res.CSR))
+	}
+	if res.Evidence != "" {
+		r.note("evidence", res.Evidence)
+	}
+	r.keep(keyType, res)
+	return nil
 }
 
 func (r *run) keep(keyType string, res KeyResult) {
@@ -159,7 +164,7 @@ func (r *run) keyOf(keyType string) (KeyResult, error) {
 	if res, ok := r.keys[keyType]; ok {
 		return res, nil
 	}
-	e, ok := historyOf(&r.journal).last(StepGenerateKey.of(keyType))
+	e, ok := historyOf(&r.journal).made(keyType)
 	if !ok || !e.Confirmed {
 		return KeyResult{}, fmt.Errorf("no %s key was made", keyType)
 	}
@@ -184,8 +189,6 @@ func (r *run) keyOf(keyType string) (KeyResult, error) {
 // uninitialized. The request's identity is journaled first: asking again after a
 // cut returns the same certificate.
 func issueStep(f Facts, k profile.Key) Step {
-	// A key that was made anew needs another certificate: the request's identity
-	// counts the generations.
 	return Step{Name: StepIssue.of(k.Type), Kind: Irreversible, Weight: 5, Task: "PROGRESS_ENROLL_CERT", Event: "TOKEN_CERT_ENROLLMENT",
 		Fail: StatusEnroll, Intent: map[string]string{"ca": k.CA, "ca_profile": k.CAProfile, "key": k.Type, "number": fmt.Sprint(k.Cert)},
 		Late: true, // with the request's identity
@@ -194,8 +197,7 @@ func issueStep(f Facts, k profile.Key) Step {
 			if err != nil {
 				return err
 			}
-			generation := historyOf(&r.journal).count(StepGenerateKey.of(k.Type))
-			id := fmt.Sprintf("%s/%s/%d", r.journal.ID, k.Type, generation)
+			id := r.pairID(k.Type)
 			c, err := r.request(ctx, k, res, id)
 			for again := 1; err == nil && !writable(c); again++ {
 				c, err = r.request(ctx, k, res, fmt.Sprintf("%s/%d", id, again))

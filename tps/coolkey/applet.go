@@ -116,33 +116,6 @@ func slots(k profile.Key) coolkey.Slots {
 	}
 }
 
-// ImportKey implements tps.Applet: the key travels under a transport key that
-// only this card can decrypt, and the object it came in is deleted (DEF-73).
-func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error {
-	s, err := a.channel(ctx)
-	if err != nil {
-		return err
-	}
-	alg := coolkey.ImportDES
-	if s.Info().Protocol == securechannel.SCP03 {
-		alg = coolkey.ImportAESKWP
-	}
-	transport := secret.Random(16)
-	defer transport.Wipe()
-	w, err := coolkey.WrapPrivateKey(alg, transport, pkcs8)
-	if err != nil {
-		return err
-	}
-	wrapped, err := a.link.Keys().Encrypt(ctx, transport)
-	if err != nil {
-		return err
-	}
-	if err := coolkey.ImportEncrypted(ctx, s, slots(k), coolkey.Import{WrappedPrivateKey: w, TransportKey: wrapped}); err != nil {
-		return err
-	}
-	return coolkey.DeleteObject(ctx, s, coolkey.Channel(), coolkey.IDImport, coolkey.Zeroize)
-}
-
 // flags are the capabilities of a key in the form of the combined object.
 func flags(k profile.Key) (f struct{ private, public coolkey.Fixed }, err error) {
 	if f.private, err = coolkey.ParseCapabilities(k.Private); err != nil {

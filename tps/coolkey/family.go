@@ -34,6 +34,7 @@ var (
 	_ tps.Preparer  = Family{}
 	_ tps.Ordered   = Family{}
 	_ tps.Describer = Family{}
+	_ tps.Importer  = Family{}
 
 	_ tps.CertificateReader = Family{}
 )

@@ -3,7 +3,6 @@ package piv
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -179,18 +178,6 @@ func (a *applet) attest(ctx context.Context, k profile.Key, pub crypto.PublicKey
 		return "", fmt.Errorf("the key in slot %v: %w", slot, err)
 	}
 	return string(e.PEM()), nil
-}
-
-// ImportKey implements tps.Applet, on cards that take keys (INS FE).
-func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secret) error {
-	key, err := x509.ParsePKCS8PrivateKey(pkcs8.Bytes())
-	if err != nil {
-		return errors.New("the key to be imported is no PKCS #8 key") // the parser's error may show bytes
-	}
-	if err := a.retire(ctx, k); err != nil {
-		return err
-	}
-	return piv.Import(ctx, a.link.Doer(), slotOf(k), key, policyOf(k))
 }
 
 // Finish implements tps.Applet: what the profile does not know goes from the four

@@ -47,6 +47,7 @@ var (
 	_ tps.KeyChanger = Family{}
 	_ tps.Guard      = Family{}
 	_ tps.PINUser    = Family{}
+	_ tps.Importer   = Family{}
 )
 
 // Name implements tps.Family.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // maxIssuer is how many bytes an applet holds of the issuer's address.
@@ -42,6 +43,9 @@ func Algorithms() []string { return slices.Clone(pivAlgorithms) }
 
 // EC reports whether the key is on an elliptic curve.
 func (k Key) EC() bool { return len(k.Alg) > 0 && k.Alg[0] == 'p' }
+
+// RSA reports whether the key is one of RSA.
+func (k Key) RSA() bool { return strings.HasPrefix(k.Alg, "rsa-") }
 
 // VersionFor is the applet version wanted on a card of a secure channel protocol,
 // "SCP03".

@@ -52,7 +52,7 @@ var explanations = [...]Explanation{
 	36: {Name: "RECOVERY_IS_PROCESSED", What: "the server ended with its internal mark for recovered keys", Card: CardResumable, Do: doAdmin},
 	37: {Name: "ERROR_RECOVERY_FAILED", What: "restoring keys or renewing certificates failed", Card: CardResumable, Do: doAgain},
 	38: {Name: "ERROR_NO_OPERATION_ON_LOST_TOKEN", What: "this card was reported lost", Card: CardRefused, Do: "give it to an agent; if it was found again, an agent can release it"},
-	39: {Name: "ERROR_KEY_ARCHIVE_OFF", What: "keys are to be restored, but the server archives none", Card: CardUnchanged, Do: doAdmin},
+	39: {Name: "ERROR_KEY_ARCHIVE_OFF", What: "keys are to be archived or restored, but the server archives none", Card: CardUnchanged, Do: doAdmin},
 	40: {Name: "ERROR_NO_TKS_CONNID", What: "the server could not reach its key service", Card: CardResumable, Do: doLater},
 	41: {Name: "ERROR_UPDATE_TOKENDB_FAILED", What: "the server could not write its record of this card", Card: CardResumable, Do: doAgain},
 	42: {Name: "ERROR_REVOKE_CERTIFICATES_FAILED", What: "the card's earlier certificates could not be revoked", Card: CardResumable, Do: doLater},
