@@ -19,6 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tps/api"
 	"inkan/tps/realm"
@@ -132,16 +133,8 @@ func (a *account) save() error {
 	if err := os.MkdirAll(filepath.Dir(a.file), 0o700); err != nil {
 		return fmt.Errorf("keeping your session: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(a.file), "new-*") // mode 0600
-	if err != nil {
+	if err := durable.ReplaceFile(a.file, b, 0o600); err != nil {
 		return fmt.Errorf("keeping your session: %w", err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), a.file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("keeping your session: %w", err), os.Remove(f.Name()))
 	}
 	return nil
 }

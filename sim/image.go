@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"inkan/apdu"
+	"inkan/apdu/durable"
 	"inkan/sim/piv"
 )
 
@@ -87,7 +88,7 @@ func decodeImage(b []byte) (payload, error) {
 type image struct {
 	path string
 	lock io.Closer
-	step func(name string) error // test hook: power fails before this step
+	step func(name string) error // test hook: power fails here
 }
 
 // openImage takes the image's lock. The file need not exist.
@@ -99,6 +100,9 @@ func openImage(path string) (*image, error) {
 	l, err := lockFile(abs + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("opening card image %s: %w", path, err)
+	}
+	if err := durable.RemoveTemps(abs); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening card image %s: %w", path, err), l.Close())
 	}
 	return &image{path: abs, lock: l}, nil
 }
@@ -129,60 +133,22 @@ func (f *image) read() (payload, error) {
 	return p, nil
 }
 
-// write replaces the image: temporary file, fsync, rename, fsync of the folder.
-// Power lost at any point leaves the old image or the new one.
+// write replaces the image. Power lost at any point leaves the old one or the new one.
 func (f *image) write(p payload) error {
 	b, err := encodeImage(p)
 	if err != nil {
 		return err
 	}
-	if err := f.replace(b); err != nil {
+	if err := f.power("write"); err != nil {
+		return fmt.Errorf("writing card image: %w", err)
+	}
+	if err := durable.ReplaceFile(f.path, b, 0o600); err != nil {
+		return fmt.Errorf("writing card image: %w", err)
+	}
+	if err := f.power("written"); err != nil {
 		return fmt.Errorf("writing card image: %w", err)
 	}
 	return nil
-}
-
-func (f *image) replace(b []byte) error {
-	if err := f.power("create"); err != nil {
-		return err
-	}
-	tmp := f.path + ".tmp" // ours alone: the lock is held
-	w, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.fill(w, b); err != nil {
-		return errors.Join(err, w.Close())
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if err := f.power("rename"); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, f.path); err != nil {
-		return err
-	}
-	if err := f.power("sync folder"); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(f.path))
-}
-
-func (f *image) fill(w *os.File, b []byte) error {
-	half := len(b) / 2
-	for _, part := range [][]byte{b[:half], b[half:]} {
-		if err := f.power("write"); err != nil {
-			return err
-		}
-		if _, err := w.Write(part); err != nil {
-			return err
-		}
-	}
-	if err := f.power("sync"); err != nil {
-		return err
-	}
-	return w.Sync()
 }
 
 func (f *image) power(step string) error {

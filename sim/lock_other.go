@@ -12,5 +12,3 @@ import (
 func lockFile(string) (io.Closer, error) {
 	return nil, fmt.Errorf("locking a card image: %w on this system", apdu.ErrUnsupported)
 }
-
-func syncFolder(string) error { return nil }

@@ -44,12 +44,3 @@ func samePlace(f *os.File, path string) bool {
 func (l *fileLock) Close() error {
 	return errors.Join(os.Remove(l.f.Name()), l.f.Close())
 }
-
-// syncFolder makes a rename in a folder durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

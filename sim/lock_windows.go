@@ -30,6 +30,3 @@ func lockFile(path string) (io.Closer, error) {
 	}
 	return os.NewFile(uintptr(h), path), nil
 }
-
-// syncFolder does nothing: NTFS journals the rename.
-func syncFolder(string) error { return nil }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/cli/config"
 	"inkan/tks/hsm"
@@ -282,7 +283,7 @@ func (s *Folder) undo(ctx context.Context, made bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // seal.toml stays: the next attempt goes on from it
 	}
-	if err := seal.Remove(Within(s.folder, seal.BootstrapFile)); err != nil {
+	if err := durable.Remove(Within(s.folder, seal.BootstrapFile)); err != nil {
 		return err
 	}
 	if !made {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/cli/config"
 	"inkan/tks/hsm"
@@ -64,7 +65,7 @@ func (s *Folder) drop(ctx context.Context) error {
 	if err := seal.RemoveAnchor(s.folder); err != nil {
 		return err
 	}
-	return seal.Remove(Within(s.folder, seal.BootstrapFile))
+	return durable.Remove(Within(s.folder, seal.BootstrapFile))
 }
 
 // finishDisable ends an interrupted change after which the plain files count.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/cli/config"
 	"inkan/tps/seal"
 )
@@ -48,7 +49,7 @@ func SetAside(ctx context.Context, folder string, o Options) (string, error) {
 				return fmt.Errorf("setting %s aside: %w", name, err)
 			}
 		}
-		return errors.Join(SyncFolder(aside), SyncFolder(folder))
+		return errors.Join(durable.SyncDir(aside), durable.SyncDir(folder))
 	})
 	return aside, err
 }

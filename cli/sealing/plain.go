@@ -10,6 +10,7 @@ import (
 	"os"
 	"unicode/utf8"
 
+	"inkan/apdu/durable"
 	"inkan/tps/seal"
 )
 
@@ -82,5 +83,5 @@ func shred(path string) error {
 		}
 		f.Close()
 	}
-	return seal.Remove(path)
+	return durable.Remove(path)
 }

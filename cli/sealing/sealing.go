@@ -21,6 +21,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/cli/config"
 	"inkan/tks/hsm/pkcs11"
@@ -91,7 +92,7 @@ func Prepared(folder string) (seal.Bootstrap, error) {
 
 // LockPrepared takes the lock of a folder, and reads its seal.toml when nobody changes
 // it any more.
-func LockPrepared(folder string) (seal.Bootstrap, *FolderLock, error) {
+func LockPrepared(folder string) (seal.Bootstrap, *durable.Lock, error) {
 	boot, err := Prepared(folder)
 	if err != nil {
 		return boot, nil, err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/cli/sealing"
 	"inkan/tps/seal"
 )
@@ -90,8 +91,8 @@ func (a *archiver) end() error {
 func passing(name string) bool {
 	base := filepath.Base(name)
 	return name == sealing.LockFile || name == SocketFile || base == seal.LockFile || strings.HasSuffix(base, ".lock") ||
-		strings.HasPrefix(base, ".new-") || strings.HasPrefix(base, ".s") || strings.HasPrefix(base, ".doctor-") ||
-		strings.Contains(base, ".new-") || strings.HasPrefix(base, backupTemp)
+		strings.HasPrefix(base, ".s") || strings.HasPrefix(base, ".doctor-") ||
+		strings.Contains(base, durable.TempMark) || strings.HasPrefix(base, backupTemp)
 }
 
 // filesOf lists the regular files of a folder that a backup has, but for those that

@@ -18,6 +18,7 @@ import (
 
 	"filippo.io/age"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/cli/sealing"
 	"inkan/tps/api"
@@ -80,23 +81,17 @@ func (n *Node) backUp(ctx context.Context, path string, to age.Recipient, out *a
 		}
 		defer func() { err = errors.Join(err, os.Remove(db)) }()
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
+	f, err := durable.Begin(path, 0o600)
 	if err != nil {
 		return err
 	}
 	sum := sha256.New()
 	err = n.archive(f, sum, db, to, out)
 	if err == nil {
-		err = f.Sync()
+		out.SHA256 = hex.EncodeToString(sum.Sum(nil))
+		err = f.Commit()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	out.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	if err := os.Rename(f.Name(), path); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return sealing.SyncFolder(filepath.Dir(path))
+	return errors.Join(err, f.Discard())
 }
 
 // copyDatabase copies the database into the folder, and removes copies of cut
@@ -277,7 +272,7 @@ func place(r io.Reader, folder string, o Options) (manifest, error) {
 	if err := os.Rename(stage, folder); err != nil {
 		return m, errors.Join(err, os.RemoveAll(stage))
 	}
-	return m, sealing.SyncFolder(filepath.Dir(folder))
+	return m, durable.SyncDir(filepath.Dir(folder))
 }
 
 // moved corrects what seal.toml says of a folder that is elsewhere now.
@@ -300,6 +295,6 @@ func syncFolders(folder string) error {
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		return sealing.SyncFolder(path)
+		return durable.SyncDir(path)
 	})
 }

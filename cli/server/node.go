@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/cli/config"
 	"inkan/cli/sealing"
 	"inkan/tks"
@@ -82,7 +83,7 @@ type Node struct {
 	caLabels []string
 	ledger   *local.FileLedger
 	shared   *remote.Ledger // ledger and those of the other nodes; nil: the node is in no array, or has no keys
-	lock     *sealing.FolderLock
+	lock     *durable.Lock
 	boot     string
 	program  string
 	sealing  *sealing.Folder // nil: the folder is plain

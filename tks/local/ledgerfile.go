@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/gp"
 	"inkan/tks"
-	"inkan/tks/internal/durable"
 )
 
 // maxLedgerLine bounds one line of a ledger file.
@@ -41,7 +41,7 @@ func OpenLedger(path string) (*FileLedger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("opening ledger: %w", err)
 	}
-	lock, err := durable.LockFile(path)
+	lock, err := durable.LockBeside(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening ledger: %w", err)
 	}

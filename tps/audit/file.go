@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/tps/internal/group"
 )
 
@@ -89,7 +90,7 @@ func (l *File) load() error {
 	if end.last == CheckpointEvent {
 		l.since = 0
 	}
-	if err := syncDir(filepath.Dir(l.path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(l.path)); err != nil {
 		return errors.Join(err, l.f.Close())
 	}
 	if len(end.torn) == 0 {
@@ -228,17 +229,4 @@ func (l *File) Close() error {
 func hashOf(line []byte) string {
 	sum := sha256.Sum256(line)
 	return hex.EncodeToString(sum[:])
-}
-
-// syncDir makes the name of a new file durable. Windows cannot, and need not.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && os.PathSeparator == '/' {
-		return err
-	}
-	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"math/big"
 	"path/filepath"
 
-	"inkan/tps/seal"
+	"inkan/apdu/durable"
 )
 
 // revocations writes the list again where it has changed, at the start, and each day.
@@ -45,5 +45,5 @@ func (n *Node) writeCRL(ctx context.Context) error {
 	if err := n.at("CRL: before"); err != nil {
 		return err
 	}
-	return seal.WriteFile(filepath.Join(n.cfg.Dir, crlFile), der)
+	return durable.ReplaceFile(filepath.Join(n.cfg.Dir, crlFile), der, 0o600)
 }

@@ -13,8 +13,8 @@ import (
 	"os"
 	"runtime"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
-	"inkan/tps/seal"
 )
 
 // KeyFile keeps the node's private key, PEM text, where the caller wants it: sealed
@@ -44,7 +44,7 @@ func (p plainKey) Load(context.Context) (secret.Secret, error) {
 }
 
 func (p plainKey) Save(_ context.Context, pem secret.Secret) error {
-	return seal.WriteFile(string(p), pem.Bytes())
+	return durable.ReplaceFile(string(p), pem.Bytes(), 0o600)
 }
 
 // newKey makes a key of a peer: P-256.

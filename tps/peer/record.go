@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"inkan/tps/seal"
+	"inkan/apdu/durable"
 )
 
 // phase is what this node itself is.
@@ -133,7 +133,7 @@ func (n *Node) save(r record) error {
 	if err := n.at("record: before"); err != nil {
 		return err
 	}
-	if err := seal.WriteFile(filepath.Join(n.cfg.Dir, recordFile), b); err != nil {
+	if err := durable.ReplaceFile(filepath.Join(n.cfg.Dir, recordFile), b, 0o600); err != nil {
 		return fmt.Errorf("keeping the array's record: %w", err)
 	}
 	return n.at("record: after")

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 )
 
@@ -86,7 +87,7 @@ func (a *FileAnchor) change(ctx context.Context, i InstanceID, do func(map[Role]
 	}
 	do(known)
 	if len(known) == 0 {
-		return ofFile("", "removing "+AnchorName, Remove(a.path()))
+		return ofFile("", "removing "+AnchorName, durable.Remove(a.path()))
 	}
 	return a.store(ctx, i, known)
 }
@@ -229,10 +230,10 @@ func (a *FileAnchor) store(ctx context.Context, i InstanceID, known map[Role]uin
 	if err != nil {
 		return err
 	}
-	return ofFile("", "writing "+AnchorName, WriteFile(a.path(), b))
+	return ofFile("", "writing "+AnchorName, durable.ReplaceFile(a.path(), b, 0o600))
 }
 
 // RemoveAnchor removes anchor.json of a folder, which needs no key.
 func RemoveAnchor(dir string) error {
-	return ofFile("", "removing "+AnchorName, Remove(filepath.Join(dir, AnchorName)))
+	return ofFile("", "removing "+AnchorName, durable.Remove(filepath.Join(dir, AnchorName)))
 }

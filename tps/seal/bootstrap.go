@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"inkan/apdu/durable"
 )
 
 // BootstrapFile is the clear file beside the sealed ones.
@@ -237,5 +239,5 @@ func (s Bootstrap) Write(dir string) error {
 	if err := toml.NewEncoder(&b).Encode(s); err != nil {
 		return fmt.Errorf("writing %s: %w", BootstrapFile, err)
 	}
-	return ofFile("", "writing "+BootstrapFile, WriteFile(filepath.Join(dir, BootstrapFile), b.Bytes()))
+	return ofFile("", "writing "+BootstrapFile, durable.ReplaceFile(filepath.Join(dir, BootstrapFile), b.Bytes(), 0o600))
 }

@@ -3,15 +3,14 @@ package seal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"time"
+
+	"inkan/apdu/durable"
 )
 
 // LockFile is held in a folder while one of its files is opened or written.
@@ -36,7 +35,7 @@ func holdFolder(ctx context.Context, dir string, exclusive bool) (release func()
 		return nil, ofFile("", "locking the folder", err)
 	}
 	for end := time.Now().Add(lockWait); ; {
-		held, err := tryLock(f, exclusive)
+		held, err := durable.TryLock(f, exclusive)
 		if err != nil {
 			return nil, errors.Join(ofFile("", "locking the folder", err), f.Close())
 		}
@@ -56,7 +55,7 @@ func holdFolder(ctx context.Context, dir string, exclusive bool) (release func()
 		_ = f.Truncate(0)
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
-	return func() error { return errors.Join(unlock(f), f.Close()) }, nil
+	return func() error { return errors.Join(durable.Unlock(f), f.Close()) }, nil
 }
 
 func holder(f *os.File) string {
@@ -94,74 +93,4 @@ func readPrivate(r Role, path string) ([]byte, error) {
 		return nil, invalid(r, "%s has more than %d bytes", path, most)
 	}
 	return b, nil
-}
-
-// writeNew writes a temporary file beside path and flushes it; whoever called
-// renames or removes it.
-func writeNew(path string, b []byte) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix(path)+"*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-func tempPrefix(path string) string { return "." + filepath.Base(path) + ".new-" }
-
-// removeTemps removes what cut writes of path have left.
-func removeTemps(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix(path)) {
-			err = errors.Join(err, Remove(filepath.Join(filepath.Dir(path), e.Name())))
-		}
-	}
-	return err
-}
-
-// WriteFile replaces a file so that a cut leaves the old one or the new one, mode
-// 0600: temporary file, fsync, rename, fsync of the folder.
-func WriteFile(path string, b []byte) error {
-	name, err := writeNew(path, b)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := os.Rename(name, path); err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(name))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// Remove removes a file durably; that it is not there is no error.
-func Remove(path string) error {
-	if err := os.Remove(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes what happened to names in a folder durable. Windows has no such
-// call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

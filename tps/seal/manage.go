@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"inkan/apdu/durable"
 )
 
 // Roles lists the roles that have a sealed file in a folder, or one before it, by
@@ -158,7 +160,8 @@ func (s *Sealer) Drop(ctx context.Context, r Role) error {
 	}
 	return s.exclusively(ctx, func() error {
 		s.cfg.Step(r, "drop")
-		err := errors.Join(Remove(s.path(r.File())), Remove(s.path(r.Prev())), removeTemps(s.path(r.File())), removeTemps(s.path(r.Prev())))
+		err := errors.Join(durable.Remove(s.path(r.File())), durable.Remove(s.path(r.Prev())),
+			durable.RemoveTemps(s.path(r.File())), durable.RemoveTemps(s.path(r.Prev())))
 		if err != nil {
 			return ofFile(r, "removing the sealed file", err)
 		}
@@ -175,6 +178,5 @@ func (s *Sealer) Drop(ctx context.Context, r Role) error {
 
 // Leftovers are files of cut writes in a folder.
 func Leftovers(dir string) ([]string, error) {
-	out, err := filepath.Glob(filepath.Join(dir, ".*"+Suffix+"*.new-*"))
-	return out, err
+	return filepath.Glob(filepath.Join(dir, ".*"+Suffix+"*"+durable.TempMark+"*"))
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tps/seal"
 )
@@ -110,11 +111,11 @@ func (a *fileAnchor) Generation(_ context.Context, _ seal.InstanceID, r seal.Rol
 }
 
 func (a *fileAnchor) SetGeneration(_ context.Context, _ seal.InstanceID, r seal.Role, g uint64) error {
-	return seal.WriteFile(a.path(r), []byte(strconv.FormatUint(g, 10)))
+	return durable.ReplaceFile(a.path(r), []byte(strconv.FormatUint(g, 10)), 0o600)
 }
 
 func (a *fileAnchor) Forget(_ context.Context, _ seal.InstanceID, r seal.Role) error {
-	return seal.Remove(a.path(r))
+	return durable.Remove(a.path(r))
 }
 
 const role seal.Role = "inkan.toml"

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 )
 
@@ -333,26 +334,11 @@ func (s *Sealer) replace(ctx context.Context, h *Header, old, plaintext []byte, 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(removeTemps(path), removeTemps(s.path(h.Role.Prev()))); err != nil {
+	if err := errors.Join(durable.RemoveTemps(path), durable.RemoveTemps(s.path(h.Role.Prev()))); err != nil {
 		return ofFile(h.Role, "removing an unfinished write", err)
 	}
-	s.cfg.Step(h.Role, "write")
-	name, err := writeNew(path, b)
-	if err != nil {
-		return ofFile(h.Role, "writing the sealed file", err)
-	}
-	if old != nil {
-		s.cfg.Step(h.Role, "prev")
-		if err := WriteFile(s.path(h.Role.Prev()), old); err != nil {
-			return errors.Join(ofFile(h.Role, "keeping the generation before", err), os.Remove(name))
-		}
-	}
-	s.cfg.Step(h.Role, "rename")
-	if err := os.Rename(name, path); err != nil {
-		return errors.Join(ofFile(h.Role, "putting the sealed file in place", err), os.Remove(name))
-	}
-	if err := syncDir(s.cfg.Dir); err != nil {
-		return ofFile(h.Role, "flushing the folder", err)
+	if err := s.write(h.Role, old, b); err != nil {
+		return err
 	}
 	if s.cfg.Anchor != nil {
 		s.cfg.Step(h.Role, "anchor")
@@ -361,6 +347,33 @@ func (s *Sealer) replace(ctx context.Context, h *Header, old, plaintext []byte, 
 		}
 	}
 	s.cfg.Step(h.Role, "done")
+	return nil
+}
+
+// write puts the file b of a role in place, and old in that of the generation before.
+func (s *Sealer) write(r Role, old, b []byte) error {
+	s.cfg.Step(r, "write")
+	file, err := durable.Begin(s.path(r.File()), 0o600)
+	if err != nil {
+		return ofFile(r, "writing the sealed file", err)
+	}
+	_, err = file.Write(b)
+	if err == nil {
+		err = file.Flush()
+	}
+	if err != nil {
+		return errors.Join(ofFile(r, "writing the sealed file", err), file.Discard())
+	}
+	if old != nil {
+		s.cfg.Step(r, "prev")
+		if err := durable.ReplaceFile(s.path(r.Prev()), old, 0o600); err != nil {
+			return errors.Join(ofFile(r, "keeping the generation before", err), file.Discard())
+		}
+	}
+	s.cfg.Step(r, "rename")
+	if err := file.Commit(); err != nil {
+		return errors.Join(ofFile(r, "putting the sealed file in place", err), file.Discard())
+	}
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"inkan/apdu/durable"
 )
 
 // KnownHosts is a text file of certificates that a person has accepted, one line
@@ -89,25 +91,12 @@ func (k KnownHosts) Accept(addr string, c *x509.Certificate) error {
 		}
 	}
 	fmt.Fprintf(&out, "%s %v %s\n", addr, FingerprintOf(c), base64.StdEncoding.EncodeToString(c.Raw))
-	if err := replaceFile(k.File, out.Bytes()); err != nil {
-		return fmt.Errorf("writing known servers: %w", err)
+	err = os.MkdirAll(filepath.Dir(k.File), 0o700)
+	if err == nil {
+		err = durable.ReplaceFile(k.File, out.Bytes(), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping known servers: %w", err)
 	}
 	return nil
-}
-
-func replaceFile(name string, b []byte) error {
-	dir := filepath.Dir(name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".known-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once renamed
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
-	"inkan/tks/internal/durable"
 )
 
 // Checked is the result of [Store.CheckBackup].
@@ -41,7 +41,7 @@ func (s *Store) Backup(path string, passphrase secret.Secret) error {
 	if err != nil {
 		return fmt.Errorf("backing up keys: %w", err)
 	}
-	if err := durable.ReplaceFile(path, b); err != nil {
+	if err := durable.ReplaceFile(path, b, 0o600); err != nil {
 		return fmt.Errorf("backing up keys: %w", err)
 	}
 	return nil

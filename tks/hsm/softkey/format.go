@@ -16,9 +16,9 @@ import (
 	"os"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
-	"inkan/tks/internal/durable"
 	"inkan/tks/kdf"
 )
 

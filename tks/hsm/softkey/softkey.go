@@ -24,9 +24,9 @@ import (
 	"sync"
 	"time"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tks/hsm"
-	"inkan/tks/internal/durable"
 	"inkan/tks/kdf"
 )
 
@@ -71,7 +71,7 @@ func Create(path string, passphrase secret.Secret, params *Params) (*Store, erro
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("creating key file: %w", err)
 	}
-	lock, err := durable.LockFile(path)
+	lock, err := durable.LockBeside(path)
 	if err != nil {
 		return nil, fmt.Errorf("creating key file: %w", err)
 	}
@@ -91,7 +91,7 @@ func Open(path string, passphrase secret.Secret) (*Store, error) {
 	if _, err := os.Stat(path); err != nil { // no lock file where there is no key file
 		return nil, fmt.Errorf("opening key file: %w", err)
 	}
-	lock, err := durable.LockFile(path)
+	lock, err := durable.LockBeside(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening key file: %w", err)
 	}
@@ -240,7 +240,7 @@ func (s *Store) save(records []record) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.ReplaceFile(s.path, b); err != nil {
+	if err := durable.ReplaceFile(s.path, b, 0o600); err != nil {
 		return fmt.Errorf("writing key file: %w", err)
 	}
 	s.file, s.records = next, records
