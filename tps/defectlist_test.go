@@ -16,16 +16,13 @@ const lastDefect = 73
 // withoutTest says of defects that no test is named after why there is none. Whoever
 // builds what is missing takes its line out.
 var withoutTest = map[int]string{
-	3:  "neither recovery nor renewal exists: nothing answers 37 (the client's text for it is in tps/wire)",
 	21: "there is no external registration, and an operation asks for one login only",
-	37: "renewal does not exist",
 	39: "recovery does not exist",
 	40: "recovery does not exist",
 	43: "there is no external registration",
 	46: "there is no external registration",
 	57: "transitions are tables in tps/token and no settings; TestMayBecome and TestOperatorChoices compare both with the specification's",
-	61: "renewal does not exist",
-	62: "renewal does not exist",
+	62: "renewal recovers no keys: there is no key archive yet",
 	65: "there is no connector to Dogtag's TKS",
 	68: "roles are an enumeration in tps/auth; there is no list that could name another group",
 }

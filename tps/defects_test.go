@@ -32,7 +32,7 @@ func (silentTokens) Token(context.Context, apdu.CUID) (token.Token, error) {
 // card an unknown one, which would be added and formatted.
 func TestDEF07StoreFailureIsNotUnknown(t *testing.T) {
 	t.Parallel()
-	for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover} {
+	for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpRenew, tps.OpPINReset, tps.OpKeyChangeover} {
 		s := newSite(t)
 		card := newCard(t, "gp-scp03")
 		_, err := s.run(tps.OpEnroll, card)

@@ -24,7 +24,7 @@ func TestLife(t *testing.T) {
 			for _, step := range []struct {
 				op    tps.Operation
 				state token.State
-			}{{tps.OpFormat, token.Formatted}, {tps.OpEnroll, token.Active}, {tps.OpPINReset, token.Active}, {tps.OpKeyChangeover, token.Active},
+			}{{tps.OpFormat, token.Formatted}, {tps.OpEnroll, token.Active}, {tps.OpRenew, token.Active}, {tps.OpPINReset, token.Active}, {tps.OpKeyChangeover, token.Active},
 				{tps.OpEnroll, token.Active}, {tps.OpFormat, token.Formatted}} {
 				c, err := s.run(step.op, card)
 				if err != nil {

@@ -140,6 +140,10 @@ func situations(t testing.TB) (cases []planCase) {
 	add("with new keys", tps.OpEnroll, rekey("enroll"))
 	add("outside a lab, with new keys", tps.OpEnroll, rekey("enroll"), func(f *tps.Facts) { f.Lab = false })
 
+	for _, c := range renewals() {
+		add(c.name, tps.OpRenew, c.edits, append([]func(*tps.Facts){active, certified}, c.change...)...)
+	}
+
 	add("active", tps.OpPINReset, nil, active)
 	add("active, other applet", tps.OpPINReset, nil, active, applet(otherApplet))
 	add("with new keys", tps.OpPINReset, rekey("pin-reset"), active)
@@ -320,18 +324,18 @@ func allowing(whom string) map[string]string {
 // TestRefusedStates is which states an operation does not take, and why.
 func TestRefusedStates(t *testing.T) {
 	t.Parallel()
-	all := []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover}
+	all := []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover, tps.OpRenew}
 	for state, want := range map[token.State][]tps.Status{
-		token.Unformatted: {0, 0, tps.StatusNotPINResettable, 0},
-		token.Formatted:   {0, 0, tps.StatusNotPINResettable, 0},
-		token.Active:      {0, 0, 0, 0},
-		token.Suspended:   {26, 26, 26, 26},
-		token.Damaged:     {26, 26, 26, 26},
-		token.PermLost:    {32, 32, 32, 32},
-		token.Terminated:  {35, 35, 35, 35},
+		token.Unformatted: {0, 0, tps.StatusNotPINResettable, 0, 26},
+		token.Formatted:   {0, 0, tps.StatusNotPINResettable, 0, 26},
+		token.Active:      {0, 0, 0, 0, 0},
+		token.Suspended:   {26, 26, 26, 26, 26},
+		token.Damaged:     {26, 26, 26, 26, 26},
+		token.PermLost:    {32, 32, 32, 32, 32},
+		token.Terminated:  {35, 35, 35, 35, 35},
 	} {
 		for i, op := range all {
-			f := facts(t, op, nil, active, func(f *tps.Facts) { f.Record.State = state })
+			f := facts(t, op, nil, active, certified, func(f *tps.Facts) { f.Record.State = state })
 			got := tps.StatusOK
 			if _, err := tps.MakePlan(f); err != nil {
 				got = tps.StatusOf(err)

@@ -67,6 +67,15 @@ func TestRefusals(t *testing.T) {
 }
 
 func testRefusals(t *testing.T, f cutFamily) {
+	renewing := func(rule string) func(*site, apdu.CUID) {
+		return func(s *site, _ apdu.CUID) {
+			rules := "[renewal]\n" + rule + "\n"
+			if !strings.HasPrefix(rule, "enabled") {
+				rules = "[renewal]\nenabled = true\n" + rule + "\n"
+			}
+			s.put(f.profile("test", map[string]string{"[renewal]\nenabled = true\n": rules}))
+		}
+	}
 	pins := func(p ...string) func(*client, *tps.Request) {
 		return func(c *client, _ *tps.Request) { c.pins = p }
 	}
@@ -97,6 +106,26 @@ func testRefusals(t *testing.T, f cutFamily) {
 		{name: "operator resets no PIN of others", op: tps.OpPINReset, want: tps.StatusNotOwner, edit: []func(*client, *tps.Request){as("olga")}},
 		{name: "policy forbids PIN reset", op: tps.OpPINReset, want: tps.StatusNotPINResettable, before: setPolicy("PIN_RESET=NO")},
 		{name: "policy forbids enrollment", op: tps.OpEnroll, want: tps.StatusDisabledToken, before: setPolicy("RE_ENROLL=NO")},
+		{name: "somebody else's card to renew", op: tps.OpRenew, want: tps.StatusNotOwner, edit: []func(*client, *tps.Request){as("bob")}},
+		{name: "operator renews nothing of others", op: tps.OpRenew, want: tps.StatusNotOwner, edit: []func(*client, *tps.Request){as("olga")}},
+		{name: "formatted has nothing to renew", op: tps.OpRenew, want: tps.StatusDisabledToken, before: setState(token.Formatted)},
+		{name: "too early to renew", op: tps.OpRenew, want: tps.StatusRenewal, before: renewing("before = 1")},
+		{name: "none to renew", op: tps.OpRenew, want: tps.StatusDisabledToken, before: renewing("enabled = false")},
+		{name: "renewal by another profile", op: tps.OpRenew, want: tps.StatusDisabledToken, before: func(s *site, _ apdu.CUID) { s.put(f.profile("other", nil)) },
+			edit: []func(*client, *tps.Request){func(_ *client, r *tps.Request) { r.Profile = "other" }}},
+		{name: "no renewal served", op: tps.OpRenew, want: tps.StatusDisabledToken, before: func(s *site, _ apdu.CUID) {
+			s.put(f.profile("test", map[string]string{`"renew", `: "", "[renewal]\nenabled = true\n": ""}))
+		}},
+		{name: "format comes before renewal", op: tps.OpRenew, want: tps.StatusDisabledToken, before: setPolicy("FORCE_FORMAT=YES")},
+		{name: "CA gone, renew", op: tps.OpRenew, want: tps.StatusRenewal, before: func(s *site, _ apdu.CUID) { s.ca = brokenCA{s.ca} }},
+		{name: "too early to renew instead of enrolling", op: tps.OpEnroll, want: tps.StatusRenewal, before: func(s *site, cuid apdu.CUID) {
+			setPolicy("RENEW=YES;RE_ENROLL=NO")(s, cuid)
+			renewing("before = 1")(s, cuid)
+		}},
+		{name: "none to renew instead of enrolling", op: tps.OpEnroll, want: tps.StatusDisabledToken, before: func(s *site, cuid apdu.CUID) {
+			setPolicy("RENEW=YES")(s, cuid)
+			renewing("enabled = false")(s, cuid)
+		}},
 		{name: "HSM gone", op: tps.OpFormat, want: tps.StatusSecureChannel, before: func(s *site, _ apdu.CUID) { s.keys = goneKeys{s.local} }},
 		{name: "CA gone, enroll", op: tps.OpEnroll, want: tps.StatusEnroll, before: func(s *site, _ apdu.CUID) { s.ca = brokenCA{s.ca} }},
 		{name: "CA gone, format", op: tps.OpFormat, want: tps.StatusRevocationFailed, before: func(s *site, _ apdu.CUID) { s.ca = brokenCA{s.ca} }},

@@ -86,7 +86,7 @@ func TestSomebodyElse(t *testing.T) {
 // strangers asks for everything as bob.
 func (x *cutter) strangers(t *testing.T, card *sim.Card, open token.Journal) {
 	t.Helper()
-	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpFormat, tps.OpPINReset, tps.OpKeyChangeover} {
+	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpFormat, tps.OpRenew, tps.OpPINReset, tps.OpKeyChangeover} {
 		for _, resume := range []bool{false, true} {
 			_, err := x.run(op, card, as("bob"), func(_ *client, r *tps.Request) { r.Resume = resume })
 			if got := tps.StatusOf(err); err == nil || got != tps.StatusNotOwner {

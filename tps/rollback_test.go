@@ -94,6 +94,7 @@ type rollbackCase struct {
 var rollbackCases = []rollbackCase{
 	{name: "enroll", op: tps.OpEnroll},
 	{name: "re-enroll", op: tps.OpEnroll, given: []tps.Operation{tps.OpEnroll}},
+	{name: "renew", op: tps.OpRenew, given: []tps.Operation{tps.OpEnroll}},
 	{name: "format", op: tps.OpFormat, given: []tps.Operation{tps.OpEnroll}},
 	{name: "enroll-with-keys", op: tps.OpEnroll, edits: map[string]string{`change_on = ["key-changeover"]`: `change_on = ["enroll", "key-changeover"]`}},
 }
@@ -153,8 +154,15 @@ func (x *cutter) another(t *testing.T, n int, when sim.When, next tps.Operation,
 	if got := tps.StatusOf(err); (err == nil) != (want == tps.StatusOK) || err != nil && got != want {
 		return fmt.Errorf("error %v, want status %d", err, want)
 	}
-	if err := x.settledAs(t, cuid, open, resume); err != nil {
+	leaves := next == tps.OpPINReset || next == tps.OpKeyChangeover
+	finished := resume || cut == tps.OpRenew && leaves && began(open, tps.StepWrite)
+	if err := x.settledAs(t, cuid, open, finished); err != nil {
 		return err
+	}
+	if cut == tps.OpRenew && next == tps.OpPINReset {
+		if err := x.carriesLast(t, card, "6284051"); err != nil {
+			return err
+		}
 	}
 	x.op = tps.OpEnroll
 	if _, err := x.run(x.op, card); err != nil {
@@ -178,9 +186,10 @@ func (x *cutter) wanted(t *testing.T, cuid apdu.CUID, open *token.Journal, next 
 		case !known:
 			return tps.StatusUnknownToken
 		case open != nil && resume:
-			if x.op != tps.OpEnroll {
+			if x.op == tps.OpFormat {
 				return tps.StatusNotPINResettable // it is formatted by then
 			}
+		case x.op == tps.OpRenew: // its keys are all there
 		case rec.State != token.Active, began(open, tps.StepPrepare, tps.StepGenerateKey, tps.StepWrite):
 			return tps.StatusNotPINResettable
 		}

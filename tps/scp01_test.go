@@ -54,7 +54,7 @@ func TestOpenPlatform201(t *testing.T) {
 				`set = "site"`: `set = "des"`, "[applet]": "[compat]\nno_le = true\nempty_field = true\n[applet]",
 			}))
 			card := &oldCard{Card: newCard(t, "gp-scp01"), recognition: c.recognition, noKeyInfo: c.noKeyInfo}
-			for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpPINReset, tps.OpKeyChangeover, tps.OpFormat} {
+			for _, op := range []tps.Operation{tps.OpFormat, tps.OpEnroll, tps.OpRenew, tps.OpPINReset, tps.OpKeyChangeover, tps.OpFormat} {
 				if _, err := s.run(op, card); err != nil {
 					t.Fatalf("%s: %v", op, err)
 				}

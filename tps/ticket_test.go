@@ -38,7 +38,7 @@ func (h *bearer) Login(_ context.Context, f auth.Form) (auth.Answers, error) {
 	return auth.Answers{tps.FieldTicket: secret.New([]byte(h.ticket))}, nil
 }
 
-// TestTicket: a ticket stands in for the login of an enrollment and a PIN reset, is asked
+// TestTicket: a ticket stands in for the login of an enrollment, a renewal and a PIN reset, is asked
 // for once and alone, and lets nobody into anything else.
 func TestTicket(t *testing.T) {
 	t.Parallel()
@@ -57,6 +57,8 @@ func TestTicket(t *testing.T) {
 	if len(h.forms) != 1 || len(h.forms[0].Fields) != 1 || !h.forms[0].Fields[0].Secret || box.op != tps.OpPINReset || box.cuid.IsZero() {
 		t.Errorf("asked %+v for %s on %s", h.forms, box.op, box.cuid)
 	}
+	_, err = run(tps.OpRenew, "good")
+	must(t, err)
 	h, err = run(tps.OpPINReset, "bad")
 	wantStatus(t, err, tps.StatusLogin)
 	if !errors.Is(err, tps.ErrTicket) || len(h.forms) != 1 {

@@ -35,7 +35,7 @@ func (atDesk) Progress(int, string) {}
 
 // operations are those of the client protocol.
 var operations = map[wire.Operation]tps.Operation{
-	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll, wire.ResetPIN: tps.OpPINReset, wire.KeyChangeover: tps.OpKeyChangeover,
+	wire.Format: tps.OpFormat, wire.Enroll: tps.OpEnroll, wire.Renew: tps.OpRenew, wire.ResetPIN: tps.OpPINReset, wire.KeyChangeover: tps.OpKeyChangeover,
 }
 
 // serve is the site behind the client protocol, over TLS. failed hears of every
