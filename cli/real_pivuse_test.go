@@ -28,6 +28,8 @@ import (
 	"inkan/sim/vpcd/vpcdtest"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
+	"inkan/tps/profile"
+	"inkan/tps/token"
 )
 
 // pivPart is something that is done with a card.
@@ -102,6 +104,7 @@ func newPIVBench(t *testing.T) *pivBench {
 		if _, err := n.DB.CreateUser(t.Context(), auth.User{ID: "ida", Name: "Demo Person", Roles: []auth.Role{auth.Operator}, Hash: hash}); err != nil {
 			t.Fatal(err)
 		}
+		putServerMade(t, n)
 		b.issue = func(t *testing.T, public, profile string) []byte {
 			t.Helper()
 			block, _ := pem.Decode([]byte(public))
@@ -117,6 +120,21 @@ func newPIVBench(t *testing.T) *pivBench {
 		}
 	})
 	return b
+}
+
+// serverMade is pivUser with an encryption key that the server makes.
+const serverMade token.ProfileName = "pivServer"
+
+func putServerMade(t *testing.T, n *server.Node) {
+	t.Helper()
+	p, err := n.DB.Profile(t.Context(), "pivUser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := strings.NewReplacer("pivUser", string(serverMade), "[piv]", "[piv]\nplain_import = true", `slot = "9D"`, "slot = \"9D\"\nmade = \"server\"").Replace(p.Document)
+	if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: serverMade, State: profile.Enabled, Document: doc}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // try runs a program. Where pcscd has not managed to give the virtual card power, which
@@ -170,14 +188,14 @@ var pivSlots = []struct{ slot, id, policy, profile string }{
 	{"9a", "01", "once", "authentication"}, {"9c", "02", "always", "signing"}, {"9d", "03", "once", "encryption"}, {"9e", "04", "never", "authentication"},
 }
 
-// enrolls the card with the shipped profile. It has to prove itself at once.
+// enrolls the card with a key in 9D that the server made. It has to prove itself at once.
 func (b *pivBench) enrolls(t *testing.T) {
 	b.pin = "271828"
 	var out struct {
 		Result string
 		Proved []pivUsed
 	}
-	b.query(t, &out, "card", "enroll", "--reader", b.reader(), "--server", b.server, "--trust", b.authority, "--profile", "pivUser",
+	b.query(t, &out, "card", "enroll", "--reader", b.reader(), "--server", b.server, "--trust", b.authority, "--profile", string(serverMade),
 		"--user", b.user, "--password-file", b.secretFile(t, "demo-password"), "--pin-file", b.secretFile(t, b.pin))
 	if out.Result != "done" || !bothUsed(out.Proved) {
 		t.Errorf("%+v", out)

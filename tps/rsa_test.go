@@ -76,7 +76,7 @@ public = ["verify", "encrypt", "token"]
 	return b.String()
 }
 
-// TestRSA gives a card four RSA keys, uses each of them, blocks the PIN and resets it.
+// TestRSA gives a card four RSA keys, one of them made by the server for one card, uses each of them, blocks the PIN and resets it.
 func TestRSA(t *testing.T) {
 	t.Parallel()
 	sizes := map[bool]int{}
@@ -84,7 +84,8 @@ func TestRSA(t *testing.T) {
 		model, set string
 		bits       int
 		compress   bool
-	}{{"gp-scp03", "site", 2048, true}, {"gp-scp02", "des", 3072, true}, {"gp-scp03", "site", 3072, false}, {"gp-t0", "site", 2048, false}} {
+		made       string // who makes the encryption key
+	}{{"gp-scp03", "site", 2048, true, "card"}, {"gp-scp02", "des", 3072, true, "card"}, {"gp-scp03", "site", 3072, false, "card"}, {"gp-t0", "site", 2048, false, "server"}} {
 		t.Run(fmt.Sprintf("model=%s/bits=%d/compress=%v", c.model, c.bits, c.compress), func(t *testing.T) {
 			pool, err := rsaKeys()
 			must(t, err)
@@ -92,7 +93,7 @@ func TestRSA(t *testing.T) {
 			must(t, err)
 			defer card.Close()
 			s := newSite(t)
-			s.put(four(c.bits, c.compress))
+			s.put(strings.Replace(four(c.bits, c.compress), `type = "encryption"`, fmt.Sprintf("type = \"encryption\"\nmade = %q", c.made), 1))
 			s.people.all["ada"] = auth.Person{ID: "ada", Name: "Ada Lovelace", Mail: "ada@example.org", UPN: "ada@corp.example.org",
 				Attributes: map[string]string{"department": "Mills & $engines$"}}
 			_, err = s.run(tps.OpEnroll, card, with("four"))

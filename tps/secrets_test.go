@@ -136,12 +136,18 @@ func TestDEF22NoSecretLeaks(t *testing.T) {
 			s := newSite(t)
 			spy := &spying{Service: s.local, seen: map[string]string{}}
 			s.keys, s.log = spy, l.logger()
-			s.put(ecProfile("test", map[string]string{`set = "site"`: fmt.Sprintf("set = %q", set), "[applet]": "[enroll]\nseveral_active = true\n[applet]"}))
+			archive := s.archive()
+			s.put(ecProfile("test", withServerMade("coolkey", map[string]string{
+				`set = "site"`: fmt.Sprintf("set = %q", set), "[applet]": "[enroll]\nseveral_active = true\n[applet]",
+			})))
 			leakingLife(t, s, l, spy, model)
 			for _, cut := range []int{12, 24, 33, 41} { // everywhere in an enrollment, also while the PIN is on its way
 				leakingCut(t, s, l, model, cut)
 			}
 			text := l.everything(t, s)
+			for _, k := range archive.keys {
+				spy.note("private key", k.Private, secret.New(scalar(t, k)))
+			}
 			for what, value := range knownSecrets {
 				spy.seen[value] = what
 			}
@@ -216,7 +222,7 @@ func leakingCut(t *testing.T, s *site, l *listening, model string, n int) {
 	s.keys = &faultyKeys{Service: whole, n: 6, after: true}
 	_ = l.did(s.run(tps.OpEnroll, traced, pin))
 	s.keys = whole
-	for _, ins := range []byte{0x82, 0x40, 0x04, 0x0D, 0x54} { // the card refuses what carries or needs a secret
+	for _, ins := range []byte{0x82, 0x40, 0x04, 0x0D, 0x0A, 0x54} { // the card refuses what carries or needs a secret
 		_ = l.did(s.run(tps.OpEnroll, &refusing{Card: traced, ins: ins, sw: apdu.SWNoMemory}, pin))
 	}
 	must(t, l.did(s.run(tps.OpEnroll, traced, pin)))
@@ -227,7 +233,7 @@ func leakingCut(t *testing.T, s *site, l *listening, model string, n int) {
 // what it should, and secrets of every kind were searched for.
 func seesEnough(t *testing.T, text string, secrets map[string]string) {
 	t.Helper()
-	for _, want := range []string{"exchange", "operation failed", "operation done", `"msg":"step"`, "TOKEN_PIN_SET", "TOKEN_KEY_CHANGEOVER", "generate-key", "PROGRESS_"} {
+	for _, want := range []string{"exchange", "operation failed", "operation done", `"msg":"step"`, "TOKEN_PIN_SET", "TOKEN_KEY_CHANGEOVER", "generate-key", "import-key", "PROGRESS_"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("nothing says %q: was anything logged?", want)
 		}
@@ -236,7 +242,7 @@ func seesEnough(t *testing.T, text string, secrets map[string]string) {
 	for _, what := range secrets {
 		kinds[what]++
 	}
-	if kinds["session key"] < 20 || kinds["challenge"] < 8 || kinds["card key"] != 3 { // of the site; the factory's is known
+	if kinds["session key"] < 20 || kinds["challenge"] < 8 || kinds["private key"] < 8 || kinds["card key"] != 3 { // of the site; the factory's is known
 		t.Errorf("searched for %v", kinds)
 	}
 	planted := text + fmt.Sprintf("%x", knownSecrets["factory key"]) + `PIN=5917360` + base64.StdEncoding.EncodeToString([]byte(knownSecrets["wrong password"]))

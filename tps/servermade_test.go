@@ -197,10 +197,11 @@ func TestPIVServerMade(t *testing.T) {
 		t.Run("model="+model+"/"+alg, func(t *testing.T) {
 			t.Parallel()
 			s, card := newSite(t), newCard(t, model)
+			l := &listening{}
+			s.log = l.logger()
 			a, wire := s.archive(), &tap{Card: card}
 			s.put(strings.Replace(pivProfile("test", serverMade["piv"]), "archive = true\n", "archive = true\nalg = \""+alg+"\"\n", 1))
-			_, err := s.run(tps.OpEnroll, wire)
-			must(t, err)
+			must(t, l.did(s.run(tps.OpEnroll, apdu.Trace(wire, s.log))))
 			s.wantPIV(card, "7351924")
 			cert, err := s.encryption(card.Info().CUID)
 			must(t, err)
@@ -209,6 +210,9 @@ func TestPIVServerMade(t *testing.T) {
 			found := wire.with(scalar(t, k))
 			if len(found) != 1 || found[0][1] != piv.InsImport {
 				t.Errorf("the private key is in the commands %X", found)
+			}
+			if got := leaked(l.everything(t, s), map[string]string{string(scalar(t, k)): "private key"}); len(got) > 0 {
+				t.Errorf("in the open: %v", got)
 			}
 			m, err := piv.ReadMetadata(t.Context(), pivCard(t, card), piv.KeyManagement)
 			if err != nil || model != "piv" && m.Origin != piv.Imported || !equalKeys(m.Public, k.Public) {
