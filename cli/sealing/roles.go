@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
 
+	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tps/seal"
 )
@@ -73,8 +75,8 @@ func (k RoleFile) Load(ctx context.Context) (secret.Secret, error) {
 
 func (k RoleFile) load(ctx context.Context) (secret.Secret, uint64, error) {
 	if k.s == nil {
-		b, err := os.ReadFile(plainFile(k.folder, k.role))
-		return secret.New(b), 0, err
+		b, err := readPrivate(plainFile(k.folder, k.role))
+		return b, 0, err
 	}
 	o, err := k.s.Open(ctx, k.role)
 	if unmade(k.role, err) {
@@ -84,6 +86,20 @@ func (k RoleFile) load(ctx context.Context) (secret.Secret, uint64, error) {
 		return secret.Secret{}, 0, err
 	}
 	return secret.New(o.Bytes()), o.Generation(), nil
+}
+
+// readPrivate reads a file that only its owner may read.
+func readPrivate(path string) (secret.Secret, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	defer f.Close()
+	if err := durable.CheckPrivate(f); err != nil {
+		return secret.Secret{}, err
+	}
+	b, err := io.ReadAll(f)
+	return secret.New(b), err
 }
 
 // Save replaces the key, whole and durably. It neither retains nor wipes it.

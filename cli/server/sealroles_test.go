@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"inkan/apdu/secret"
@@ -27,6 +28,11 @@ func TestRoleFile(t *testing.T) {
 		t.Errorf("a key that was not made: %v", err)
 	}
 	must(t, k.Save(t.Context(), secret.New([]byte("one"))))
+	must(t, os.Chmod(plain, 0o640))
+	if _, err := k.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key that others may read: %v", err)
+	}
+	must(t, os.Chmod(plain, 0o600))
 	_, err := sealing.Seal(t.Context(), folder, place{}.plan(folder), server.Options{})
 	must(t, err)
 	if _, err := os.Stat(plain); !errors.Is(err, fs.ErrNotExist) {

@@ -64,7 +64,7 @@ func exampleNode(ctx context.Context, dir, name string, role peer.Role) *peer.No
 	if err != nil {
 		panic(err)
 	}
-	n, err := peer.Open(ctx, peer.Config{Dir: filepath.Join(dir, name), CAKeys: &vault{}, Name: name,
+	n, err := peer.Open(ctx, peer.Config{Dir: filepath.Join(dir, name), Key: keyFile(filepath.Join(dir, name+".key")), CAKeys: &vault{}, Name: name,
 		Address: l.Addr().String(), Roles: []peer.Role{role}, Version: "1.0.0", Interval: 10 * time.Millisecond})
 	if err != nil {
 		panic(err)

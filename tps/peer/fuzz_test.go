@@ -14,7 +14,8 @@ import (
 // seed is the state and the record of an array that has had a change of its CA.
 func seed(t testing.TB) (s peer.State, record []byte) {
 	t.Helper()
-	n, err := peer.Open(t.Context(), peer.Config{Dir: t.TempDir(), CAKeys: &vault{}, Name: "tps1.example", Address: "127.0.0.1:8444",
+	dir := t.TempDir()
+	n, err := peer.Open(t.Context(), peer.Config{Dir: dir, Key: keyFile(filepath.Join(dir, "peer.key")), CAKeys: &vault{}, Name: "tps1.example", Address: "127.0.0.1:8444",
 		Roles: []peer.Role{peer.TPS}, Version: "1.2.3", Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
 	must(t, err)
 	must(t, n.Init(t.Context(), "site", peer.InitOptions{Domains: []string{"elsewhere"}}))

@@ -12,12 +12,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"inkan/apdu/durable"
+	"inkan/apdu/secret"
 	"inkan/tps/peer"
 )
 
@@ -89,6 +92,18 @@ func (c *clock) forward(by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.by += by
+}
+
+// keyFile keeps a node's key in a file.
+type keyFile string
+
+func (k keyFile) Load(context.Context) (secret.Secret, error) {
+	b, err := os.ReadFile(string(k))
+	return secret.New(b), err
+}
+
+func (k keyFile) Save(_ context.Context, pem secret.Secret) error {
+	return durable.ReplaceFile(string(k), pem.Bytes(), 0o600)
 }
 
 // box is a machine: a folder, an HSM, an address; and a node that runs on it or not.
@@ -166,7 +181,8 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 		}
 		fmt.Fprintf(w, "%s to %s", c.Name, name)
 	})
-	b.cfg = peer.Config{Dir: filepath.Join(t.TempDir(), "peer"), CAKeys: b.vault, Name: name, Address: freeAddress(t), Roles: roles,
+	dir := filepath.Join(t.TempDir(), "peer")
+	b.cfg = peer.Config{Dir: dir, Key: keyFile(filepath.Join(dir, "peer.key")), CAKeys: b.vault, Name: name, Address: freeAddress(t), Roles: roles,
 		Version: "1.2.3", Now: b.time, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Interval: 20 * time.Millisecond, ChangeWait: patience,
 		Left: func(context.Context) error {

@@ -10,41 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"runtime"
 
-	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 )
 
-// KeyFile keeps the node's private key, PEM text, where the caller wants it: sealed
-// in role peer.key, or [PlainKey]. Save replaces the whole and is durable when it
-// returns.
+// KeyFile keeps the node's private key, PEM text, where the caller wants it, so that
+// nobody else reads it. Save replaces the whole and is durable when it returns.
 type KeyFile interface {
 	// Load returns fs.ErrNotExist where nothing was saved yet.
 	Load(ctx context.Context) (secret.Secret, error)
 	Save(ctx context.Context, pem secret.Secret) error
-}
-
-// PlainKey keeps the key in a file that only its owner may read.
-func PlainKey(path string) KeyFile { return plainKey(path) }
-
-type plainKey string
-
-func (p plainKey) Load(context.Context) (secret.Secret, error) {
-	st, err := os.Stat(string(p))
-	if err != nil {
-		return secret.Secret{}, err
-	}
-	if runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
-		return secret.Secret{}, fmt.Errorf("%s has mode %04o: others may read it; chmod 600 it", p, st.Mode().Perm())
-	}
-	b, err := os.ReadFile(string(p))
-	return secret.New(b), err
-}
-
-func (p plainKey) Save(_ context.Context, pem secret.Secret) error {
-	return durable.ReplaceFile(string(p), pem.Bytes(), 0o600)
 }
 
 // newKey makes a key of a peer: P-256.

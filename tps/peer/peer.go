@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -52,8 +51,8 @@ type Facts struct {
 
 // Config is what a node needs. Zero durations take the defaults.
 type Config struct {
-	Dir     string  // the folder peer/ of the data folder; made if missing
-	Key     KeyFile // nil: a file in Dir, mode 0600
+	Dir     string // the folder peer/ of the data folder; made if missing
+	Key     KeyFile
 	CAKeys  CAKeys
 	Name    string // peer DNS name of this node, lower case
 	Address string // host:port at which the others reach it
@@ -146,8 +145,8 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (c *Config) complete() error {
-	if c.Dir == "" || c.CAKeys == nil {
-		return errors.New("folder or vault of CA keys is missing")
+	if c.Dir == "" || c.Key == nil || c.CAKeys == nil {
+		return errors.New("folder, place of the key or vault of CA keys is missing")
 	}
 	if err := errors.Join(checkName(c.Name), checkAddress(c.Address), checkRoles(c.Roles), checkText("version", c.Version)); err != nil {
 		return err
@@ -166,9 +165,6 @@ func (c *Config) complete() error {
 	}
 	if c.Life < 24*time.Hour || c.Life > 90*24*time.Hour {
 		return fmt.Errorf("life of certificates is %s, want 24 h to 90 days", c.Life)
-	}
-	if c.Key == nil {
-		c.Key = PlainKey(filepath.Join(c.Dir, keyFile))
 	}
 	if c.Rules == nil {
 		c.Rules = DefaultRules

@@ -56,7 +56,6 @@ func (r record) clone() (record, error) {
 // Files below the peer folder.
 const (
 	recordFile = "array.json"
-	keyFile    = "peer.key"
 	crlFile    = "array.crl"
 )
 
