@@ -73,7 +73,7 @@ var rooms = map[string][]string{
 	"tps/api":                        {"apdu", "apdu/gp", "apdu/secret", "tks", "tps", "tps/audit", "tps/auth", "tps/ca", "tps/piv/attest", "tps/profile", "tps/realm", "tps/token"},
 	"cli":                            {"apdu/...", "apdu", "cli/...", "pcsc", "sim", "sim/vpcd", "tks", "tks/ceremony", "tks/hsm", "tks/hsm/softkey", "tps/...", "tps"},
 	"cli/bench":                      {}, // tests only
-	"cli/config":                     {"apdu", "tks", "tks/hsm", "tks/remote", "tps/realm", "tps/store", "tps/token"},
+	"cli/config":                     {"apdu", "tks", "tks/hsm", "tks/remote", "tps/realm", "tps/store", "tps/token", "tps/wire"},
 	"cli/server":                     {"apdu", "apdu/durable", "apdu/gp", "apdu/secret", "cli/config", "cli/sealing", "fixtures", "tks", "tks/...", "tps", "tps/..."},
 	"cli/sealing":                    {"apdu/durable", "apdu/secret", "cli/config", "tks", "tks/...", "tps/audit", "tps/seal", "tps/store"},
 	"cli/kiosk":                      {"apdu", "apdu/secret", "cli/station", "pcsc", "tps/auth", "tps/wire"},

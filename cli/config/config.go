@@ -19,6 +19,7 @@ import (
 	"inkan/tps/realm"
 	"inkan/tps/store"
 	"inkan/tps/token"
+	"inkan/tps/wire"
 )
 
 // Config is the content of inkan.toml. Zero values are replaced by the defaults
@@ -373,6 +374,8 @@ func (c Config) Check() error {
 	}
 	if !strings.HasPrefix(c.Listen.URL, "https://") {
 		add("[listen] url", fmt.Errorf("%q does not begin https://", c.Listen.URL))
+	} else if c.Node.Has(RoleTPS) {
+		add("[listen] url", wire.CheckOperation(c.Listen.URL+wire.Path))
 	}
 	_, err = hsm.ParseLevel(c.TKS.MinimumProtection)
 	add("[tks] minimum_protection", err)

@@ -115,6 +115,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"[ca]\ncountry = \"Germany\"\n":                                     "two-letter",
 		"[tps]\ncard_managers = [\"A00000\"]\n":                             "AID",
 		"[listen]\nurl = \"http://desk.example/\"\n":                        "https://",
+		"[listen]\nurl = \"https://desk.example\"\n":                        "lacks host, port or path",
+		"[listen]\nurl = \"https://[2001:db8::1]:8443\"\n":                  "IPv6",
+		"[listen]\nnames = [\"2001:db8::1\"]\n":                             "[listen] url",
 		"[seal]\nkey = \"x\"\n":                                             "unknown key seal.key",
 	} {
 		_, err := config.Decode([]byte(doc))

@@ -297,13 +297,13 @@ func (n *Node) routes() (http.Handler, error) {
 func (n *Node) cardRoutes(base string) (*http.ServeMux, error) {
 	home, err := wire.PhoneHome(wire.ServiceInfo{
 		IssuerName: "Inkan " + n.Config.Node.Name,
-		Services:   wire.Services{Operation: base + "/tps/tps"},
+		Services:   wire.Services{Operation: base + wire.Path},
 	})
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/tps/tps", n.cards)
+	mux.Handle(wire.Path, n.cards)
 	mux.Handle("/nk_service", n.cards)
 	mux.Handle("/tps/phoneHome", home)
 	return mux, nil

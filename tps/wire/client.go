@@ -26,8 +26,8 @@ type Client struct {
 	Timeout time.Duration
 }
 
-// path is where our server and Dogtag's serve the protocol.
-const path = "/tps/tps"
+// Path is where our server and Dogtag's serve the protocol.
+const Path = "/tps/tps"
 
 // farewell is how long a finished or abandoned conversation is given to end in
 // order: the server writes its records and frees the card before END_OP.
@@ -42,7 +42,7 @@ func (c *Client) endpoint() (string, error) {
 		return "", errors.New("the server's address must be https://host[:port]")
 	}
 	if u.Path == "" || u.Path == "/" {
-		u.Path = path
+		u.Path = Path
 	}
 	return u.String(), nil
 }

@@ -19,8 +19,7 @@ type ServiceInfo struct {
 
 // Services are the addresses of a ServiceInfo; empty ones are unused.
 type Services struct {
-	// Operation is the server's address for cards: scheme, host, explicit port and
-	// path. ESC cannot read an IPv6 literal.
+	// Operation is the server's address for cards, see [CheckOperation].
 	Operation               string `xml:"Operation"`
 	UI                      string `xml:"UI"`                      // enrollment page
 	EnrolledTokenBrowserURL string `xml:"EnrolledTokenBrowserURL"` // opened when an enrolled card comes
@@ -58,17 +57,23 @@ func (i ServiceInfo) check() error {
 	if strings.TrimSpace(i.IssuerName) == "" {
 		return errors.New("IssuerName is empty")
 	}
-	u, err := url.Parse(i.Services.Operation)
+	return CheckOperation(i.Services.Operation)
+}
+
+// CheckOperation refuses an address of the protocol that ESC cannot read (§11): it
+// needs scheme, host, explicit port and path.
+func CheckOperation(address string) error {
+	u, err := url.Parse(address)
 	if err != nil {
-		return fmt.Errorf("Operation: %w", err)
+		return fmt.Errorf("the address for cards: %w", err)
 	}
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("Operation is not an http or https address")
+		return fmt.Errorf("the address for cards, %s, is not http or https", address)
 	case strings.Contains(u.Host, "["):
-		return errors.New("Operation has an IPv6 literal, which clients cannot read")
+		return fmt.Errorf("the address for cards, %s, has an IPv6 literal, which clients cannot read", address)
 	case u.Hostname() == "" || u.Port() == "" || u.Path == "" || u.Path == "/":
-		return errors.New("Operation needs host, port and path, as https://tps.example.org:8443/tps/tps")
+		return fmt.Errorf("the address for cards, %s, lacks host, port or path: clients need all three, as in https://tps.example.org:8443%s", address, Path)
 	}
 	return nil
 }
