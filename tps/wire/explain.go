@@ -30,7 +30,7 @@ var explanations = [...]Explanation{
 	14: {Name: "ERROR_LOGIN", What: "the login was not accepted", Card: CardUnchanged, Do: "start again with the right user name and password; after several wrong ones wait a few minutes"},
 	15: {Name: "ERROR_DB", What: "the server's token database did not answer", Card: CardResumable, Do: doLater},
 	16: {Name: "ERROR_UNKNOWN_TOKEN", What: "the server does not know this card and may not add it for you", Card: CardUnchanged, Do: "have an operator format the card first"},
-	17: {Name: "ERROR_SECURE_CHANNEL", What: "card and server could not prove themselves to each other, or the card is not the one it claims to be", Card: CardResumable, Do: "do not try it again and again, cards lock themselves after that; " + doAgent},
+	17: {Name: "ERROR_SECURE_CHANNEL", What: "card and server could not prove themselves to each other: the server's key service does not answer, or the card is not the one it claims to be", Card: CardResumable, Do: "try it once more in a few minutes; if it fails again, leave it, as cards lock themselves after several tries, and " + doAgent},
 	18: {Name: "ERROR_MISCONFIGURATION", What: "the server's configuration is missing something or invalid", Card: CardUnchanged, Do: doAdmin},
 	19: {Name: "ERROR_UPGRADE_APPLET", What: "the card's applet could not be loaded or installed", Card: CardResumable, Do: doAgain},
 	20: {Name: "ERROR_KEY_CHANGE_OVER", What: "the card's keys were not changed, or the card did not confirm it", Card: CardResumable, Do: doAgent},

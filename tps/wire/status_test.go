@@ -52,6 +52,14 @@ func TestExplain(t *testing.T) {
 			t.Errorf("status %d: %+v", code, x)
 		}
 	}
+	// Status 17 is also what a key service gives that does not answer (§9): then waiting
+	// is right, and trying on and on is not where the card is the reason.
+	text := (&wire.EndError{Operation: wire.Format, Status: 17}).Error()
+	for _, want := range []string{"key service does not answer", "once more in a few minutes", "cards lock themselves"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status 17: %q, want %q in it", text, want)
+		}
+	}
 	err := error(&wire.EndError{Operation: wire.Format, Status: 28, Err: io.ErrUnexpectedEOF})
 	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "format") {
 		t.Errorf("%v", err)
