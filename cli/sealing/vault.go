@@ -13,6 +13,7 @@ import (
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/pkcs11"
 	"inkan/tks/hsm/softkey"
+	"inkan/tps/seal"
 )
 
 // Vault is what a node needs of its HSM or key file.
@@ -71,4 +72,51 @@ func trimNewline(b []byte) []byte {
 		b = b[:len(b)-1]
 	}
 	return b
+}
+
+// KeysOf opens the node's keys: the vault of the sealing key where they are in the
+// same place.
+func (s *Folder) KeysOf(ctx context.Context, c config.HSM, o Options) (Vault, error) {
+	for i, b := range s.boxes {
+		same, err := holds(b.at, c)
+		if err != nil {
+			return nil, err
+		}
+		if same && !b.isOpen() {
+			err = b.open(ctx, s.folder, s.what(i), s.o)
+		}
+		if same {
+			return b.vault, err
+		}
+	}
+	if s.Has(RolePassphrase) {
+		p, err := s.Open(ctx, RolePassphrase)
+		if err != nil {
+			return nil, err
+		}
+		defer p.Wipe()
+		v, err := softkey.Open(Within(s.folder, KeyFile), secret.New(trimNewline(p.Bytes())))
+		if err != nil {
+			return nil, fmt.Errorf("opening the key file: %w", err)
+		}
+		return v, nil
+	}
+	return OpenVault(ctx, c, func(name string) string { return Within(s.folder, name) }, o)
+}
+
+// holds reports whether the node's keys are in this place.
+func holds(p seal.Place, c config.HSM) (bool, error) {
+	if c.URI == "" || p.URI == "" {
+		return c.URI == "" && p.KeyFile == KeyFile, nil
+	}
+	own, err := pkcs11.ParseURI(c.URI)
+	if err != nil {
+		return false, fmt.Errorf("[hsm] uri: %w", err)
+	}
+	ours, err := pkcs11.ParseURI(p.URI)
+	if err != nil {
+		return false, err
+	}
+	own.PINSource, ours.PINSource = "", ""
+	return own.String() == ours.String(), nil
 }
