@@ -126,12 +126,22 @@ func changeAppletKeysStep(f Facts, prepared bool) Step {
 	if prepared {
 		from = token.AppletKeys{Set: tks.Factory}
 	}
+	intent := map[string]string{"from": from.String(), "to": to.String()}
+	change := func(ctx context.Context, r *run) error {
+		return r.family.(KeyChanger).ChangeKeys(ctx, r.link, r.profile, to)
+	}
+	if !prepared && f.takesOver() {
+		intent[byPIN] = "pin"
+		change = func(ctx context.Context, r *run) error {
+			return r.family.(PINKeyed).ChangeByPIN(ctx, r.link, r.profile, r.cardPIN, to)
+		}
+	}
 	return Step{
 		Name: StepAppletKeys, Kind: Irreversible, Weight: 5, Task: string(StepAppletKeys), Event: "TOKEN_KEY_CHANGEOVER",
-		Fail: StatusKeyChangeover, Intent: map[string]string{"from": from.String(), "to": to.String()},
+		Fail: StatusKeyChangeover, Intent: intent,
 		Do: func(ctx context.Context, r *run) error {
 			r.applet = nil
-			if err := r.family.(KeyChanger).ChangeKeys(ctx, r.link, r.profile, to); err != nil {
+			if err := change(ctx, r); err != nil {
 				return err
 			}
 			r.card.Own = to

@@ -229,10 +229,11 @@ type cutter struct {
 	cutCase
 	family           cutFamily
 	model            string
-	before           string // profile that the card was prepared with; "" = the one of the operation
-	had              string // applet version of the card; "" = the one that the operation wants
-	sample           bool   // not at every place
-	turn             int    // which places are a sample
+	before           string                      // profile that the card was prepared with; "" = the one of the operation
+	had              string                      // applet version of the card; "" = the one that the operation wants
+	sample           bool                        // not at every place
+	turn             int                         // which places are a sample
+	hold             func(*testing.T, *sim.Card) // what others do to the card before; nil = nothing
 	tried, converged int
 }
 
@@ -342,6 +343,9 @@ func (x *cutter) prepared(t *testing.T) *sim.Card {
 		if err != nil {
 			t.Fatalf("preparing with %s: %v", op, err)
 		}
+	}
+	if x.hold != nil {
+		x.hold(t, card)
 	}
 	return card
 }

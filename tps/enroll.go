@@ -11,11 +11,13 @@ import (
 // Enroll gives a person a card: PIN, key pairs, certificates.
 // See tps-operations §4.
 //
+//	ask-card-pin         of a card that keeps its keys behind it, see takeover.go
 //	ask-pin              before anything is touched
 //	register-token       a card that is new here gets its record
 //	prepare-applet       if the card has no applet, another version, or is new here
 //	change-keys          where the profile asks for it
 //	change-applet-keys   an applet with keys of its own gets the card's
+//	forget-card-keys
 //	set-pin
 //	keep-certificate TYPE  instead of the next two, where the profile keeps a key
 //	generate-key TYPE    point of no return for what the slot held
@@ -39,16 +41,21 @@ func planEnroll(f Facts) (Plan, error) {
 	if err := mayOverwrite(f, prepare, h); err != nil {
 		return nil, err
 	}
+	var plan Plan
 	if prepare {
 		if err := mayPrepare(f); err != nil {
 			return nil, err
 		}
 		h = history{} // a prepared applet is empty: nothing done before counts
+	} else {
+		if err := mayTake(f); err != nil {
+			return nil, err
+		}
+		plan = askCardPIN(f)
 	}
 	if err := mayImport(f, prepare, h); err != nil {
 		return nil, err
 	}
-	var plan Plan
 	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN || f.pinForKeys(prepare, h)
 	if setPIN {
 		plan = append(plan, askPINStep(f))
@@ -62,6 +69,9 @@ func planEnroll(f Facts) (Plan, error) {
 	}
 	if f.wantsOwn(OpEnroll, prepare) {
 		plan = append(plan, changeAppletKeysStep(f, prepare))
+	}
+	if !prepare {
+		plan = append(plan, forgetCardKeys(f, h)...)
 	}
 	if setPIN {
 		plan = append(plan, setPINStep(f))
@@ -170,7 +180,8 @@ func needsPrepare(f Facts, h history) bool {
 		return false
 	}
 	p, err := f.policy()
-	return err != nil || p.ForceFormat || f.state() == token.Unformatted || f.slotsClash()
+	fresh := f.state() == token.Unformatted && !f.takesOver() && !h.takenOver()
+	return err != nil || p.ForceFormat || fresh || f.slotsClash()
 }
 
 // slotsClash reports whether a slot holds a key of another size than the profile

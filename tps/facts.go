@@ -53,6 +53,7 @@ type Request struct {
 	Locale    string
 	Resume    bool   // an unfinished operation may be finished before this one
 	Ticket    bool   // the person presents a ticket in place of the login
+	Forms     bool   // the client shows any form, not only that for user name and password
 	Client    string // network address
 }
 

@@ -102,6 +102,25 @@ type Guard interface {
 	MayWipe(card Card, c Contents, known bool, p profile.Profile) error
 }
 
+// PINKeyed is the optional ability of a KeyChanger whose applets may keep their own keys
+// themselves, behind the PIN ([Contents.BehindPIN]). With the PIN that such a card has it
+// is taken over as it is; without, it can only be emptied.
+type PINKeyed interface {
+	// MayTake protects what the card holds, as Guard does, and says why its PIN is not
+	// to be asked for. It is pure.
+	MayTake(c Contents, known bool, p profile.Profile) error
+	// ProveByPIN has the card prove the keys that it keeps. A PIN that it does not take
+	// is [ErrCardPIN] where another one may be tried; the last try is never spent. The
+	// zero PIN stands for that of a new card.
+	ProveByPIN(ctx context.Context, l Link, pin secret.PIN) error
+	// ChangeByPIN is ChangeKeys on a card that keeps its keys. The PIN stays; a card
+	// that a cut left with that of a new card gets this one.
+	ChangeByPIN(ctx context.Context, l Link, p profile.Profile, pin secret.PIN, to token.AppletKeys) error
+	// Forget removes from a card with keys that are known here what says that it keeps
+	// them itself. It may be repeated.
+	Forget(ctx context.Context, l Link) error
+}
+
 // PINUser is the optional ability of a Family to say that GenerateKey needs the PIN
 // which SetPIN set, because only with it the new key proves itself.
 type PINUser interface {
@@ -179,6 +198,9 @@ type Contents struct {
 	Slots        []Slot
 	Loose        bool // a slot in use takes a key of another size in place of its own
 	OwnAlgorithm byte // of the applet's own keys, as it counts algorithms; 0 = not told
+	BehindPIN    bool // the applet says that it keeps its own keys behind its PIN ([PINKeyed])
+	// BlockedPIN says why the PIN is not to be tried, and what remains possible; nil = it may be.
+	BlockedPIN error
 	// Holds says in words what the card has that people would miss; nil = nothing.
 	Holds []string
 	// Locked says why no PIN can be set, and what remains possible; nil = one can.

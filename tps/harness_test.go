@@ -59,6 +59,7 @@ type site struct {
 	close  func()
 	adjust func(*tps.Config) // of every engine; nil = nothing
 	batch  bool              // clients take batches
+	cards  string            // PIN that cards have, where they are asked for it
 }
 
 // people is an authenticator that answers at once.
@@ -128,6 +129,7 @@ func siteOn(t testing.TB, dir string, db *store.DB) *site {
 			"olga": {ID: "olga", Name: "Olga Operator", Roles: []auth.Role{auth.Operator}},
 		}},
 		log:   slog.New(slog.DiscardHandler),
+		cards: "8402716",
 		close: func() { must(t, errors.Join(ledger.Close(), v.Close(), db.Close())) },
 	}
 	s.ca = openAuthority(t, dir, db.Authority("embedded"))
@@ -277,7 +279,9 @@ func applets() fs.FS {
 type client struct {
 	apdu.Card
 	user, password string
-	pins           []string // given one after the other; the last one again
+	pins           []string    // given one after the other; the last one again
+	cardPINs       []string    // likewise
+	asks           []auth.Form // for the card's PIN
 	asked          int
 	logins         int
 	tasks          []string
@@ -286,6 +290,11 @@ type client struct {
 }
 
 func (c *client) Login(_ context.Context, f auth.Form) (auth.Answers, error) {
+	if f.Fields[0].ID == tps.FieldCardPIN {
+		c.asks = append(c.asks, f)
+		pin := c.cardPINs[min(len(c.asks), len(c.cardPINs))-1]
+		return auth.Answers{tps.FieldCardPIN: secret.New([]byte(pin))}, nil
+	}
 	c.logins++
 	c.invalid = f.Invalid
 	return auth.Answers{"UID": secret.New([]byte(c.user)), "PASSWORD": secret.New([]byte(c.password))}, nil
@@ -313,8 +322,8 @@ func newCard(t testing.TB, model string) *sim.Card {
 // run runs an operation as ada with a good password and PIN.
 func (s *site) run(op tps.Operation, card apdu.Card, edit ...func(*client, *tps.Request)) (*client, error) {
 	s.t.Helper()
-	c := &client{Card: card, user: "ada", password: "right", pins: []string{"7351924"}}
-	req := tps.Request{Operation: op, Client: "192.0.2.1"}
+	c := &client{Card: card, user: "ada", password: "right", pins: []string{"7351924"}, cardPINs: []string{s.cards}}
+	req := tps.Request{Operation: op, Client: "192.0.2.1", Forms: true}
 	for _, e := range edit {
 		e(c, &req)
 	}

@@ -15,6 +15,8 @@ const (
 	StepPrepare      StepName = "prepare-applet"
 	StepChangeKeys   StepName = "change-keys"
 	StepAppletKeys   StepName = "change-applet-keys"
+	StepCardPIN      StepName = "ask-card-pin"
+	StepForget       StepName = "forget-card-keys"
 	StepSetPIN       StepName = "set-pin"
 	StepKeep         StepName = "keep-certificate"
 	StepGenerateKey  StepName = "generate-key"

@@ -95,10 +95,10 @@ func mayWithKeys(f Facts) error {
 }
 
 // mayWithOwn refuses a card without card manager whose applet has proved no keys,
-// unless it is new here and about to be emptied.
+// unless it is new here and about to be emptied, or does so by its PIN.
 func mayWithOwn(f Facts) error {
 	op := f.Asked.Operation
-	if !f.Card.Own.IsZero() || f.state() == token.Unformatted && (op == OpFormat || op == OpEnroll) {
+	if !f.Card.Own.IsZero() || f.takesOver() || f.state() == token.Unformatted && (op == OpFormat || op == OpEnroll) {
 		return nil
 	}
 	return refuse(StatusSecureChannel, "the card has not proved itself: its applet has keys that are not known here")
@@ -107,8 +107,11 @@ func mayWithOwn(f Facts) error {
 // mayUseOwn refuses an applet whose own keys are not known: nothing can be changed in
 // it, it can only be prepared anew.
 func mayUseOwn(f Facts) error {
-	if _, ok := f.Family.(KeyChanger); !ok || !f.Contents.Present || !f.Card.Own.IsZero() {
+	if _, ok := f.Family.(KeyChanger); !ok || !f.Contents.Present || !f.Card.Own.IsZero() || f.takesOver() {
 		return nil
+	}
+	if f.Contents.BehindPIN {
+		return refuse(StatusSecureChannel, "the card keeps its applet's own keys behind its PIN, and they are not known here; with the PIN they can be changed: inkan card rekey")
 	}
 	return refuse(StatusSecureChannel, "the card's applet has keys of its own that are not known here; the card has to be formatted")
 }

@@ -27,6 +27,9 @@ func (r *run) rollback(ctx context.Context) error {
 	if err := r.dropLeft(ctx); err != nil {
 		return within(StatusKeyChangeover, "roll-back", err)
 	}
+	if err := r.forgetLeft(ctx); err != nil {
+		return within(StatusKeyChangeover, "roll-back", err)
+	}
 	if err := r.e.rollBack(ctx, *open, r.facts.Contents.Version); err != nil {
 		return within(StatusInternal, "roll-back", fmt.Errorf("rolling back the unfinished %s: %w", open.Operation, err))
 	}

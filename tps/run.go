@@ -40,10 +40,11 @@ type run struct {
 	percent int             // progress
 	window  [2]int          // execute: percent at the start and at the end of the step that runs
 
-	pin    secret.PIN                   // ask-pin
-	applet Applet                       // personalize
-	keys   map[string]KeyResult         // generate-key, import-key, keep-certificate
-	certs  map[string]token.Certificate // issue-certificate
+	pin     secret.PIN                   // ask-pin
+	cardPIN secret.PIN                   // ask-card-pin
+	applet  Applet                       // personalize
+	keys    map[string]KeyResult         // generate-key, import-key, keep-certificate
+	certs   map[string]token.Certificate // issue-certificate
 }
 
 // operate is the operation: what design.md §3 lists, in that order.
@@ -229,5 +230,6 @@ func (r *run) close() {
 
 func (r *run) wipe() {
 	r.pin.Wipe()
+	r.cardPIN.Wipe()
 	r.applet, r.keys, r.certs = nil, nil, nil
 }

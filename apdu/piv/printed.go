@@ -61,10 +61,3 @@ func ParsePrinted(b []byte) (Printed, error) {
 	}
 	return Printed{Name: text(0x01), Affiliation: text(0x02), Expiry: text(0x04), Serial: text(0x05), Issuer: text(0x06), Organization: text(0x07)}, nil
 }
-
-// ProtectedManagementKey reports, by the content of object 5FFF00, that the card keeps
-// its management key in the printed information, behind the PIN.
-func ProtectedManagementKey(admin []byte) bool {
-	flags, ok := tlv.Find(admin, 0x80, 0x81)
-	return ok && len(flags) == 1 && flags[0]&0x02 != 0
-}

@@ -24,17 +24,6 @@ func TestPrinted(t *testing.T) {
 	}
 }
 
-func TestProtectedManagementKey(t *testing.T) {
-	t.Parallel()
-	for admin, want := range map[string]bool{
-		"\x80\x03\x81\x01\x02": true, "\x80\x03\x81\x01\x03": true, "\x80\x03\x81\x01\x01": false, "\x80\x00": false, "": false, "\x81\x01\x02": false,
-	} {
-		if got := piv.ProtectedManagementKey([]byte(admin)); got != want {
-			t.Errorf("%X: %v", admin, got)
-		}
-	}
-}
-
 func TestCompressCertificate(t *testing.T) {
 	t.Parallel()
 	der := bytes.Repeat([]byte{0x30, 0x01}, 2000)
@@ -49,7 +38,6 @@ func FuzzPrintedRoundTrip(f *testing.F) {
 	f.Add(piv.Printed{Name: "Ada", Expiry: "2031JAN05", Organization: "Example"}.Encode())
 	f.Add([]byte{0x88, 0x1A, 0x89, 0x18})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		piv.ProtectedManagementKey(b)
 		p, err := piv.ParsePrinted(b)
 		if err != nil {
 			return

@@ -25,7 +25,8 @@ func (n *Node) operate(ctx context.Context, s *wire.Session) int {
 	req := tps.Request{
 		Operation: op, Locale: b.Extensions.Get(wire.ExtLocale),
 		Profile: token.ProfileName(b.Extensions.Get(wire.ExtProfile)), KeySet: b.Extensions.Get(wire.ExtKeySet),
-		Resume: b.Extensions.IsTrue(wire.ExtResume), Ticket: b.Extensions.IsTrue(wire.ExtTicket), Client: s.RemoteAddr(),
+		Resume: b.Extensions.IsTrue(wire.ExtResume), Ticket: b.Extensions.IsTrue(wire.ExtTicket),
+		Forms: b.Extensions.IsTrue(wire.ExtExtendedLogin), Client: s.RemoteAddr(),
 	}
 	if t := b.Extensions.Get(wire.ExtTokenType); t != "(null)" { // what ESC sends when it has none
 		req.TokenType = t

@@ -55,11 +55,11 @@ func (a *applet) read(ctx context.Context, d apdu.Doer) error {
 		return err
 	}
 	a.discovery = piv.IsAbsent(err)
-	admin, err := piv.GetData(ctx, d, piv.AdminData)
-	if lost(err) {
+	admin, err := readAdminData(ctx, d)
+	if err != nil {
 		return err
 	}
-	a.keepsKey = err == nil && piv.ProtectedManagementKey(admin)
+	a.keepsKey = admin.Stored
 	have, err := readCHUID(ctx, d)
 	a.guid = have.GUID
 	return err

@@ -48,6 +48,7 @@ var (
 	_ tps.Guard      = Family{}
 	_ tps.PINUser    = Family{}
 	_ tps.Importer   = Family{}
+	_ tps.PINKeyed   = Family{}
 )
 
 // Name implements tps.Family.
@@ -136,10 +137,10 @@ func late(a piv.Algorithm) bool {
 // MayWipe implements tps.Guard: what somebody else put on a card stays, and a card
 // without card manager is reset only where the profile says so.
 func (Family) MayWipe(card tps.Card, c tps.Contents, known bool, p profile.Profile) error {
-	holds := strings.Join(c.Holds, ", ")
-	if !known && holds != "" && !p.PIV.WipeForeign {
-		return fmt.Errorf("the card is not known here and holds %s: it is left as it is; a profile with [piv] wipe_foreign = true takes such cards", holds)
+	if err := foreign(c, known, p); err != nil {
+		return err
 	}
+	holds := strings.Join(c.Holds, ", ")
 	if !card.Unmanaged || holds == "" && published(card.Own) {
 		return nil
 	}
@@ -150,6 +151,14 @@ func (Family) MayWipe(card tps.Card, c tps.Contents, known bool, p profile.Profi
 		return errors.New("the card tells no serial number, so that nobody would know it again after a reset: it is left as it is")
 	}
 	return nil
+}
+
+// foreign refuses a card that somebody else uses, unless the profile takes such cards.
+func foreign(c tps.Contents, known bool, p profile.Profile) error {
+	if known || len(c.Holds) == 0 || p.PIV.WipeForeign {
+		return nil
+	}
+	return fmt.Errorf("the card is not known here and holds %s: it is left as it is; a profile with [piv] wipe_foreign = true takes such cards", strings.Join(c.Holds, ", "))
 }
 
 func orKeys(holds string) string {

@@ -142,15 +142,11 @@ func likeliest(asks []token.AppletKeys, m piv.Metadata) []token.AppletKeys {
 // and whoever comes again finds the PUK changed already.
 func (Family) ChangeKeys(ctx context.Context, l tps.Link, _ profile.Profile, to token.AppletKeys) error {
 	from := l.Card().Own
-	alg := piv.Algorithm(to.Algorithm)
-	key, ok, err := managementKey(ctx, l, to, alg)
+	key, err := newManagementKey(ctx, l, to)
 	if err != nil {
 		return err
 	}
 	defer key.Wipe()
-	if !ok {
-		return fmt.Errorf("there is no management key of %v in the key set %s", alg, to.Set)
-	}
 	if _, err := piv.Select(ctx, l.Doer()); err != nil {
 		return err
 	}
@@ -160,11 +156,27 @@ func (Family) ChangeKeys(ctx context.Context, l tps.Link, _ profile.Profile, to 
 	if err := authenticate(ctx, l, from); err != nil {
 		return err
 	}
+	return setManagementKey(ctx, l.Doer(), piv.Algorithm(to.Algorithm), key)
+}
+
+// newManagementKey is the management key of to, which the card is to get.
+func newManagementKey(ctx context.Context, l tps.Link, to token.AppletKeys) (secret.Secret, error) {
+	alg := piv.Algorithm(to.Algorithm)
+	key, ok, err := managementKey(ctx, l, to, alg)
+	if err == nil && !ok {
+		err = fmt.Errorf("there is no management key of %v in the key set %s", alg, to.Set)
+	}
+	return key, err
+}
+
+// setManagementKey gives the card a management key and has it prove that. The one that
+// it has is proved already.
+func setManagementKey(ctx context.Context, d apdu.Doer, alg piv.Algorithm, key secret.Secret) error {
 	// Point of no return: the card proves itself by the new key from here on.
-	if err := piv.SetManagementKey(ctx, l.Doer(), alg, key, false); err != nil {
+	if err := piv.SetManagementKey(ctx, d, alg, key, false); err != nil {
 		return err
 	}
-	if err := piv.Authenticate(ctx, l.Doer(), alg, key); err != nil {
+	if err := piv.Authenticate(ctx, d, alg, key); err != nil {
 		return fmt.Errorf("proving the new management key: %w", err)
 	}
 	return nil

@@ -150,7 +150,13 @@ func (r *reader) rest(ctx context.Context) {
 			r.holds("%d former keys", h.OnCard)
 		}
 	}
-	if b, err := piv.GetData(ctx, r.d, piv.AdminData); r.told(err) && piv.ProtectedManagementKey(b) {
-		r.holds("a management key behind its PIN")
+	admin, err := readAdminData(ctx, r.d)
+	if !r.told(err) || !admin.BehindPIN() {
+		return
+	}
+	r.holds("a management key behind its PIN")
+	r.c.BehindPIN = true
+	if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {
+		r.c.BlockedPIN = atRisk(s.Tries)
 	}
 }

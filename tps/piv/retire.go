@@ -80,6 +80,15 @@ func (a *applet) retiredSlot(ctx context.Context, der []byte, limit int) (to piv
 			continue // somebody's former key, or something that is no certificate
 		case e != nil:
 			return 0, 0, e
+		case err == nil:
+			return slot, max(have, i), nil
+		}
+		_, err = piv.ReadMetadata(ctx, d, slot)
+		switch e := refusal(err); {
+		case err == nil, e != nil && !lost(e):
+			continue // somebody's former key without a certificate
+		case e != nil:
+			return 0, 0, e
 		}
 		return slot, max(have, i), nil
 	}
