@@ -70,7 +70,9 @@ func mayPrepare(f Facts) error {
 			f.Contents.Version, f.wantedVersion(), f.Profile.Name)
 	}
 	if g, ok := f.Family.(Guard); ok {
-		known := f.state() != token.Unformatted || historyOf(f.Open).begunAnywhere(StepPrepare)
+		// Keys of this site on a card without a state are of an operation that was rolled back.
+		ours := !f.Card.Own.IsZero() && f.Card.Own.Set != tks.Factory
+		known := ours || f.state() != token.Unformatted || historyOf(f.Open).begunAnywhere(StepPrepare)
 		if err := g.MayWipe(f.Card, f.Contents, known, f.Profile); err != nil {
 			return within(StatusDisabledToken, "", err)
 		}
