@@ -161,6 +161,9 @@ func printCertificate(w io.Writer, x api.Certificate) {
 	field(w, "Valid", moment(x.ValidNotBefore)+" to "+moment(x.ValidNotAfter))
 	if a := x.Attestation; a != nil {
 		field(w, "Attested", describeAttestation(*a))
+		if a.Attester != "" {
+			field(w, "Attested by", a.Attester+", issued by "+a.Maker)
+		}
 	}
 	field(w, "Changed", moment(x.ModifyTime))
 	field(w, "Id", x.ID)
@@ -168,9 +171,15 @@ func printCertificate(w io.Writer, x api.Certificate) {
 
 // describeAttestation is one line; --json has the evidence.
 func describeAttestation(a api.Attestation) string {
+	if a.Slot == "" {
+		return "by evidence that this program cannot read"
+	}
 	text := fmt.Sprintf("made in slot %s, firmware %s, PIN %s, touch %s", a.Slot, a.Firmware, a.PINPolicy, a.TouchPolicy)
 	if a.SerialNumber != 0 {
 		text += fmt.Sprintf(", card %d", a.SerialNumber)
+	}
+	if a.FormFactor != "" {
+		text += ", " + a.FormFactor
 	}
 	return text
 }

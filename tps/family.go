@@ -204,7 +204,10 @@ type Contents struct {
 	// Holds says in words what the card has that people would miss; nil = nothing.
 	Holds []string
 	// Locked says why no PIN can be set, and what remains possible; nil = one can.
-	Locked       error
+	Locked error
+	// Unproved says why the card's keys would not be taken as the profile demands them to
+	// be proved, where that can be foreseen; nil = no reason is known.
+	Unproved     error
 	Certificates []CardCertificate
 }
 

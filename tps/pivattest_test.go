@@ -22,13 +22,14 @@ import (
 func attestedSite(t *testing.T, cards ...*sim.Card) *site {
 	t.Helper()
 	s := newSite(t)
-	v := &attest.Verifier{Simulated: true}
+	var roots []*x509.Certificate
 	for _, c := range cards {
 		root, err := x509.ParseCertificate(c.Info().Attestation)
 		must(t, err)
-		v.Roots = append(v.Roots, root)
+		roots = append(roots, root)
 	}
-	s.adjust = func(c *tps.Config) { c.Families = []tps.Family{familypiv.Family{Applets: applets(), Attest: v.Verify}} }
+	v := &attest.Verifier{Simulated: true, Sets: []attest.Set{{Name: "lab", Chain: attest.Roots(roots, nil)}}}
+	s.adjust = func(c *tps.Config) { c.Families = []tps.Family{familypiv.Family{Applets: applets(), Attest: v}} }
 	s.put(pivProfile("test", map[string]string{"[piv]\n": "[piv]\nattest = true\n", `slot = "9C"`: "slot = \"9C\"\ntouch_policy = \"cached\""}))
 	return s
 }

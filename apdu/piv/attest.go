@@ -40,7 +40,7 @@ type Statement struct {
 	Firmware   Version
 	Serial     uint32 // 0 = not told
 	Policy     Policy
-	FormFactor byte // 0 = not told
+	FormFactor FormFactor // 0 = not told
 }
 
 // Attest has the card certify that the key of a slot was made in it (INS F9, from
@@ -113,7 +113,7 @@ func (s *Statement) extension(id asn1.ObjectIdentifier, v []byte) (known bool, e
 		}
 	case id.Equal(OIDFormFactor):
 		if err = length(1); err == nil {
-			s.FormFactor = v[0]
+			s.FormFactor = FormFactor(v[0])
 		}
 	case id.Equal(OIDSerial):
 		s.Serial, err = parseSerial(v)
@@ -145,7 +145,7 @@ func (s Statement) Extensions() ([]Extension, error) {
 		{OIDFirmware, []byte{s.Firmware.Major, s.Firmware.Minor, s.Firmware.Patch}},
 		{OIDSerial, serial},
 		{OIDPolicy, []byte{byte(s.Policy.PIN), byte(s.Policy.Touch)}},
-		{OIDFormFactor, []byte{s.FormFactor}},
+		{OIDFormFactor, []byte{byte(s.FormFactor)}},
 	}, nil
 }
 

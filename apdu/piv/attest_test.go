@@ -96,3 +96,19 @@ func FuzzStatementExtensions(f *testing.F) {
 		}
 	})
 }
+
+func TestFormFactor(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[piv.FormFactor]string{
+		0: "not told", 1: "usb-a", 4: "usb-c-nano", 7: "usb-c-bio", 0x81: "usb-a-fips", 0x85: "lightning-fips",
+		8: "unknown 08", 0x80: "unknown 80", 0xFF: "unknown FF",
+	} {
+		if n.String() != want {
+			t.Errorf("%02X is %q, want %q", byte(n), n, want)
+		}
+		back, err := piv.ParseFormFactor(want)
+		if known := n&0x7F != 0 && n&0x7F < 8; (err == nil) != known || known && back != n {
+			t.Errorf("%q: %02X, %v", want, byte(back), err)
+		}
+	}
+}

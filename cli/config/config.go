@@ -153,13 +153,6 @@ type Audit struct {
 	Folder string `toml:"folder"` // default audit in the data folder
 }
 
-// Attestation says whose word counts that a card made a key itself, besides that of
-// the makers whose roots are built in. Profiles say which keys have to be attested.
-type Attestation struct {
-	Roots         []string `toml:"roots"`         // PEM files; the root of a software card only with [node] lab and allow_simulator
-	Intermediates []string `toml:"intermediates"` // PEM files of authorities between a root and the cards
-}
-
 // Realm says how the keys follow each other that sign the node's own tokens, and
 // who else accepts those.
 type Realm struct {
@@ -392,6 +385,7 @@ func (c Config) Check() error {
 	if d := time.Duration(c.CA.OCSPLifetime); d < time.Minute || d > 24*time.Hour {
 		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
+	add("[attestation]", c.Attestation.check())
 	add("[realm]", c.Realm.check())
 	if q := c.TKS.KeyingQuorum; q != QuorumMajority && q != QuorumAnswering {
 		add("[tks] keying_quorum", fmt.Errorf("%q is neither %s nor %s", q, QuorumMajority, QuorumAnswering))

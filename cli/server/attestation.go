@@ -5,23 +5,32 @@ import (
 	"fmt"
 	"os"
 
+	"inkan/cli/config"
 	"inkan/tps/piv/attest"
 )
 
-// openAttestation reads whose attestations count. There is no verifier in a build that
-// has no maker's roots, unless the site names roots.
-func (n *Node) openAttestation() (err error) {
-	v := &attest.Verifier{Makers: makers, Simulated: n.Config.Node.Lab && n.Config.TPS.AllowSimulator}
-	c := n.Config.Attestation
-	if v.Roots, err = n.roots(c.Roots, v.Simulated); err != nil {
-		return fmt.Errorf("[attestation] roots: %w", err)
+// openAttestation reads whose attestations count.
+func (n *Node) openAttestation() error {
+	v := &attest.Verifier{
+		Sets:      []attest.Set{{Name: config.MakerRoots, Chain: makers}},
+		Simulated: n.Config.Node.Lab && n.Config.TPS.AllowSimulator,
 	}
-	if v.Intermediates, err = n.roots(c.Intermediates, v.Simulated); err != nil {
-		return fmt.Errorf("[attestation] intermediates: %w", err)
+	for _, s := range n.Config.Attestation.Sets() {
+		at := "[attestation]"
+		if s.Name != config.SiteRoots {
+			at = "[[attestation.set]] " + s.Name + ":"
+		}
+		roots, err := n.roots(s.Roots, v.Simulated)
+		if err != nil {
+			return fmt.Errorf("%s roots: %w", at, err)
+		}
+		between, err := n.roots(s.Intermediates, v.Simulated)
+		if err != nil {
+			return fmt.Errorf("%s intermediates: %w", at, err)
+		}
+		v.Sets = append(v.Sets, attest.Set{Name: s.Name, Chain: attest.Roots(roots, between)})
 	}
-	if v.Makers != nil || len(v.Roots) > 0 {
-		n.Attest = v.Verify
-	}
+	n.Attest = v
 	return nil
 }
 

@@ -4,6 +4,7 @@ package server_test
 
 import (
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,8 +41,9 @@ func TestMakers(t *testing.T) {
 	older, d4 := evidenceOf(t, "yubikey-4.3.7.pem") // its card's certificate lacks the basic constraints
 	mixed := attest.Evidence{Leaf: newer.Leaf, Card: older.Card}
 	if !server.HasMakers {
-		if n.Attest != nil {
-			t.Error("without any root there is a verifier")
+		_, err := n.Attest.Verify(t.Context(), newer, d5)
+		if !errors.Is(err, attest.ErrNoMakers) || !errors.Is(n.Attest.Has(nil), attest.ErrNoMakers) || !errors.Is(n.Attest.Has([]string{"yubico"}), attest.ErrNoMakers) {
+			t.Errorf("without any root: %v", err)
 		}
 		return
 	}
@@ -50,17 +52,22 @@ func TestMakers(t *testing.T) {
 		d attest.Demands
 	}{"5.4.3": {newer, d5}, "4.3.7": {older, d4}} {
 		for range 2 {
-			s, err := n.Attest(t.Context(), c.e, c.d)
+			s, err := n.Attest.Verify(t.Context(), c.e, c.d)
 			if err != nil || s.Firmware.String() != firmware || s.Policy.PIN != piv.PINOnce || s.Serial != c.d.Serial {
 				t.Errorf("firmware %s: %+v, %v", firmware, s, err)
 			}
 		}
+		by, err := c.e.Signer()
+		must(t, err)
+		if err := n.Attest.VerifyCard(by, []string{"yubico"}); err != nil {
+			t.Errorf("firmware %s: %v", firmware, err)
+		}
 	}
-	if _, err := n.Attest(t.Context(), mixed, d5); err == nil {
+	if _, err := n.Attest.Verify(t.Context(), mixed, d5); err == nil {
 		t.Error("two cards' certificates pass")
 	}
 	d5.Slot = piv.Signature
-	if _, err := n.Attest(t.Context(), newer, d5); err == nil || !strings.Contains(err.Error(), "slot 9A, not of slot 9C") {
+	if _, err := n.Attest.Verify(t.Context(), newer, d5); err == nil || !strings.Contains(err.Error(), "slot 9A, not of slot 9C") {
 		t.Error(err)
 	}
 }
@@ -74,41 +81,62 @@ func TestOwnAttestationRoots(t *testing.T) {
 	defer card.Close()
 	e, d := made(t, card)
 	folder := prepared(t, t.TempDir())
-	write := func(lab, simulator bool, roots string) {
+	write := func(lab, simulator bool, a config.Attestation) {
 		c, err := config.Load(filepath.Join(folder, sealing.ConfigFile))
 		must(t, err)
-		c.Node.Lab, c.TPS.AllowSimulator, c.Attestation = lab, simulator, config.Attestation{Roots: []string{roots}}
+		c.Node.Lab, c.TPS.AllowSimulator, c.Attestation = lab, simulator, a
 		b, err := c.Encode()
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(folder, sealing.ConfigFile), b, 0o600))
 	}
 	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: card.Info().Attestation})
 	must(t, os.WriteFile(filepath.Join(folder, "card.pem"), root, 0o600))
-
-	write(true, true, "card.pem")
-	n, err := server.Open(t.Context(), folder, server.Options{})
-	must(t, err)
-	s, err := n.Attest(t.Context(), e, d)
-	must(t, err)
-	if s.Serial != 0xF0000001 {
-		t.Errorf("%+v", s)
+	site := func(file string) config.Attestation { return config.Attestation{Roots: []string{file}} }
+	named := func(s config.AttestationSet) config.Attestation {
+		return config.Attestation{Set: []config.AttestationSet{s}}
 	}
-	must(t, n.Close())
+
+	for name, a := range map[string]config.Attestation{
+		"site": site("card.pem"), "acme": named(config.AttestationSet{Name: "acme", Roots: []string{"card.pem"}}),
+	} {
+		write(true, true, a)
+		n, err := server.Open(t.Context(), folder, server.Options{})
+		must(t, err)
+		for of, want := range map[string]string{"": "", name: "", "yubico": "by the roots yubico", "other": "only yubico, " + name} {
+			d := d
+			if of != "" {
+				d.Roots = []string{of}
+			}
+			if of == "yubico" && !server.HasMakers {
+				want = attest.ErrNoMakers.Error()
+			}
+			s, err := n.Attest.Verify(t.Context(), e, d)
+			if want == "" && (err != nil || s.Serial != 0xF0000001) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s, roots %q: %+v, %v", name, of, s, err)
+			}
+		}
+		must(t, n.Close())
+	}
 	for name, c := range map[string]struct {
 		lab, simulator bool
-		roots, want    string
+		config         config.Attestation
+		want           string
 	}{
-		"production":    {false, true, "card.pem", "card.pem: \"CN=Inkan Software Card"},
-		"no simulators": {true, false, "card.pem", "root of a software card"},
-		"no file":       {true, true, "none.pem", "none.pem"},
-		"no PEM":        {true, true, "inkan.toml", "inkan.toml: no PEM certificate"},
+		"production":    {false, true, site("card.pem"), "[attestation] roots: card.pem: \"CN=Inkan Software Card"},
+		"no simulators": {true, false, site("card.pem"), "root of a software card"},
+		"no file":       {true, true, site("none.pem"), "none.pem"},
+		"no PEM":        {true, true, site("inkan.toml"), "[attestation] roots: inkan.toml: no PEM certificate"},
+		"named": {false, true, named(config.AttestationSet{Name: "acme", Roots: []string{"card.pem"}}),
+			"[[attestation.set]] acme: roots: card.pem: \"CN=Inkan Software Card"},
+		"between": {true, true, named(config.AttestationSet{Name: "acme", Roots: []string{"card.pem"}, Intermediates: []string{"none.pem"}}),
+			"[[attestation.set]] acme: intermediates: "},
 	} {
-		write(c.lab, c.simulator, c.roots)
+		write(c.lab, c.simulator, c.config)
 		n, err := server.Open(t.Context(), folder, server.Options{})
 		if err == nil {
 			must(t, n.Close())
 		}
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "[attestation] roots") {
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

@@ -69,7 +69,7 @@ type Node struct {
 	Realm     *realm.Realm
 	Logins    *realm.Logins
 	Tickets   *realm.Tickets
-	Attest    attest.Func // verifies that a card made a key; nil: nobody's word counts
+	Attest    *attest.Verifier // verifies that a card made a key
 
 	log     *slog.Logger
 	array   array

@@ -37,8 +37,11 @@ type Attestation struct {
 	Slot         string `json:"Slot"`
 	SerialNumber uint32 `json:"SerialNumber,omitempty"` // of the card
 	Firmware     string `json:"Firmware"`
+	FormFactor   string `json:"FormFactor,omitempty"`
 	PINPolicy    string `json:"PINPolicy"`
 	TouchPolicy  string `json:"TouchPolicy"`
+	Attester     string `json:"Attester"`     // subject of the card's attestation certificate
+	Maker        string `json:"Maker"`        // its issuer, the authority of the card's maker
 	Certificates string `json:"Certificates"` // PEM: the statement, the card's attestation certificate
 }
 
@@ -55,6 +58,12 @@ func describeAttestation(stored string) *Attestation {
 	if s, err := e.Statement(); err == nil {
 		out.Slot, out.SerialNumber, out.Firmware = s.Slot.String(), s.Serial, s.Firmware.String()
 		out.PINPolicy, out.TouchPolicy = s.Policy.PIN.String(), s.Policy.Touch.String()
+		if s.FormFactor != 0 {
+			out.FormFactor = s.FormFactor.String()
+		}
+	}
+	if by, err := e.Signer(); err == nil {
+		out.Attester, out.Maker = by.Subject.String(), by.Issuer.String()
 	}
 	return out
 }

@@ -237,7 +237,8 @@ func TestCertificateAttestation(t *testing.T) {
 	c, err = n.db.ReplaceCertificate(ctx, c)
 	must(t, err)
 	got := decode[api.Certificate](n.do("GET", "/certs/"+c.ID, "").want(200)).Attestation
-	want := api.Attestation{Slot: "9C", SerialNumber: 0xF0000001, Firmware: "5.4.3", PINPolicy: "always", TouchPolicy: "never", Certificates: c.Evidence}
+	want := api.Attestation{Slot: "9C", SerialNumber: 0xF0000001, Firmware: "5.4.3", FormFactor: "usb-a", PINPolicy: "always", TouchPolicy: "never",
+		Attester: "CN=Inkan Software Card PIV Attestation", Maker: "CN=Inkan Software Card Attestation Root 4026531841", Certificates: c.Evidence}
 	if got == nil || *got != want {
 		t.Errorf("got %+v", got)
 	}

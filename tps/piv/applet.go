@@ -2,7 +2,6 @@ package piv
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 
@@ -10,7 +9,6 @@ import (
 	"inkan/apdu/piv"
 	"inkan/apdu/secret"
 	"inkan/tps"
-	"inkan/tps/piv/attest"
 	"inkan/tps/profile"
 )
 
@@ -154,30 +152,6 @@ func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult,
 		res.Evidence, err = a.attest(ctx, k, pub)
 	}
 	return res, err
-}
-
-// attest has the card attest a key, and the evidence verified against what the profile
-// gave the key and the card tells of itself. It returns the evidence in PEM.
-func (a *applet) attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (string, error) {
-	d, slot := a.link.Doer(), slotOf(k)
-	e, err := attest.Read(ctx, d, slot)
-	if err != nil {
-		return "", fmt.Errorf("the card does not attest its key, as profile %s demands: %w", a.profile.Name, err)
-	}
-	want := attest.Demands{Public: pub, Slot: slot, Policy: policyOf(k)}
-	if want.Serial, err = piv.ReadSerial(ctx, d); refusal(err) != nil {
-		return "", err
-	}
-	if want.Firmware, err = piv.ReadVersion(ctx, d); refusal(err) != nil {
-		return "", err
-	}
-	if a.family.Attest == nil {
-		return "", attest.ErrNoMakers
-	}
-	if _, err := a.family.Attest(ctx, e, want); err != nil {
-		return "", fmt.Errorf("the key in slot %v: %w", slot, err)
-	}
-	return string(e.PEM()), nil
 }
 
 // Finish implements tps.Applet: what the profile does not know goes from the four

@@ -35,7 +35,7 @@ type Family struct {
 	Applets fs.FS
 	// Attest verifies that a key was made on its card, before a certificate is asked
 	// for. nil: profiles with [piv] attest are refused.
-	Attest attest.Func
+	Attest *attest.Verifier
 }
 
 var (
@@ -106,8 +106,8 @@ func (Family) WantedKeys(c tps.Contents, p profile.Profile) token.AppletKeys {
 
 // Check implements tps.Family.
 func (f Family) Check(c tps.Contents, p profile.Profile) error {
-	if p.PIV.Attest && f.Attest == nil {
-		return fmt.Errorf("profile %s demands attested keys, which this node cannot verify: %w", p.Name, attest.ErrNoMakers)
+	if err := f.verifies(p); err != nil {
+		return err
 	}
 	version := c.Version
 	if !c.Present {
@@ -147,7 +147,7 @@ func (Family) MayWipe(card tps.Card, c tps.Contents, known bool, p profile.Profi
 	if !p.PIV.Reset {
 		return fmt.Errorf("the card holds %s, and can be emptied only by resetting it, which profile %s does not allow ([piv] reset)", orKeys(holds), p.Name)
 	}
-	if !serialCUID(card.CUID) {
+	if _, known := serialOf(card.CUID); !known {
 		return errors.New("the card tells no serial number, so that nobody would know it again after a reset: it is left as it is")
 	}
 	return nil

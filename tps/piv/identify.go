@@ -3,6 +3,7 @@ package piv
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -64,9 +65,10 @@ func guidCUID(guid [16]byte) apdu.CUID {
 	return c
 }
 
-// serialCUID reports a CUID made of a serial number.
-func serialCUID(c apdu.CUID) bool {
-	return c == piv.SerialCUID(uint32(c[6])<<24|uint32(c[7])<<16|uint32(c[8])<<8|uint32(c[9]))
+// serialOf is the serial number that a CUID is made of, false of others.
+func serialOf(c apdu.CUID) (serial uint32, ok bool) {
+	serial = binary.BigEndian.Uint32(c[6:])
+	return serial, c == piv.SerialCUID(serial)
 }
 
 // simulated reports a software card with a card manager by the beginning of its CPLC.

@@ -34,8 +34,13 @@ func metadataCommand(ref piv.Slot) apdu.Command {
 }
 
 // Probe implements tps.Family.
-func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Contents, error) {
-	d, err := apdu.ReadAhead(ctx, l.Doer(), described())
+func (f Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Contents, error) {
+	es := described()
+	foresee := p.PIV.Attest && l.Card().Unmanaged
+	if foresee {
+		es = append(es, apdu.Entries(apdu.Plain|apdu.Anyway, piv.GetDataCommand(piv.AttestationCertificate))...)
+	}
+	d, err := apdu.ReadAhead(ctx, l.Doer(), es)
 	if err != nil {
 		return tps.Contents{}, err
 	}
@@ -50,6 +55,9 @@ func (Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.Con
 		r.slot(ctx, s, p)
 	}
 	r.rest(ctx)
+	if foresee {
+		r.unproved(ctx, f, p)
+	}
 	return r.c, r.err
 }
 

@@ -39,8 +39,14 @@ type PIV struct {
 	// PlainImport lets a key that the server makes go to the card in the clear, which it
 	// does between reader and card: PIV has no secure channel. Default false.
 	PlainImport bool `toml:"plain_import"`
-	// Attest demands that the card's maker attests every key; default false.
-	Attest bool `toml:"attest"`
+	// Attest demands that the card's maker attests every key; default false. The chain
+	// has to lead to a set of roots that AttestRoots names (of the node's configuration;
+	// empty = any), and to tell a firmware of at least AttestFirmware (such as 5.7.0) and
+	// one of AttestForms (usb-a, usb-c-nano-fips, …); empty = any.
+	Attest         bool     `toml:"attest"`
+	AttestRoots    []string `toml:"attest_roots"`
+	AttestFirmware string   `toml:"attest_firmware"`
+	AttestForms    []string `toml:"attest_forms"`
 }
 
 var (
@@ -72,6 +78,7 @@ func (p Profile) validatePIV(c *check) {
 	c.between("piv.puk_tries", v.PUKTries, 1, 255)
 	c.that(len(v.Organization) <= 20, "piv.organization = %q: at most 20 bytes", v.Organization)
 	c.that(len(v.Affiliation) <= 20, "piv.affiliation = %q: at most 20 bytes", v.Affiliation)
+	v.validateAttestation(c)
 	c.that(p.Applet.IssuerURL == "", "applet.issuer_url: a PIV applet holds no address")
 	c.between("pin.min", p.PIN.Min, 6, 8)
 	c.between("pin.max", p.PIN.Max, 6, 8)

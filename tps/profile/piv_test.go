@@ -1,6 +1,7 @@
 package profile_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ func TestDecodePIV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.PIV != (profile.PIV{KeySet: "piv", KeyVersion: 1, PUKTries: 3, Printed: true}) || p.PIN.Min != 6 || p.PIN.Max != 8 || p.PIN.Tries != 0 {
+	if !reflect.DeepEqual(p.PIV, profile.PIV{KeySet: "piv", KeyVersion: 1, PUKTries: 3, Printed: true}) || p.PIN.Min != 6 || p.PIN.Max != 8 || p.PIN.Tries != 0 {
 		t.Errorf("%+v, %+v", p.PIV, p.PIN)
 	}
 	for i, want := range []int{0x9C, 0x9D} {
@@ -43,6 +44,8 @@ func TestDecodePIV(t *testing.T) {
 		t.Error("a PIN with letters is taken")
 	}
 }
+
+const attesting = "family = \"piv\"\n[piv]\nattest = true\n"
 
 func TestDecodePIVRefuses(t *testing.T) {
 	t.Parallel()
@@ -64,6 +67,14 @@ func TestDecodePIVRefuses(t *testing.T) {
 		"organization":      {`family = "piv"`, "family = \"piv\"\n[piv]\norganization = \"123456789012345678901\"", "piv.organization"},
 		"affiliation":       {`family = "piv"`, "family = \"piv\"\n[piv]\naffiliation = \"123456789012345678901\"", "piv.affiliation"},
 		"address":           {`family = "piv"`, "family = \"piv\"\n[applet]\nissuer_url = \"https://h\"", "holds no address"},
+		"unlooked at":       {`family = "piv"`, "family = \"piv\"\n[piv]\nattest_firmware = \"5.7.0\"", "demand nothing without attest"},
+		"roots":             {`family = "piv"`, attesting + "attest_roots = [\"../root.pem\"]", `attest_roots = "../root.pem"`},
+		"roots twice":       {`family = "piv"`, attesting + "attest_roots = [\"site\", \"site\"]", `names "site" twice`},
+		"firmware":          {`family = "piv"`, attesting + "attest_firmware = \"5.7\"", "such as 5.7.0"},
+		"large firmware":    {`family = "piv"`, attesting + "attest_firmware = \"5.256.0\"", "such as 5.7.0"},
+		"padded firmware":   {`family = "piv"`, attesting + "attest_firmware = \"5.07.0\"", "such as 5.7.0"},
+		"form factor":       {`family = "piv"`, attesting + "attest_forms = [\"usb-a-fips\", \"usb-b\"]", `attest_forms = "usb-b"`},
+		"form factor twice": {`family = "piv"`, attesting + "attest_forms = [\"usb-a\", \"usb-a\"]", `names "usb-a" twice`},
 		"applet":            {`family = "piv"`, "family = \"piv\"\n[applet]\nversion = \"1.4.58768072\"", "0.9.0"},
 	} {
 		_, err := profile.Decode([]byte(strings.Replace(minimalPIV, c.old, c.new, 1)))

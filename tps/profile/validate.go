@@ -3,6 +3,7 @@ package profile
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -145,7 +146,7 @@ func (p Profile) validateCoolKey(c *check) {
 	c.between("pin.min", p.PIN.Min, 4, 16)
 	c.between("pin.max", p.PIN.Max, 4, 16)
 	c.between("pin.tries", p.PIN.Tries, 1, 127)
-	c.that(p.PIV == PIV{}, "piv: is of profiles of the family piv")
+	c.that(reflect.ValueOf(p.PIV).IsZero(), "piv: is of profiles of the family piv")
 	for _, k := range p.Key {
 		k.validateCoolKey(c)
 	}

@@ -2,13 +2,12 @@
 // chain of its attestation (INS F9) to a root that is trusted here, and what the
 // statement says against what is demanded of the key.
 //
-// A [Verifier] does both; its Verify is the [Func] that families are given. The
-// chain is verified by the makers' roots that are built into piv-go, which is handed
-// in because it does not exist in every build, and by roots of the site's own. What
-// a chain does not prove is compared here: the public key, which makes an
-// attestation fresh, slot, serial number, firmware and policies.
+// A [Verifier] does both. It believes named sets of roots: those of the makers that are
+// built into piv-go, which is handed in because it does not exist in every build, and
+// the site's own. What a chain does not prove is compared here: the public key, which
+// makes an attestation fresh, slot, serial number, firmware, policies and form factor.
 //
-// But for [Read] nothing here does I/O, and nothing keeps state; everything is safe for concurrent use.
+// But for [Read] and [ReadCard] nothing here does I/O, and nothing keeps state; everything is safe for concurrent use.
 package attest
 
 import (
@@ -18,14 +17,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/piv"
 )
-
-// Func verifies the evidence for one key. A [Verifier] has it as Verify. The error
-// is a sentence on what is wrong with the evidence, or on what is missing here.
-type Func func(ctx context.Context, e Evidence, d Demands) (piv.Statement, error)
 
 // Evidence is what a card gives. It is kept with the certificate that was issued on
 // it, so that anybody can verify it again.
@@ -48,11 +44,20 @@ func Read(ctx context.Context, d apdu.Doer, slot piv.Slot) (Evidence, error) {
 	if err != nil {
 		return Evidence{}, err
 	}
-	card, err := piv.ReadCertificate(ctx, d, piv.Attestation)
+	card, err := ReadCard(ctx, d)
 	if err != nil {
-		return Evidence{}, fmt.Errorf("reading the card's attestation certificate: %w", err)
+		return Evidence{}, err
 	}
 	return Evidence{Leaf: leaf.Raw, Card: card.Raw}, nil
+}
+
+// ReadCard reads the card's attestation certificate.
+func ReadCard(ctx context.Context, d apdu.Doer) (*x509.Certificate, error) {
+	card, err := piv.ReadCertificate(ctx, d, piv.Attestation)
+	if err != nil {
+		return nil, fmt.Errorf("reading the card's attestation certificate: %w", err)
+	}
+	return card, nil
 }
 
 // PEM is the evidence as it is kept and shown: the two certificates, the statement
@@ -102,14 +107,25 @@ func (e Evidence) Statement() (piv.Statement, error) {
 	return piv.ParseStatement(leaf)
 }
 
+// Signer is the card's attestation certificate, verified or not.
+func (e Evidence) Signer() (*x509.Certificate, error) {
+	card, err := x509.ParseCertificate(e.Card)
+	if err != nil {
+		return nil, fmt.Errorf("reading attestation: %w", err)
+	}
+	return card, nil
+}
+
 // Demands is what the evidence has to say. The public key and the slot are always
 // compared.
 type Demands struct {
 	Public   crypto.PublicKey // the key that was made a moment ago
 	Slot     piv.Slot
-	Policy   piv.Policy  // exactly; the defaults are those of the slot
-	Serial   uint32      // of the card; 0 = the card tells none
-	Firmware piv.Version // at least; zero = any
+	Policy   piv.Policy       // exactly; the defaults are those of the slot
+	Serial   uint32           // of the card; 0 = the card tells none
+	Firmware piv.Version      // at least; zero = any
+	Forms    []piv.FormFactor // one of them; empty = any
+	Roots    []string         // names of the sets that the chain may lead to; empty = all
 }
 
 // check compares a statement of a good chain.
@@ -127,6 +143,8 @@ func (d Demands) check(s piv.Statement) error {
 		return fmt.Errorf("the attestation is of the card with serial number %d, this one has %d", s.Serial, d.Serial)
 	case !s.Firmware.AtLeast(d.Firmware.Major, d.Firmware.Minor, d.Firmware.Patch):
 		return fmt.Errorf("the attestation is of firmware %v, at least %v is demanded", s.Firmware, d.Firmware)
+	case len(d.Forms) > 0 && !slices.Contains(d.Forms, s.FormFactor):
+		return fmt.Errorf("the attestation is of the form factor %v, one of %v is demanded", s.FormFactor, d.Forms)
 	case got.PIN != want.PIN:
 		return fmt.Errorf("the key of slot %v has the PIN policy %v, %v is demanded", d.Slot, got.PIN, want.PIN)
 	case got.Touch != want.Touch:

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"testing"
+	"time"
 
 	"inkan/apdu"
 	"inkan/apdu/piv"
@@ -15,7 +16,10 @@ import (
 	"inkan/tps/piv/attest"
 )
 
-var _ attest.Func = (*attest.Verifier)(nil).Verify
+// believes one set of roots.
+func believes(name string, c attest.Chain) *attest.Verifier {
+	return &attest.Verifier{Sets: []attest.Set{{Name: name, Chain: c}}}
+}
 
 // demanded is what the tests' card says, and what is demanded of it.
 func demanded(t testing.TB) (piv.Statement, attest.Demands) {
@@ -24,14 +28,14 @@ func demanded(t testing.TB) (piv.Statement, attest.Demands) {
 	firmware := piv.Version{Major: 5, Minor: 4, Patch: 3}
 	policy := piv.Policy{PIN: piv.PINAlways, Touch: piv.TouchCached}
 	return piv.Statement{Slot: piv.Signature, Public: pub, Firmware: firmware, Serial: 4711, Policy: policy, FormFactor: 1},
-		attest.Demands{Slot: piv.Signature, Public: pub, Firmware: firmware, Serial: 4711, Policy: policy}
+		attest.Demands{Slot: piv.Signature, Public: pub, Firmware: firmware, Serial: 4711, Policy: policy, Forms: []piv.FormFactor{2, 1}}
 }
 
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	chain, card := maker(t)
 	s, d := demanded(t)
-	v := &attest.Verifier{Makers: chain}
+	v := believes("maker", chain)
 	got, err := v.Verify(t.Context(), card.evidence(t, s), d)
 	must(t, err)
 	if got.Slot != s.Slot || got.Serial != s.Serial || got.Firmware != s.Firmware || got.Policy != s.Policy || !got.SameKey(s.Public) {
@@ -52,7 +56,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	chain, card := maker(t)
 	_, foreign := maker(t)
-	v := &attest.Verifier{Makers: chain}
+	v := believes("maker", chain)
 	for name, c := range map[string]struct {
 		change func(s *piv.Statement)
 		want   string
@@ -64,6 +68,8 @@ func TestRefused(t *testing.T) {
 		"old firmware":  {func(s *piv.Statement) { s.Firmware.Patch = 2 }, "firmware 5.4.2, at least 5.4.3"},
 		"PIN never":     {func(s *piv.Statement) { s.Policy.PIN = piv.PINNever }, "PIN policy never, always is demanded"},
 		"PIN unknown":   {func(s *piv.Statement) { s.Policy.PIN = 0x77 }, "PIN policy unknown 77"},
+		"form factor":   {func(s *piv.Statement) { s.FormFactor = 3 }, "form factor usb-c, one of [usb-a-nano usb-a] is demanded"},
+		"no form":       {func(s *piv.Statement) { s.FormFactor = 0 }, "form factor not told"},
 		"without touch": {func(s *piv.Statement) { s.Policy.Touch = piv.TouchNever }, "touch policy never, cached is demanded"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -76,18 +82,16 @@ func TestRefused(t *testing.T) {
 	}
 	s, d := demanded(t)
 	good := card.evidence(t, s)
-	leaf, err := x509.ParseCertificate(good.Leaf)
-	must(t, err)
 	flipped := bytes.Clone(good.Leaf)
 	flipped[len(flipped)-1] ^= 1
 	for name, c := range map[string]struct {
 		e    attest.Evidence
 		want string
 	}{
-		"foreign maker":              {foreign.evidence(t, s), "signed by unknown authority"},
-		"forged signature":           {attest.Evidence{Leaf: flipped, Card: good.Card}, "signed by unknown authority"},
-		"foreign card's certificate": {attest.Evidence{Leaf: good.Leaf, Card: foreign.cert.Raw}, "signed by unknown authority"},
-		"signed in a slot":           {attest.Evidence{Leaf: good.Leaf, Card: leaf.Raw}, "not with a card's attestation key"},
+		"foreign maker":              {foreign.evidence(t, s), "by the roots maker: x509: certificate signed by unknown authority"},
+		"forged signature":           {attest.Evidence{Leaf: flipped, Card: good.Card}, "not signed with the card's attestation key"},
+		"foreign card's certificate": {attest.Evidence{Leaf: good.Leaf, Card: foreign.cert.Raw}, "not signed with the card's attestation key"},
+		"the statement twice":        {attest.Evidence{Leaf: good.Leaf, Card: good.Leaf}, "not signed with the card's attestation key"},
 		"no statement":               {attest.Evidence{Leaf: card.cert.Raw, Card: card.cert.Raw}, `attestation for the subject "Maker PIV Attestation"`},
 		"no certificate":             {attest.Evidence{Leaf: []byte{0x70, 0}, Card: card.cert.Raw}, "the card's answer is no certificate"},
 		"no card's certificate":      {attest.Evidence{Leaf: good.Leaf}, "the card's attestation certificate is none"},
@@ -98,7 +102,7 @@ func TestRefused(t *testing.T) {
 			wants(t, err, c.want)
 		})
 	}
-	_, err = v.Verify(t.Context(), good, attest.Demands{Slot: piv.Signature})
+	_, err := v.Verify(t.Context(), good, attest.Demands{Slot: piv.Signature})
 	wants(t, err, "no key is named")
 }
 
@@ -110,13 +114,16 @@ func TestSlotSigns(t *testing.T) {
 	s, d := demanded(t)
 	slot := &signer{key: newKey(t)}
 	slot.cert = card.attests(t, piv.Statement{Slot: piv.Authentication, Public: &slot.key.PublicKey, Serial: 4711})
-	_, err := (&attest.Verifier{Makers: chain}).Verify(t.Context(), slot.evidence(t, s), d)
+	v := believes("maker", chain)
+	_, err := v.Verify(t.Context(), slot.evidence(t, s), d)
 	wants(t, err, "not with a card's attestation key")
+	wants(t, v.VerifyCard(slot.cert, nil), "not with a card's attestation key")
+	must(t, v.VerifyCard(card.cert, nil))
 }
 
-// TestOwnRoots: the site's roots with their intermediates stand beside the maker's, and
-// are all that a build without cgo has.
-func TestOwnRoots(t *testing.T) {
+// TestSets: the site's roots with their intermediates stand beside the maker's, and are
+// all that a build without cgo has. Who names some has no others counted.
+func TestSets(t *testing.T) {
 	t.Parallel()
 	chain, _ := maker(t)
 	root := (*signer)(nil).authority(t, "Other Root")
@@ -124,32 +131,68 @@ func TestOwnRoots(t *testing.T) {
 	card := between.authority(t, "Other Attestation")
 	s, d := demanded(t)
 	e := card.evidence(t, s)
-	certs := func(cs ...*signer) (out []*x509.Certificate) {
-		for _, c := range cs {
-			out = append(out, c.cert)
-		}
-		return out
+	only := func(c *signer) []*x509.Certificate { return []*x509.Certificate{c.cert} }
+	sets := func(maker, site attest.Chain) *attest.Verifier {
+		return &attest.Verifier{Sets: []attest.Set{{Name: "maker", Chain: maker}, {Name: "site", Chain: site}}}
 	}
-	for _, c := range map[string]struct {
-		v    attest.Verifier
+	own := attest.Roots(only(root), only(between))
+	for name, c := range map[string]struct {
+		v    *attest.Verifier
+		of   []string
 		want string
 	}{
-		"roots":                  {attest.Verifier{Makers: chain, Roots: certs(root), Intermediates: certs(between)}, ""},
-		"roots without cgo":      {attest.Verifier{Roots: certs(root), Intermediates: certs(between)}, ""},
-		"no intermediate":        {attest.Verifier{Makers: chain, Roots: certs(root)}, "neither the maker"},
-		"intermediate is a root": {attest.Verifier{Roots: certs(between)}, ""},
-		"only an intermediate":   {attest.Verifier{Makers: chain, Intermediates: certs(between)}, "unknown authority"},
-		"nothing without cgo":    {attest.Verifier{Intermediates: certs(between)}, "built without cgo"},
+		"all":                    {sets(chain, own), nil, ""},
+		"named":                  {sets(chain, own), []string{"site"}, ""},
+		"both named":             {sets(chain, own), []string{"site", "maker"}, ""},
+		"another named":          {sets(chain, own), []string{"maker"}, "by the roots maker: x509: certificate signed by unknown authority"},
+		"unknown":                {sets(chain, own), []string{"site", "other"}, `no attestation roots "other" in this node's configuration, only maker, site`},
+		"without cgo":            {sets(nil, own), nil, ""},
+		"named without cgo":      {sets(nil, own), []string{"maker"}, "built without cgo"},
+		"no intermediate":        {sets(chain, attest.Roots(only(root), nil)), nil, "authority; by the roots site: x509: certificate signed by unknown authority"},
+		"intermediate is a root": {sets(chain, attest.Roots(only(between), nil)), nil, ""},
+		"only an intermediate":   {sets(nil, attest.Roots(nil, only(between))), nil, "built without cgo"},
+		"nothing":                {&attest.Verifier{}, nil, "built without cgo"},
+		"nil":                    {nil, nil, "built without cgo"},
 	} {
-		_, err := c.v.Verify(t.Context(), e, d)
-		if c.want == "" {
-			must(t, err)
-			continue
-		}
-		wants(t, err, c.want)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := d
+			d.Roots = c.of
+			_, err := c.v.Verify(t.Context(), e, d)
+			early := c.v.VerifyCard(card.cert, c.of)
+			if c.want == "" {
+				must(t, errors.Join(err, early))
+				return
+			}
+			wants(t, err, c.want)
+			wants(t, early, c.want)
+			if errors.Is(c.v.Has(c.of), attest.ErrNoMakers) && !errors.Is(err, attest.ErrNoMakers) {
+				t.Error(err)
+			}
+		})
 	}
-	if _, err := (&attest.Verifier{}).Verify(t.Context(), e, d); !errors.Is(err, attest.ErrNoMakers) {
-		t.Error(err)
+}
+
+// TestExpired: a certificate that has expired vouches for nothing, wherever it stands.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	s, d := demanded(t)
+	for i, name := range []string{"root", "intermediate", "card", "statement"} {
+		at := func(n int) time.Duration {
+			if n == i {
+				return -time.Minute
+			}
+			return time.Hour
+		}
+		root := (*signer)(nil).until(t, "Root", at(0))
+		between := root.until(t, "Intermediate", at(1))
+		card := between.until(t, "Attestation", at(2))
+		v := believes("site", attest.Roots([]*x509.Certificate{root.cert}, []*x509.Certificate{between.cert}))
+		_, err := v.Verify(t.Context(), attest.Evidence{Leaf: card.attestsUntil(t, s, at(3)).Raw, Card: card.cert.Raw}, d)
+		wants(t, err, "expired")
+		if err := v.VerifyCard(card.cert, nil); (err == nil) != (name == "statement") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -164,15 +207,16 @@ func TestSoftwareCard(t *testing.T) {
 		root, err := x509.ParseCertificate(card.Info().Attestation)
 		must(t, err)
 		e, d := attested(t, card, alg)
+		set := func(c attest.Chain) []attest.Set { return []attest.Set{{Name: "lab", Chain: c}} }
 		believe := func(c *x509.Certificate) error { return c.CheckSignatureFrom(root) }
 		for name, c := range map[string]struct {
 			v    attest.Verifier
 			want string
 		}{
-			"allowed":              {attest.Verifier{Simulated: true, Roots: []*x509.Certificate{root}}, ""},
-			"allowed without root": {attest.Verifier{Simulated: true, Makers: func(_, card *x509.Certificate) error { return errors.New("unknown") }}, "unknown"},
-			"not allowed":          {attest.Verifier{Roots: []*x509.Certificate{root}}, "that of a software card"},
-			"whoever believes it":  {attest.Verifier{Makers: func(_, card *x509.Certificate) error { return believe(card) }}, "that of a software card"},
+			"allowed":              {attest.Verifier{Simulated: true, Sets: set(attest.Roots([]*x509.Certificate{root}, nil))}, ""},
+			"allowed without root": {attest.Verifier{Simulated: true, Sets: set(func(_, card *x509.Certificate) error { return errors.New("unknown") })}, "unknown"},
+			"not allowed":          {attest.Verifier{Sets: set(attest.Roots([]*x509.Certificate{root}, nil))}, "that of a software card"},
+			"whoever believes it":  {attest.Verifier{Sets: set(func(_, card *x509.Certificate) error { return believe(card) })}, "that of a software card"},
 		} {
 			t.Run(alg.String()+" "+name, func(t *testing.T) {
 				_, err := c.v.Verify(t.Context(), e, d)
@@ -241,6 +285,9 @@ func TestEvidencePEM(t *testing.T) {
 	if got, err := back.Statement(); err != nil || got.Serial != s.Serial {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if by, err := back.Signer(); err != nil || !by.Equal(card.cert) {
+		t.Errorf("%v", err)
+	}
 	_, err = attest.ParsePEM(e.PEM()[:len(e.PEM())/2])
 	wants(t, err, "want 2")
 	_, err = attest.ParsePEM(bytes.Repeat([]byte{'\n'}, 20<<10))
@@ -259,7 +306,7 @@ func FuzzEvidence(f *testing.F) {
 	e = foreign.evidence(f, s)
 	f.Add(e.Leaf, e.Card, e.PEM())
 	d.Public = &newKey(f).PublicKey // so that even a good one is refused
-	v := &attest.Verifier{Makers: chain, Roots: []*x509.Certificate{foreign.cert}}
+	v := &attest.Verifier{Sets: []attest.Set{{Name: "maker", Chain: chain}, {Name: "site", Chain: attest.Roots([]*x509.Certificate{foreign.cert}, nil)}}}
 	f.Fuzz(func(t *testing.T, leaf, card, file []byte) {
 		if s, err := v.Verify(context.Background(), attest.Evidence{Leaf: leaf, Card: card}, d); err == nil {
 			t.Errorf("passes: %+v", s)
@@ -269,6 +316,7 @@ func FuzzEvidence(f *testing.F) {
 			return
 		}
 		e.Statement()
+		e.Signer()
 		if back, err := attest.ParsePEM(e.PEM()); err != nil || !bytes.Equal(back.Leaf, e.Leaf) || !bytes.Equal(back.Card, e.Card) {
 			t.Errorf("what was read is not what is written: %v", err)
 		}

@@ -47,8 +47,14 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // authority makes a certificate that may sign others; nil = a root.
 func (s *signer) authority(t testing.TB, name string) *signer {
 	t.Helper()
+	return s.until(t, name, time.Hour)
+}
+
+// until makes one that is valid for some time from now on.
+func (s *signer) until(t testing.TB, name string, valid time.Duration) *signer {
+	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	key := newKey(t)
@@ -71,9 +77,14 @@ func (s *signer) sign(t testing.TB, template *x509.Certificate, pub crypto.Publi
 // attests signs a statement.
 func (s *signer) attests(t testing.TB, st piv.Statement) *x509.Certificate {
 	t.Helper()
+	return s.attestsUntil(t, st, time.Hour)
+}
+
+func (s *signer) attestsUntil(t testing.TB, st piv.Statement, valid time.Duration) *x509.Certificate {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: piv.AttestationSubject + strings.ToLower(st.Slot.String())},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(valid),
 	}
 	es, err := st.Extensions()
 	must(t, err)
@@ -93,12 +104,5 @@ func (s *signer) evidence(t testing.TB, st piv.Statement) attest.Evidence {
 func maker(t testing.TB) (attest.Chain, *signer) {
 	t.Helper()
 	root := (*signer)(nil).authority(t, "Maker Root")
-	chain := func(leaf, card *x509.Certificate) error {
-		o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-		o.Roots.AddCert(root.cert)
-		o.Intermediates.AddCert(card)
-		_, err := leaf.Verify(o)
-		return err
-	}
-	return chain, root.authority(t, "Maker PIV Attestation")
+	return attest.Roots([]*x509.Certificate{root.cert}, nil), root.authority(t, "Maker PIV Attestation")
 }
