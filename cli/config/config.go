@@ -145,8 +145,13 @@ type CA struct {
 	OCSPLifetime Duration `toml:"ocsp_lifetime"`
 }
 
-// Auth is reserved for directories; local users need no configuration.
-type Auth struct{}
+// Auth says who may log in; local users need no configuration.
+type Auth struct {
+	// Authorities are PEM files of authorities, in the data folder, from which the
+	// certificates on cards may come that people log in with, besides the embedded one.
+	// Whatever they issued, it has to be on an active card of somebody known here.
+	Authorities []string `toml:"authorities"`
+}
 
 // Audit says where the audit record is kept.
 type Audit struct {

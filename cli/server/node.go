@@ -8,6 +8,7 @@ package server
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -79,6 +80,8 @@ type Node struct {
 	keys    tks.Service   // Keys, or remote
 	signers hsm.Signers   // the vault's, or of other nodes
 	remote  *remote.Client
+	// loginAuthorities are those whose certificates people log in with.
+	loginAuthorities []*x509.Certificate
 	// caLabels are the labels of all keys that the authority has had.
 	caLabels []string
 	ledger   *local.FileLedger

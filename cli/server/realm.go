@@ -31,7 +31,11 @@ func (n *Node) openRealm(ctx context.Context) error {
 	if err := n.Realm.Prepare(ctx); err != nil {
 		return fmt.Errorf("making the first realm key: %w", err)
 	}
-	n.Logins, n.Tickets = realm.NewLogins(n.Realm, n.DB, n.DB), realm.NewTickets(n.Realm, n.DB, n.DB)
+	cards, err := n.cardLogins()
+	if err != nil {
+		return err
+	}
+	n.Logins, n.Tickets = realm.NewLogins(n.Realm, n.DB, n.DB, cards), realm.NewTickets(n.Realm, n.DB, n.DB)
 	return nil
 }
 

@@ -50,7 +50,7 @@ func useRealm(t *testing.T, n *server.Node) {
 	must(t, err)
 	_, before, err := n.Realm.Rotate(ctx, realm.ForSessions, realm.ES256, "test")
 	must(t, err)
-	if p, err := n.Logins.Person(ctx, g.Access); err != nil || p.ID != "admin" {
+	if p, err := n.Logins.Person(ctx, g.Access, realm.Connection{}); err != nil || p.ID != "admin" {
 		t.Errorf("after a rotation: %v", err)
 	}
 	gone, err := n.Realm.Delete(ctx, before.KID, "test")
@@ -58,7 +58,7 @@ func useRealm(t *testing.T, n *server.Node) {
 	if gone.Material != "" {
 		t.Errorf("deleted %+v", gone)
 	}
-	if _, err := n.Logins.Person(ctx, g.Access); !errors.Is(err, realm.ErrToken) {
+	if _, err := n.Logins.Person(ctx, g.Access, realm.Connection{}); !errors.Is(err, realm.ErrToken) {
 		t.Errorf("by a deleted key: %v", err)
 	}
 	for _, label := range []string{"nobody", "tms:ca:inkan:v01"} {

@@ -286,7 +286,7 @@ func (s *site) giveUp(ctx context.Context, workers []*worker) {
 	for i, n := range s.nodes {
 		g, err := n.Logins.Login(ctx, "admin", "")
 		must(t, err)
-		if _, err := n.Logins.Person(ctx, g.Access); err != nil {
+		if _, err := n.Logins.Person(ctx, g.Access, realm.Connection{}); err != nil {
 			t.Errorf("logging in again on node %d: %v", i, err)
 		}
 		s.everywhere(g.Access, http.StatusOK, "of a new login")

@@ -128,6 +128,9 @@ func (n *Node) openPublic(ctx context.Context, r *running) error {
 	}
 	s := n.httpServer(h)
 	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if n.servesPeople() {
+		n.askCertificates(s.TLSConfig)
+	}
 	r.add(door{ln, s, true})
 	r.at.Address, r.at.Fingerprint = ln.Addr().String(), n.trustAnchor(cert)
 	return nil

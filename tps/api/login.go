@@ -19,7 +19,7 @@ import (
 
 // Paths below [Base] that need no access token.
 const (
-	TokenPath  = "/account/token"  // POST: log in with UserID and password, or go on with refresh_token
+	TokenPath  = "/account/token"  // POST: log in with UserID and password or with the connection's certificate, or go on with refresh_token
 	LogoutPath = "/account/logout" // POST refresh_token: end the session
 )
 
@@ -48,7 +48,8 @@ type login struct {
 
 // NewLogin returns the REST interface for people who reach it over a network: they
 // log in at [TokenPath] and send the access token they get as a bearer token
-// (RFC 6750) with everything else. Logins are audited.
+// (RFC 6750) with everything else. Tokens of a login with a certificate are bound to it
+// (RFC 8705): the server asks for certificates and verifies none. Logins are audited.
 func NewLogin(cfg LoginConfig) (http.Handler, error) {
 	if cfg.API == nil || cfg.Authenticator == nil || cfg.Logins == nil || cfg.Audit == nil {
 		return nil, errors.New("configuring logins: handler, authenticator, logins and audit log are needed")
@@ -84,11 +85,11 @@ func (l *login) pass(w http.ResponseWriter, r *http.Request) {
 		l.api.fail(w, r, refuse(http.StatusUnauthorized, "nobody is logged in: POST %s%s", Base, TokenPath))
 		return
 	}
-	p, err := l.Logins.Person(r.Context(), text)
+	p, err := l.Logins.Person(r.Context(), text, connection(r))
 	if err != nil {
 		if errors.Is(err, realm.ErrToken) {
 			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-			err = &Error{Status: http.StatusUnauthorized, Message: "the access token is not accepted: get another one", Err: err}
+			err = l.unbound(r, tokenError(err, "the access token is not accepted: get another one"))
 		}
 		l.api.fail(w, r, err)
 		return
@@ -110,6 +111,9 @@ type loginBody struct {
 	UserID   string `json:"UserID"`
 	Password Text   `json:"password"`
 	Refresh  Text   `json:"refresh_token"`
+	// Certificate asks to log in with the one of the connection, in place of the three
+	// above.
+	Certificate bool `json:"certificate"`
 	// Scope openid asks for an id token for ClientID, with Nonce in it.
 	Scope    string `json:"scope"`
 	ClientID string `json:"client_id"`
@@ -123,13 +127,7 @@ func (l *login) token(w http.ResponseWriter, r *http.Request) {
 		l.api.fail(w, r, err)
 		return
 	}
-	var g realm.Grant
-	var err error
-	if in.Refresh.IsZero() {
-		g, err = l.enter(r, in)
-	} else {
-		g, err = l.Logins.Refresh(r.Context(), in.Refresh.Secret)
-	}
+	g, err := l.grant(r, in)
 	if err != nil {
 		l.api.fail(w, r, loginError(err))
 		return
@@ -143,6 +141,20 @@ func (l *login) token(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	l.hand(w, r, g, id)
+}
+
+// grant begins a session, or goes on with one.
+func (l *login) grant(r *http.Request, in loginBody) (realm.Grant, error) {
+	switch {
+	case in.Certificate && (in.UserID != "" || !in.Password.IsZero() || !in.Refresh.IsZero()):
+		return realm.Grant{}, badRequest("certificate goes without UserID, password and refresh_token")
+	case in.Certificate:
+		return l.enterByCard(r)
+	case in.Refresh.IsZero():
+		return l.enter(r, in)
+	}
+	g, err := l.Logins.Refresh(r.Context(), in.Refresh.Secret, connection(r))
+	return g, l.unbound(r, err)
 }
 
 // hand writes the tokens.
@@ -180,24 +192,45 @@ func (l *login) enter(r *http.Request, in loginBody) (realm.Grant, error) {
 	if err == nil {
 		g, err = l.Logins.Login(ctx, p.ID, address(r))
 	}
-	e := audit.Event{Name: "AUTH", Outcome: audit.Success, Subject: in.UserID, IP: address(r), Fields: map[string]string{"op": "login"}}
+	return g, l.record(r, in.UserID, map[string]string{"op": "login"}, err)
+}
+
+// record audits a login and returns what became of it.
+func (l *login) record(r *http.Request, subject string, fields map[string]string, err error) error {
+	e := audit.Event{Name: "AUTH", Outcome: audit.Success, Subject: subject, IP: address(r), Fields: fields}
 	if err != nil {
 		e.Outcome, e.Fields["info"] = audit.Failure, err.Error()
 	}
-	if aerr := l.Audit.Record(context.WithoutCancel(ctx), e); aerr != nil {
+	if aerr := l.Audit.Record(context.WithoutCancel(r.Context()), e); aerr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the audit record: %w", aerr))
 	}
-	return g, err
+	return err
+}
+
+// tokenError is what is said of a token that is not accepted: what is wrong with the
+// certificate of its session, or else message.
+func tokenError(err error, message string) error {
+	refused := (*auth.CertificateError)(nil)
+	switch {
+	case errors.Is(err, realm.ErrBound):
+		message = "the session was begun with a certificate: come over a connection that shows it"
+	case errors.As(err, &refused):
+		message = refused.Error()
+	}
+	return &Error{Status: http.StatusUnauthorized, Message: message, Err: err}
 }
 
 func loginError(err error) error {
+	refused := (*auth.CertificateError)(nil)
 	switch {
 	case errors.Is(err, auth.ErrThrottled):
-		return &Error{Status: http.StatusTooManyRequests, Message: "too many wrong passwords: wait, then try again", Err: err}
+		return &Error{Status: http.StatusTooManyRequests, Message: "too many logins have failed: wait, then try again", Err: err}
+	case errors.Is(err, realm.ErrToken):
+		return tokenError(err, "the session has ended: log in again")
+	case errors.As(err, &refused):
+		return tokenError(err, "")
 	case errors.Is(err, auth.ErrBadCredentials):
 		return &Error{Status: http.StatusUnauthorized, Message: "wrong user name or password", Err: err}
-	case errors.Is(err, realm.ErrToken):
-		return &Error{Status: http.StatusUnauthorized, Message: "the session has ended: log in again", Err: err}
 	}
 	return err
 }

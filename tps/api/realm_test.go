@@ -114,7 +114,7 @@ func front(t *testing.T) (*node, func(method, path, token, body string) answer) 
 	must(t, n.realm.Prepare(t.Context()))
 	_, err := auth.Create(t.Context(), n.db, auth.User{ID: "ada", Roles: []auth.Role{auth.Operator}}, secret.New([]byte("grace hopper")))
 	must(t, err)
-	h, err := api.NewLogin(api.LoginConfig{API: n.handler, Authenticator: auth.NewLocal(n.db), Logins: realm.NewLogins(n.realm, n.db, n.db), Audit: n.audit})
+	h, err := api.NewLogin(api.LoginConfig{API: n.handler, Authenticator: auth.NewLocal(n.db), Logins: realm.NewLogins(n.realm, n.db, n.db, nil), Audit: n.audit})
 	must(t, err)
 	return n, func(method, path, token, body string) answer {
 		r := httptest.NewRequest(method, api.Base+path, strings.NewReader(body))
@@ -177,7 +177,7 @@ func TestLogin(t *testing.T) {
 func TestLoginOverRotation(t *testing.T) {
 	t.Parallel()
 	n, do := front(t)
-	logins := realm.NewLogins(n.realm, n.db, n.db)
+	logins := realm.NewLogins(n.realm, n.db, n.db, nil)
 	const people = 50
 	begun, done := make(chan struct{}, people*100), make(chan struct{})
 	last := make([]string, people)
@@ -201,7 +201,7 @@ func TestLoginOverRotation(t *testing.T) {
 				case begun <- struct{}{}:
 				default:
 				}
-				if g, err = logins.Refresh(t.Context(), g.Refresh); err != nil {
+				if g, err = logins.Refresh(t.Context(), g.Refresh, realm.Connection{}); err != nil {
 					t.Errorf("person %d: %v", i, err)
 					return
 				}

@@ -44,6 +44,16 @@ func (g *Generations) current() *Embedded { return g.all[0] }
 // be changed.
 func (g *Generations) Certificate() *x509.Certificate { return g.current().Certificate() }
 
+// Certificates returns those of all generations, newest first, which are not to be
+// changed.
+func (g *Generations) Certificates() []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, e := range g.all {
+		out = append(out, e.cert)
+	}
+	return out
+}
+
 // Chain returns, as DER, the certificate of the newest generation, those above
 // it, the cross-certificates and the certificates of the other generations: with
 // it, who trusts any generation can verify what another one has signed.

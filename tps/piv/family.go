@@ -82,13 +82,7 @@ func policyOf(k profile.Key) piv.Policy {
 }
 
 // NeedsPIN implements tps.PINUser.
-func (Family) NeedsPIN(k profile.Key) bool {
-	p := policyOf(k).PIN
-	if p == piv.PINDefault {
-		p = slotOf(k).DefaultPINPolicy()
-	}
-	return p != piv.PINNever
-}
+func (Family) NeedsPIN(k profile.Key) bool { return k.NeedsPIN() }
 
 // WantedKeys implements tps.KeyChanger.
 func (Family) WantedKeys(c tps.Contents, p profile.Profile) token.AppletKeys {

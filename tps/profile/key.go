@@ -38,6 +38,22 @@ var keyBits = map[string]int{
 // for an algorithm that is not known.
 func (k Key) Bits() int { return keyBits[k.Alg] }
 
+// anyone is the User of a CoolKey key that needs no PIN.
+const anyone = 15
+
+// NeedsPIN reports whether a card uses the private key only after a PIN. Without a
+// policy of its own a PIV key has that of its slot: never in 9E, the card
+// authentication key (SP 800-73-4 pt 1 table 4), else once or always.
+func (k Key) NeedsPIN() bool {
+	switch {
+	case k.Slot == "":
+		return k.User != anyone
+	case k.PINPolicy == "":
+		return k.Slot != "9E"
+	}
+	return k.PINPolicy != "never"
+}
+
 // Algorithms lists the algorithms that a key of a PIV applet may have.
 func Algorithms() []string { return slices.Clone(pivAlgorithms) }
 

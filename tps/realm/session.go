@@ -33,9 +33,12 @@ type Session struct {
 	Credential []byte // SHA-256 of the user's password hash at the login
 	Hash       []byte // SHA-256 of the refresh token that is good next
 	Address    string // of the login
-	Created    time.Time
-	Expires    time.Time
-	Revision   int64
+	// Certificate is the thumbprint (x5t#S256) of the one that the session was begun
+	// with, and is bound to; empty = none.
+	Certificate string
+	Created     time.Time
+	Expires     time.Time
+	Revision    int64
 }
 
 // Sessions stores sessions.
@@ -58,11 +61,13 @@ type Logins struct {
 	realm    *Realm
 	sessions Sessions
 	people   People
+	cards    Cards
 }
 
-// NewLogins returns the logins of a realm.
-func NewLogins(r *Realm, s Sessions, p People) *Logins {
-	return &Logins{realm: r, sessions: s, people: p}
+// NewLogins returns the logins of a realm. Without cards, nil, no session begins with a
+// certificate.
+func NewLogins(r *Realm, s Sessions, p People, c Cards) *Logins {
+	return &Logins{realm: r, sessions: s, people: p, cards: c}
 }
 
 // Grant is what a client gets.
@@ -75,15 +80,24 @@ type Grant struct {
 	user    auth.User
 }
 
+// Person is who it is given to; zero where nobody logged in.
+func (g Grant) Person() auth.Person { return g.user.Person() }
+
 // accessClaims are those of an access token.
 type accessClaims struct {
 	Claims
-	Session string      `json:"sid"`
-	Roles   []auth.Role `json:"roles"`
+	Session      string        `json:"sid"`
+	Roles        []auth.Role   `json:"roles"`
+	Confirmation *confirmation `json:"cnf,omitempty"`
 }
 
 // Login begins a session of a person who has just proved who they are.
 func (l *Logins) Login(ctx context.Context, id token.UserID, address string) (Grant, error) {
+	return l.begin(ctx, id, Connection{Address: address})
+}
+
+// begin begins a session, bound to the certificate of the connection if it has one.
+func (l *Logins) begin(ctx context.Context, id token.UserID, on Connection) (Grant, error) {
 	u, err := l.people.User(ctx, id)
 	if err != nil {
 		return Grant{}, fmt.Errorf("reading user %s: %w", id, err)
@@ -93,7 +107,8 @@ func (l *Logins) Login(ctx context.Context, id token.UserID, address string) (Gr
 		return Grant{}, err
 	}
 	now := l.realm.now().UTC()
-	s := Session{ID: SessionID(sid.String()), User: id, Credential: credential(u), Address: address, Created: now, Expires: now.Add(SessionLife)}
+	s := Session{ID: SessionID(sid.String()), User: id, Credential: credential(u), Address: on.Address, Certificate: on.thumbprint(),
+		Created: now, Expires: now.Add(SessionLife)}
 	g, err := l.grant(ctx, &s, u)
 	if err != nil {
 		return Grant{}, err
@@ -103,10 +118,14 @@ func (l *Logins) Login(ctx context.Context, id token.UserID, address string) (Gr
 
 // Refresh goes on with a session: a new access token by the key that signs now, and
 // the next refresh token. A refresh token that was used before ends the session: one
-// of two has it who should not. Errors wrap [ErrToken].
-func (l *Logins) Refresh(ctx context.Context, refresh secret.Secret) (Grant, error) {
+// of two has it who should not. One that is bound to a certificate goes on where the
+// connection has that, as long as it is good. Errors wrap [ErrToken].
+func (l *Logins) Refresh(ctx context.Context, refresh secret.Secret, on Connection) (Grant, error) {
 	s, u, err := l.session(ctx, refresh)
 	if err != nil {
+		return Grant{}, err
+	}
+	if err := l.stillBound(ctx, s, on); err != nil {
 		return Grant{}, err
 	}
 	g, err := l.grant(ctx, &s, u)
@@ -122,7 +141,8 @@ func (l *Logins) Refresh(ctx context.Context, refresh secret.Secret) (Grant, err
 	return g, nil
 }
 
-// Logout ends the session of a refresh token.
+// Logout ends the session of a refresh token, over whatever connection: the card that
+// it began with may be in no reader any more.
 func (l *Logins) Logout(ctx context.Context, refresh secret.Secret) error {
 	s, _, err := l.session(ctx, refresh)
 	if err != nil {
@@ -131,14 +151,19 @@ func (l *Logins) Logout(ctx context.Context, refresh secret.Secret) error {
 	return l.sessions.DeleteSession(ctx, s.ID)
 }
 
-// Person reads an access token.
-func (l *Logins) Person(ctx context.Context, access string) (auth.Person, error) {
+// Person reads an access token that came over a connection.
+func (l *Logins) Person(ctx context.Context, access string, on Connection) (auth.Person, error) {
 	var c accessClaims
 	if err := l.realm.Verify(ctx, access, accessType, &c); err != nil {
 		return auth.Person{}, err
 	}
 	if c.Audience != l.realm.cfg.Issuer || c.Subject == "" {
 		return auth.Person{}, fmt.Errorf("not for this service: %w", ErrToken)
+	}
+	if c.Confirmation != nil {
+		if err := l.bound(ctx, token.UserID(c.Subject), c.Confirmation.Thumbprint, on); err != nil {
+			return auth.Person{}, err
+		}
 	}
 	return auth.Person{ID: token.UserID(c.Subject), Roles: c.Roles}, nil
 }
@@ -191,7 +216,8 @@ func (l *Logins) grant(ctx context.Context, s *Session, u auth.User) (Grant, err
 	if roles == nil {
 		roles = []auth.Role{}
 	}
-	c := &accessClaims{Claims: Claims{Subject: string(u.ID), Audience: l.realm.cfg.Issuer, ID: uuid.NewString()}, Session: string(s.ID), Roles: roles}
+	c := &accessClaims{Claims: Claims{Subject: string(u.ID), Audience: l.realm.cfg.Issuer, ID: uuid.NewString()}, Session: string(s.ID), Roles: roles,
+		Confirmation: confirm(s.Certificate)}
 	access, err := l.realm.Sign(ctx, accessType, AccessLife, c)
 	if err != nil {
 		return Grant{}, err

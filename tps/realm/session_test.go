@@ -22,7 +22,7 @@ func loggedIn(t *testing.T, edit ...func(*realm.Config)) (*node, *realm.Logins) 
 	n := newNode(t, edit...)
 	_, err := n.db.CreateUser(t.Context(), auth.User{ID: "ada", Roles: []auth.Role{auth.Agent}, Hash: "hash"})
 	must(t, err)
-	return n, realm.NewLogins(n.Realm, n.db, n.db)
+	return n, realm.NewLogins(n.Realm, n.db, n.db, nil)
 }
 
 // TestSession: tokens name the person, are renewed by a token that is good once, and
@@ -33,29 +33,29 @@ func TestSession(t *testing.T) {
 	ctx := t.Context()
 	g, err := l.Login(ctx, "ada", "192.0.2.1")
 	must(t, err)
-	p, err := l.Person(ctx, g.Access)
+	p, err := l.Person(ctx, g.Access, realm.Connection{})
 	if err != nil || p.ID != "ada" || !p.Is(auth.Agent) || g.Expires != 5*time.Minute {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	n.clock.add(6 * time.Minute)
-	_, err = l.Person(ctx, g.Access)
+	_, err = l.Person(ctx, g.Access, realm.Connection{})
 	refused(t, "after five minutes", err, realm.ErrToken)
-	next, err := l.Refresh(ctx, g.Refresh)
+	next, err := l.Refresh(ctx, g.Refresh, realm.Connection{})
 	must(t, err)
-	_, err = l.Person(ctx, next.Access)
+	_, err = l.Person(ctx, next.Access, realm.Connection{})
 	must(t, err)
-	_, err = l.Refresh(ctx, g.Refresh)
+	_, err = l.Refresh(ctx, g.Refresh, realm.Connection{})
 	refused(t, "used again", err, realm.ErrToken)
-	_, err = l.Refresh(ctx, next.Refresh)
+	_, err = l.Refresh(ctx, next.Refresh, realm.Connection{})
 	refused(t, "the session of it", err, realm.ErrToken)
 
 	g, err = l.Login(ctx, "ada", "")
 	must(t, err)
 	must(t, l.Logout(ctx, g.Refresh))
-	_, err = l.Refresh(ctx, g.Refresh)
+	_, err = l.Refresh(ctx, g.Refresh, realm.Connection{})
 	refused(t, "after the logout", err, realm.ErrToken)
 	for _, bad := range []string{"", "x", ".", "x.y", strings.Repeat("a", 300)} {
-		_, err := l.Refresh(ctx, secret.New([]byte(bad)))
+		_, err := l.Refresh(ctx, secret.New([]byte(bad)), realm.Connection{})
 		refused(t, bad, err, realm.ErrToken)
 	}
 	if _, err := l.Login(ctx, "nobody", ""); err == nil {
@@ -63,7 +63,7 @@ func TestSession(t *testing.T) {
 	}
 	other, err := n.Sign(ctx, realm.Type{Name: "at+jwt", Use: realm.ForSessions, Algorithms: []realm.Algorithm{realm.ES256}}, time.Hour, &realm.Claims{Subject: "ada", Audience: "somebody else"})
 	must(t, err)
-	_, err = l.Person(ctx, other)
+	_, err = l.Person(ctx, other, realm.Connection{})
 	refused(t, "for somebody else", err, realm.ErrToken)
 }
 
@@ -91,14 +91,14 @@ func TestSessionEnds(t *testing.T) {
 			g, err := l.Login(t.Context(), "ada", "")
 			must(t, err)
 			end(t, n)
-			_, err = l.Refresh(t.Context(), g.Refresh)
+			_, err = l.Refresh(t.Context(), g.Refresh, realm.Connection{})
 			refused(t, name, err, realm.ErrToken)
 			if name == "compromise" {
-				_, err = l.Person(t.Context(), g.Access)
+				_, err = l.Person(t.Context(), g.Access, realm.Connection{})
 				refused(t, "access", err, realm.ErrToken)
 				g, err = l.Login(t.Context(), "ada", "")
 				must(t, err)
-				_, err = l.Refresh(t.Context(), g.Refresh)
+				_, err = l.Refresh(t.Context(), g.Refresh, realm.Connection{})
 				must(t, err)
 			}
 		})
@@ -115,18 +115,18 @@ func TestSessionOverRotation(t *testing.T) {
 	must(t, err)
 	made, before, err := n.Rotate(ctx, realm.ForSessions, realm.ES256, "test")
 	must(t, err)
-	_, err = l.Person(ctx, g.Access)
+	_, err = l.Person(ctx, g.Access, realm.Connection{})
 	must(t, err)
-	next, err := l.Refresh(ctx, g.Refresh)
+	next, err := l.Refresh(ctx, g.Refresh, realm.Connection{})
 	must(t, err)
 	if kidOf(t, g.Access) != before.KID || kidOf(t, next.Access) != made.KID {
 		t.Error("not signed by the key of its time")
 	}
 	_, err = n.Delete(ctx, before.KID, "test")
 	must(t, err)
-	_, err = l.Person(ctx, g.Access)
+	_, err = l.Person(ctx, g.Access, realm.Connection{})
 	refused(t, "the token of the deleted key", err, realm.ErrToken)
-	_, err = l.Person(ctx, next.Access)
+	_, err = l.Person(ctx, next.Access, realm.Connection{})
 	must(t, err)
 }
 
@@ -146,7 +146,7 @@ func TestNoSecretInRecords(t *testing.T) {
 	}
 	forged := make([]byte, len(random))
 	rand.Read(forged)
-	_, err = l.Refresh(t.Context(), secret.New(append(append(id, '.'), forged...)))
+	_, err = l.Refresh(t.Context(), secret.New(append(append(id, '.'), forged...)), realm.Connection{})
 	refused(t, "forged", err, realm.ErrToken)
 }
 
@@ -170,9 +170,9 @@ func TestVaultWithoutCurves(t *testing.T) {
 	}
 	g, err := l.Login(t.Context(), "ada", "")
 	must(t, err)
-	if p, err := l.Person(t.Context(), g.Access); err != nil || p.ID != "ada" {
+	if p, err := l.Person(t.Context(), g.Access, realm.Connection{}); err != nil || p.ID != "ada" {
 		t.Errorf("%v, %v", p, err)
 	}
-	_, err = l.Refresh(t.Context(), g.Refresh)
+	_, err = l.Refresh(t.Context(), g.Refresh, realm.Connection{})
 	must(t, err)
 }

@@ -48,7 +48,7 @@ func TestTicket(t *testing.T) {
 	must(t, err)
 	_, _, err = tickets.Redeem(ctx, g.Access, "pin-reset", card)
 	refused(t, "an access token", err, realm.ErrToken)
-	_, err = l.Person(ctx, issue())
+	_, err = l.Person(ctx, issue(), realm.Connection{})
 	refused(t, "a ticket as an access token", err, realm.ErrToken)
 	if kidOf(t, g.Access) == kidOf(t, issue()) {
 		t.Error("one key signs logins and tickets")

@@ -113,7 +113,7 @@ func scanRealmKey(r row) (realm.Key, error) {
 	return k, err
 }
 
-const sessionColumns = "id, user_id, credential, hash, address, created, expires, revision"
+const sessionColumns = "id, user_id, credential, hash, address, certificate, created, expires, revision"
 
 // CreateSession implements realm.Sessions. Those that have expired go.
 func (db *DB) CreateSession(ctx context.Context, s realm.Session) error {
@@ -121,8 +121,8 @@ func (db *DB) CreateSession(ctx context.Context, s realm.Session) error {
 		if _, err := exec(ctx, q, "DELETE FROM sessions WHERE expires < ?", stamp(db.now())); err != nil {
 			return err
 		}
-		_, err := exec(ctx, q, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
-			string(s.ID), string(s.User), blob(s.Credential), blob(s.Hash), s.Address, stamp(s.Created), stamp(s.Expires))
+		_, err := exec(ctx, q, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+			string(s.ID), string(s.User), blob(s.Credential), blob(s.Hash), s.Address, s.Certificate, stamp(s.Created), stamp(s.Expires))
 		return err
 	})
 	if err != nil {
@@ -156,6 +156,6 @@ func (db *DB) DeleteSession(ctx context.Context, id realm.SessionID) error {
 
 func scanSession(r row) (realm.Session, error) {
 	var s realm.Session
-	err := r.Scan(&s.ID, &s.User, &s.Credential, &s.Hash, &s.Address, stampAt(&s.Created), stampAt(&s.Expires), &s.Revision)
+	err := r.Scan(&s.ID, &s.User, &s.Credential, &s.Hash, &s.Address, &s.Certificate, stampAt(&s.Created), stampAt(&s.Expires), &s.Revision)
 	return s, err
 }

@@ -87,17 +87,17 @@ func testSessions(t *testing.T, s Stores) {
 	_, err := s.Sessions.Session(ctx, "1")
 	is(t, "none", err, token.ErrNotFound)
 	now := time.Now()
-	a := realm.Session{ID: "1", User: "ada", Credential: []byte{1}, Hash: []byte{2}, Address: "192.0.2.1", Created: now, Expires: now.Add(time.Hour)}
+	a := realm.Session{ID: "1", User: "ada", Credential: []byte{1}, Hash: []byte{2}, Address: "192.0.2.1", Certificate: "x5t", Created: now, Expires: now.Add(time.Hour)}
 	is(t, "creating", s.Sessions.CreateSession(ctx, a), nil)
 	is(t, "again", s.Sessions.CreateSession(ctx, a), token.ErrConflict)
 	got := must[realm.Session](t)(s.Sessions.Session(ctx, "1"))
-	if got.User != "ada" || got.Credential[0] != 1 || got.Hash[0] != 2 || got.Address != a.Address || !got.Created.Equal(now) || !got.Expires.Equal(a.Expires) || got.Revision != 1 {
+	if got.User != "ada" || got.Credential[0] != 1 || got.Hash[0] != 2 || got.Address != a.Address || got.Certificate != "x5t" || !got.Created.Equal(now) || !got.Expires.Equal(a.Expires) || got.Revision != 1 {
 		t.Errorf("got %+v", got)
 	}
 	got.Hash = []byte{3}
 	is(t, "replacing", s.Sessions.ReplaceSession(ctx, got), nil)
 	is(t, "replacing again", s.Sessions.ReplaceSession(ctx, got), token.ErrConflict)
-	if got = must[realm.Session](t)(s.Sessions.Session(ctx, "1")); got.Hash[0] != 3 || got.Revision != 2 {
+	if got = must[realm.Session](t)(s.Sessions.Session(ctx, "1")); got.Hash[0] != 3 || got.Certificate != "x5t" || got.Revision != 2 {
 		t.Errorf("replaced %+v", got)
 	}
 	old := realm.Session{ID: "2", User: "bob", Created: now.Add(-2 * time.Hour), Expires: now.Add(-time.Hour)}
