@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"tps/store":                      {"apdu", "apdu/gp", "apdu/secret", "tks", "tps/audit", "tps/auth", "tps/ca", "tps/internal/group", "tps/profile", "tps/realm", "tps/token"},
 	"tps/store/storetest":            {"apdu", "apdu/gp", "tks", "tps/audit", "tps/auth", "tps/ca", "tps/ca/catest", "tps/profile", "tps/realm", "tps/token"},
 	"tps/store/storetest/pgtest":     {}, // a server for tests
-	"tps/auth":                       {"apdu/secret", "tps/token"},
+	"tps/auth":                       {"apdu", "apdu/secret", "tps/token"},
 	"tps/ca":                         {"apdu", "tps/token"},
 	"tps/ca/catest":                  {"apdu", "tps/ca", "tps/token"},
 	"tps/audit":                      {"apdu/durable", "tps/internal/group"},

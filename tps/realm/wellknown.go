@@ -77,6 +77,8 @@ func (r *Realm) discovery(tokenPath string) ([]byte, error) {
 		"scopes_supported":                          []string{ScopeOpenID},
 		"claims_supported":                          []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "name", "email", "roles"},
 		"token_endpoint_auth_methods_supported":     []string{"none"},
+
+		"tls_client_certificate_bound_access_tokens": true, // RFC 8705 §3.3: those of a login by card
 	})
 }
 
