@@ -66,6 +66,7 @@ func TestRealPIVUse(t *testing.T) {
 				{"tls", (*pivBench).logsInByTLS},
 				{"ssh", (*pivBench).logsInBySSH},
 				c.last,
+				{"agent", (*pivBench).logsInAsAgent},
 			} {
 				if !t.Run(p.name, func(t *testing.T) { p.run(b, t) }) {
 					return
@@ -81,7 +82,6 @@ type pivBench struct {
 	*holder
 	server, authority string // URL, PEM file
 	keys              string // kind of the card's: EC or RSA
-	issue             func(t *testing.T, public, profile string) []byte
 }
 
 func newPIVBench(t *testing.T) *pivBench {
@@ -96,7 +96,8 @@ func newPIVBench(t *testing.T) *pivBench {
 	s.pcsc = vpcdtest.StartAs(t, "Yubico YubiKey Virtual", 1)
 	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8"}, s.pcsc.Env()...)
 	b := &pivBench{holder: &holder{site: s}, authority: s.ca()}
-	b.server, _ = startLab(t, s.data, func(n *server.Node) {
+	var stop func()
+	b.server, stop = startLab(t, s.data, func(n *server.Node) {
 		hash, err := auth.HashPassword(secret.New([]byte("demo-password")), auth.Cost{})
 		if err != nil {
 			t.Fatal(err)
@@ -105,20 +106,11 @@ func newPIVBench(t *testing.T) *pivBench {
 			t.Fatal(err)
 		}
 		putServerMade(t, n)
-		b.issue = func(t *testing.T, public, profile string) []byte {
-			t.Helper()
-			block, _ := pem.Decode([]byte(public))
-			key, err := x509.ParsePKIXPublicKey(block.Bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c, err := n.Authority.Issue(t.Context(), ca.Request{ID: fmt.Sprintf("%x", sha256.Sum256(block.Bytes)), Profile: profile, PublicKey: key, Subject: ca.Subject{UserID: "ada", Name: "Demo Person"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER})
-		}
 	})
+	stop() // what was made is served by the program from here on
+	_, s.port, _ = strings.Cut(strings.TrimPrefix(b.server, "https://"), ":")
+	s.serve(t)
+	t.Cleanup(func() { s.node.end(t, syscall.SIGKILL) })
 	return b
 }
 
@@ -135,6 +127,32 @@ func putServerMade(t *testing.T, n *server.Node) {
 	if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: serverMade, State: profile.Enabled, Document: doc}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// issue has the embedded authority certify public keys, in PEM, of slots.
+func (b *pivBench) issue(t *testing.T, profiles map[string]string) map[string]string {
+	t.Helper()
+	b.stop(t)
+	defer b.serve(t)
+	n, err := server.Open(t.Context(), b.data, server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	out := map[string]string{}
+	for slot, profile := range profiles {
+		block, _ := pem.Decode(b.read(t, slot+".pub"))
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := n.Authority.Issue(t.Context(), ca.Request{ID: fmt.Sprintf("%x", sha256.Sum256(block.Bytes)), Profile: profile, PublicKey: key, Subject: ca.Subject{UserID: "ada", Name: "Demo Person"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[slot] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}))
+	}
+	return out
 }
 
 // try runs a program. Where pcscd has not managed to give the virtual card power, which
@@ -182,9 +200,11 @@ func (b *pivBench) read(t *testing.T, name string) []byte {
 	return data
 }
 
+type pivSlot struct{ slot, id, policy, profile string }
+
 // pivSlots are the slots with what programs call them: OpenSC's and the maker's module
 // by one number.
-var pivSlots = []struct{ slot, id, policy, profile string }{
+var pivSlots = []pivSlot{
 	{"9a", "01", "once", "authentication"}, {"9c", "02", "always", "signing"}, {"9d", "03", "once", "encryption"}, {"9e", "04", "never", "authentication"},
 }
 
@@ -245,10 +265,14 @@ func (b *pivBench) provisioned(t *testing.T) {
 		return b.must(t, "yubico-piv-tool", append([]string{"-r", b.reader()}, args...)...)
 	}
 	tool("-a", "set-chuid", "-a", "set-ccc")
+	profiles := map[string]string{}
 	for _, s := range pivSlots {
 		tool("-a", "generate", "-s", s.slot, "-A", "RSA2048", "--pin-policy", s.policy, "-o", s.slot+".pub")
-		b.file(t, s.slot+".crt", string(b.issue(t, string(b.read(t, s.slot+".pub")), s.profile)))
-		tool("-a", "import-certificate", "-s", s.slot, "-i", s.slot+".crt")
+		profiles[s.slot] = s.profile
+	}
+	for slot, c := range b.issue(t, profiles) {
+		b.file(t, slot+".crt", c)
+		tool("-a", "import-certificate", "-s", slot, "-i", slot+".crt")
 	}
 }
 
@@ -437,9 +461,16 @@ func (b *pivBench) logsInByTLS(t *testing.T) {
 	if r := b.try(t, nil, "curl", args...); r.code == 0 {
 		t.Errorf("somebody without a certificate gets in: %s", r.out)
 	}
-	key := "pkcs11:id=%01;type=private?pin-source=file:" + b.file(t, "pin", b.pin)
-	r := b.try(t, []string{"PKCS11_MODULE_PATH=" + openSCModule(t)}, "curl", append(args, "--engine", "pkcs11", "--key-type", "ENG", "--key", key, "--cert", "9a.crt")...)
+	r := b.curl(t, "9a", args...)
 	if r.code != 0 || r.out != "hello Demo Person" {
 		t.Errorf("curl: exit %d\n%s%s", r.code, r.out, r.err)
 	}
+}
+
+// curl shows the certificate of a slot; OpenSC's module uses its key.
+func (b *pivBench) curl(t *testing.T, slot string, args ...string) result {
+	t.Helper()
+	i := slices.IndexFunc(pivSlots, func(s pivSlot) bool { return s.slot == slot })
+	key := "pkcs11:id=%" + pivSlots[i].id + ";type=private?pin-source=file:" + b.file(t, "pin", b.pin)
+	return b.try(t, []string{"PKCS11_MODULE_PATH=" + openSCModule(t)}, "curl", append(args, "--engine", "pkcs11", "--key-type", "ENG", "--key", key, "--cert", slot+".crt")...)
 }

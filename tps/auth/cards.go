@@ -167,9 +167,6 @@ func (c *Cards) holder(ctx context.Context, leaf *x509.Certificate) (User, token
 
 // onCard checks one record of a certificate, its card's and its person's.
 func (c *Cards) onCard(ctx context.Context, rec token.Certificate) (User, error) {
-	if rec.State != token.CertActive || rec.Pending != "" {
-		return User{}, notAccepted(rec.UserID, "%s", stateOf(rec))
-	}
 	t, err := c.cfg.Records.Token(ctx, rec.CUID)
 	if err != nil && !errors.Is(err, token.ErrNotFound) {
 		return User{}, fmt.Errorf("reading the record of card %s: %w", rec.CUID, err)
@@ -181,6 +178,8 @@ func (c *Cards) onCard(ctx context.Context, rec token.Certificate) (User, error)
 		return User{}, notAccepted(rec.UserID, "its card %s is not active: %s", rec.CUID, t.State.Label())
 	case t.UserID != rec.UserID:
 		return User{}, notAccepted(rec.UserID, "its card %s is somebody else's now", rec.CUID)
+	case rec.State != token.CertActive || rec.Pending != "":
+		return User{}, notAccepted(rec.UserID, "%s", stateOf(rec))
 	}
 	u, err := c.cfg.Records.User(ctx, rec.UserID)
 	if errors.Is(err, token.ErrNotFound) {
