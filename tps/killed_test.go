@@ -38,8 +38,8 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	for _, f := range []cutFamily{coolkeyCuts, pivCuts} {
 		for _, c := range cutCases {
-			if f.name == "piv" && !everything() {
-				continue // what is written differs in the keys of the applet alone
+			if (f.name == "piv" || c.op == tps.OpRenew) && !everything() {
+				continue // what is written differs in the keys of the applet alone; a renewal is the end of an enrollment
 			}
 			t.Run("operation="+c.name+"/family="+f.name, func(t *testing.T) {
 				t.Parallel()
