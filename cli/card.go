@@ -47,6 +47,8 @@ func (p *program) cardCommand() *cli.Command {
 			{Name: "info", Usage: "show what a card shows to anybody", Description: "   inkan card info --sim card.img", Flags: source, Action: p.cardInfo},
 			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
 			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey\n   inkan card enroll --server https://tps.example:8443 --user ada --profile pivUser     # a YubiKey, or another PIV card", wire.Enroll, pin, ticket),
+			operation("renew", "new certificates for the keys on your card, which stay, as does the PIN", "The card's profile says when ([renewal]: by default from 30 days before the end of a certificate to 30 days\n"+
+				"behind it) and what becomes of the old certificates.\n\n   inkan card renew --server https://tps.example:8443 --user ada", wire.Renew, ticket),
 			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada\n   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt", wire.ResetPIN, pin, ticket),
 			operation("unblock", "set a new PIN on your card after too many wrong ones: the same as reset-pin", "The server has the PUK of PIV cards; nobody types it. A card whose PUK is blocked too has to be formatted and\n"+
 				"enrolled again.\n\n   inkan card unblock --server https://tps.example:8443 --user ada", wire.ResetPIN, pin, ticket),

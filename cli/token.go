@@ -240,7 +240,7 @@ func nextAction(o api.Operation) string {
 	if o.Card == api.CardDone {
 		return "nothing: only records are missing, and the node writes them by itself"
 	}
-	return "insert the card and start " + o.Operation + " again to finish it; another operation rolls it back first"
+	return "insert the card and start " + o.Operation + " again to finish it; another operation rolls it back or finishes it first"
 }
 
 // safety says it in the words that card clients use.

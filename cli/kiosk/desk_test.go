@@ -24,8 +24,15 @@ var (
 	issued   = station.Info{CUID: "C1", Applet: &station.Applet{PIN: "set, 3 tries left", Certificates: certificates(2027)}}
 	blocked  = station.Info{CUID: "C1", Applet: &station.Applet{PIN: "blocked", Certificates: certificates(2027)}}
 	outdated = station.Info{CUID: "C1", Applet: &station.Applet{PIN: "set", Certificates: certificates(2025)}}
+	ending   = until(2026, 12, 20)
+	ended    = until(2026, 11, 1)
 	foreign  = station.Info{ATR: "3B00"}
 )
+
+func until(year, month, day int) station.Info {
+	end := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	return station.Info{CUID: "C1", Applet: &station.Applet{PIN: "set", Certificates: []station.Certificate{{NotAfter: end}}}}
+}
 
 func certificates(year int) []station.Certificate {
 	end := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -80,6 +87,8 @@ func TestOffers(t *testing.T) {
 		{"begun", begun, []string{"not finished", "▸ Finish", "Enroll", "Format"}, "enroll r C1 resume"},
 		{"issued", issued, []string{"A card in use", "2 certificates, until 2027-01-01.", "PIN set, 3 tries left.", "▸ Set a new PIN", "Enroll again", "Format"}, "reset-pin r C1"},
 		{"blocked", blocked, []string{"Its PIN is blocked.", "▸ Set a new PIN"}, "reset-pin r C1"},
+		{"about to end", ending, []string{"▸ Renew: new certificates, the same keys", "Set a new PIN", "Enroll again", "Format"}, "renew r C1"},
+		{"just ended", ended, []string{"▸ Renew", "Enroll again"}, "renew r C1"},
 		{"outdated", outdated, []string{"▸ Enroll again", "Set a new PIN"}, "enroll r C1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package kiosk
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +89,9 @@ func portray(s sight, now time.Time) portrait {
 		p.offers = []offer{reset, replacing(enroll, i), rekey, format}
 		if firstEnd(i.Contents().Certificates).Before(now) {
 			p.offers = []offer{replacing(enroll, i), reset, rekey, format}
+		}
+		if a := i.Contents(); a.PIN != "blocked" && renewable(a.Certificates, now) {
+			p.offers = slices.Insert(p.offers, 0, offer{op: wire.Renew, title: "Renew: new certificates, the same keys"})
 		}
 	}
 	return p
@@ -195,6 +199,16 @@ func firstEnd(cs []station.Certificate) time.Time {
 	return first
 }
 
+// renewDays is how near the end of a certificate has to be for a renewal to be offered:
+// as near as the shipped profiles want it. The server has the last word.
+const renewDays = 30
+
+// renewable reports certificates the first of which is about to end, or has just ended.
+func renewable(cs []station.Certificate, now time.Time) bool {
+	end := firstEnd(cs)
+	return now.After(end.AddDate(0, 0, -renewDays)) && now.Before(end.AddDate(0, 0, renewDays))
+}
+
 func holder(i station.Info) string {
 	for _, c := range i.Contents().Certificates {
 		if h := clean(c.Holder()); h != "" {
@@ -220,6 +234,8 @@ func doing(op wire.Operation) string {
 		return "format the card"
 	case wire.Enroll:
 		return "enroll the card"
+	case wire.Renew:
+		return "renew the certificates"
 	case wire.ResetPIN:
 		return "set a new PIN"
 	case wire.KeyChangeover:

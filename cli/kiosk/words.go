@@ -111,6 +111,8 @@ func finished(op wire.Operation) string {
 		return "The card is empty and ready to be enrolled."
 	case wire.Enroll:
 		return "The card is complete."
+	case wire.Renew:
+		return "The card has its new certificates."
 	case wire.ResetPIN:
 		return "The card has its new PIN."
 	case wire.KeyChangeover:
