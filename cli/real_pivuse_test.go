@@ -123,7 +123,7 @@ func putServerMade(t *testing.T, n *server.Node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc := strings.NewReplacer("pivUser", string(serverMade), "[piv]", "[piv]\nplain_import = true", `slot = "9D"`, "slot = \"9D\"\nmade = \"server\"").Replace(p.Document)
+	doc := strings.NewReplacer("pivUser", string(serverMade), "plain_import = false", "plain_import = true", `made = "card"`, `made = "server"`).Replace(p.Document)
 	if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: serverMade, State: profile.Enabled, Document: doc}); err != nil {
 		t.Fatal(err)
 	}

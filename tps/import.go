@@ -28,10 +28,10 @@ import (
 // tps-operations §5.4 and §5.5.
 
 // Importer is the optional ability of a Family to bring keys to its cards that the
-// server made. CanImport says whether an applet of that version takes a key such as k;
-// it is asked before anything on the card is touched. It is pure.
+// server made. CanImport says whether an applet of that version takes keys; it is asked
+// before anything on the card is touched. It is pure.
 type Importer interface {
-	CanImport(version string, k profile.Key) error
+	CanImport(version string) error
 }
 
 // Archive keeps private keys that the server made, so that what was encrypted to them
@@ -78,7 +78,7 @@ func mayImport(f Facts, prepare bool, h history) error {
 		if _, kept := f.kept(k, prepare, h); kept || !k.ServerMade() || !f.makes(k, h) {
 			continue
 		}
-		if err := f.canImport(k, prepare); err != nil {
+		if err := f.canImport(prepare); err != nil {
 			return within(StatusEnroll, "", fmt.Errorf("the %s key is made by the server, and the card is left as it is: %w", k.Type, err))
 		}
 		if k.Archive && f.Ready.Archive != nil {
@@ -88,12 +88,12 @@ func mayImport(f Facts, prepare bool, h history) error {
 	return nil
 }
 
-func (f Facts) canImport(k profile.Key, prepare bool) error {
+func (f Facts) canImport(prepare bool) error {
 	i, ok := f.Family.(Importer)
 	if !ok {
 		return fmt.Errorf("cards of the family %s take no keys that were made elsewhere", f.Family.Name())
 	}
-	return i.CanImport(f.appletAfter(prepare), k)
+	return i.CanImport(f.appletAfter(prepare))
 }
 
 // makeStep is the step that gives the card a new key pair.

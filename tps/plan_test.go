@@ -33,9 +33,7 @@ func (pureFamily) Check(c tps.Contents, p profile.Profile) error {
 	return coolkey.Family{}.Check(c, p)
 }
 
-func (pureFamily) CanImport(version string, k profile.Key) error {
-	return coolkey.Family{}.CanImport(version, k)
-}
+func (pureFamily) CanImport(version string) error { return coolkey.Family{}.CanImport(version) }
 
 func (pureFamily) Older(version, than string) bool { return coolkey.Family{}.Older(version, than) }
 

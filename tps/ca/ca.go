@@ -29,7 +29,7 @@ type Request struct {
 	ID        string // journal id and key type: the same request has the same id
 	Profile   string // certificate profile: signing, encryption, authentication
 	PublicKey crypto.PublicKey
-	CSR       []byte // DER, where the card can sign one; else nil, and possession was proved otherwise
+	CSR       []byte // DER, where the key can sign one; else nil, and possession was proved otherwise
 	Subject   Subject
 	CUID      apdu.CUID
 }

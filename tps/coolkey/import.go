@@ -19,7 +19,7 @@ var (
 )
 
 // CanImport implements tps.Importer.
-func (Family) CanImport(version string, _ profile.Key) error {
+func (Family) CanImport(version string) error {
 	v, err := coolkey.ParseVersion(version)
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 
 // CanImport implements tps.Importer. IMPORT KEY is of the makers whose applets tell a
 // version (INS FE and FD): YubiKeys and PivApplet. What algorithms they have Check knows.
-func (Family) CanImport(version string, _ profile.Key) error {
+func (Family) CanImport(version string) error {
 	if _, err := piv.ParseVersion(version); err != nil {
 		return errors.New("the card's applet tells no version, and such applets take no keys that were made elsewhere")
 	}
