@@ -159,9 +159,10 @@ func TestDEF22NoSecretLeaks(t *testing.T) {
 	}
 }
 
-// knownSecrets are what people type, and the factory keys.
+// knownSecrets are what people type, and the factory keys. The PINs are as long as can
+// be, so that no time in the log, in nanoseconds, has one by chance.
 var knownSecrets = map[string]string{
-	"password": "right", "wrong password": "Wr0ngPassw0rd", "first PIN": "8260417", "second PIN": "5917360", "simple PIN": "456789", "long PIN": "90817263544536271809",
+	"password": "right", "wrong password": "Wr0ngPassw0rd", "first PIN": "8260417935", "second PIN": "5917360824", "simple PIN": "123456789", "long PIN": "90817263544536271809",
 	"factory key": "\x40\x41\x42\x43\x44\x45\x46\x47\x48\x49\x4A\x4B\x4C\x4D\x4E\x4F",
 	"passphrase":  "passphrase of the test",
 }
@@ -191,14 +192,14 @@ func leakingLife(t *testing.T, s *site, l *listening, spy *spying, model string)
 		fail bool
 	}{
 		{op: tps.OpFormat, edit: func(c *client, _ *tps.Request) { c.password = "Wr0ngPassw0rd" }, fail: true},
-		{op: tps.OpEnroll, edit: pin("456789", "456789", "456789"), fail: true},
-		{op: tps.OpEnroll, edit: pin("90817263544536271809", "8260417")},
-		{op: tps.OpPINReset, edit: pin("5917360")},
+		{op: tps.OpEnroll, edit: pin("123456789", "123456789", "123456789"), fail: true},
+		{op: tps.OpEnroll, edit: pin("90817263544536271809", "8260417935")},
+		{op: tps.OpPINReset, edit: pin("5917360824")},
 		{op: tps.OpPINReset, edit: as("bob"), fail: true},
-		{op: tps.OpKeyChangeover, edit: pin("5917360")},
-		{op: tps.OpPINReset, edit: pin("8260417")},
-		{op: tps.OpEnroll, edit: pin("5917360")},
-		{op: tps.OpFormat, edit: pin("5917360")},
+		{op: tps.OpKeyChangeover, edit: pin("5917360824")},
+		{op: tps.OpPINReset, edit: pin("8260417935")},
+		{op: tps.OpEnroll, edit: pin("5917360824")},
+		{op: tps.OpFormat, edit: pin("5917360824")},
 	} {
 		if err := l.did(s.run(step.op, traced, step.edit)); (err != nil) != step.fail {
 			t.Errorf("%s: %v, want an error: %v", step.op, err, step.fail)
@@ -212,7 +213,7 @@ func leakingLife(t *testing.T, s *site, l *listening, spy *spying, model string)
 func leakingCut(t *testing.T, s *site, l *listening, model string, n int) {
 	card := newCard(t, model)
 	traced := apdu.Trace(card, s.log)
-	pin := func(c *client, _ *tps.Request) { c.pins = []string{"8260417"} }
+	pin := func(c *client, _ *tps.Request) { c.pins = []string{"8260417935"} }
 	card.Cut(n, sim.After)
 	if l.did(s.run(tps.OpEnroll, traced, pin)) == nil {
 		t.Errorf("cut %d was not noticed", n)
@@ -245,7 +246,7 @@ func seesEnough(t *testing.T, text string, secrets map[string]string) {
 	if kinds["session key"] < 20 || kinds["challenge"] < 8 || kinds["private key"] < 8 || kinds["card key"] != 3 { // of the site; the factory's is known
 		t.Errorf("searched for %v", kinds)
 	}
-	planted := text + fmt.Sprintf("%x", knownSecrets["factory key"]) + `PIN=5917360` + base64.StdEncoding.EncodeToString([]byte(knownSecrets["wrong password"]))
+	planted := text + fmt.Sprintf("%x", knownSecrets["factory key"]) + `PIN=5917360824` + base64.StdEncoding.EncodeToString([]byte(knownSecrets["wrong password"]))
 	if got := leaked(planted, secrets); !slices.Equal(got, []string{"factory key", "second PIN", "wrong password"}) {
 		t.Errorf("planted three secrets, found %q", got)
 	}
