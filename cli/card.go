@@ -17,6 +17,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/cli/station"
 	"inkan/pcsc"
+	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/wire"
 )
@@ -32,6 +33,7 @@ func (p *program) cardCommand() *cli.Command {
 		&cli.BoolFlag{Name: "resume", Usage: "first finish another operation that was cut on this card"},
 	}, source)
 	pin := &cli.StringFlag{Name: "pin-file", Usage: "`FILE` with the PIN, - for standard input"}
+	cardPIN := &cli.StringFlag{Name: "card-pin-file", Usage: "`FILE` with the PIN that a PIV card has now, where its management key is behind it, - for standard input"}
 	ticket := &cli.StringFlag{Name: "ticket-file", Usage: "`FILE` with a ticket (inkan token ticket) in place of user and password, - for standard input"}
 	operation := func(name, usage, example string, op wire.Operation, more ...cli.Flag) *cli.Command {
 		return &cli.Command{
@@ -46,13 +48,13 @@ func (p *program) cardCommand() *cli.Command {
 			{Name: "list", Usage: "list readers and what is in them", Description: "   inkan card list", Action: p.listCards},
 			{Name: "info", Usage: "show what a card shows to anybody", Description: "   inkan card info --sim card.img", Flags: source, Action: p.cardInfo},
 			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
-			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey\n   inkan card enroll --server https://tps.example:8443 --user ada --profile pivUser     # a YubiKey, or another PIV card", wire.Enroll, pin, ticket),
+			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey\n   inkan card enroll --server https://tps.example:8443 --user ada --profile pivUser     # a YubiKey, or another PIV card", wire.Enroll, pin, cardPIN, ticket),
 			operation("renew", "new certificates for the keys on your card, which stay, as does the PIN", "The card's profile says when ([renewal]: by default from 30 days before the end of a certificate to 30 days\n"+
 				"behind it) and what becomes of the old certificates.\n\n   inkan card renew --server https://tps.example:8443 --user ada", wire.Renew, ticket),
 			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada\n   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt", wire.ResetPIN, pin, ticket),
 			operation("unblock", "set a new PIN on your card after too many wrong ones: the same as reset-pin", "The server has the PUK of PIV cards; nobody types it. A card whose PUK is blocked too has to be formatted and\n"+
 				"enrolled again.\n\n   inkan card unblock --server https://tps.example:8443 --user ada", wire.ResetPIN, pin, ticket),
-			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover),
+			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover, cardPIN),
 			{
 				Name: "test", Usage: "log in to the card and use every key on it",
 				Description: "PIV cards in a reader are used by piv-go too, a program of others, where this build has it. A key that\n" +
@@ -232,7 +234,7 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if err != nil {
 		return err
 	}
-	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
+	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), cardPINFile: c.String("card-pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
 	defer person.done()
 	if file := c.String("ticket-file"); file != "" {
 		if c.String("user") != "" || c.String("password-file") != "" {
@@ -291,6 +293,7 @@ type person struct {
 	p                     *program
 	user                  string
 	passwordFile, pinFile string
+	cardPINFile           string
 	quiet                 bool
 	bar                   *bar
 	logins, pins          int
@@ -299,6 +302,9 @@ type person struct {
 // Login implements wire.Prompter. Answers out of files are given once.
 func (t *person) Login(ctx context.Context, f auth.Form) (auth.Answers, error) {
 	t.pause()
+	if slices.ContainsFunc(f.Fields, func(q auth.Field) bool { return q.ID == tps.FieldCardPIN }) {
+		return t.cardPIN(ctx, f)
+	}
 	t.logins++
 	if t.logins > 1 {
 		if t.passwordFile != "" {
@@ -316,6 +322,19 @@ func (t *person) Login(ctx context.Context, f auth.Form) (auth.Answers, error) {
 		answers[field.ID] = v
 	}
 	return answers, nil
+}
+
+// cardPIN answers the question for the PIN that the card has.
+func (t *person) cardPIN(ctx context.Context, f auth.Form) (auth.Answers, error) {
+	if f.Invalid && t.cardPINFile != "" {
+		return nil, errors.New(f.Description)
+	}
+	fmt.Fprintln(t.p.err, f.Description)
+	pin, err := t.p.secretFrom(ctx, t.cardPINFile, "PIN of the card")
+	if err != nil {
+		return nil, err
+	}
+	return auth.Answers{tps.FieldCardPIN: pin}, nil
 }
 
 func (t *person) answer(ctx context.Context, f auth.Field) (secret.Secret, error) {

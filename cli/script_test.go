@@ -19,10 +19,12 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
+	"inkan/apdu/piv"
 	"inkan/apdu/secret"
 	"inkan/cli"
 	"inkan/cli/config"
 	"inkan/cli/server"
+	"inkan/sim"
 	"inkan/tks"
 	"inkan/tks/hsm/softkey"
 	"inkan/tks/local"
@@ -46,6 +48,7 @@ func TestMain(m *testing.M) {
 //	               ($SIGNING_ID, $ENCRYPTION_ID), an activity $ACTIVITY, an unfinished enrollment
 //	               $OPERATION and an entry in the ledger of keyings
 //	await FOLDER   waits until a node serves the folder
+//	guard IMAGE    makes a PIV card with the PIN 8402716 and a management key behind it
 //
 // A command that is to fail with another status than 1 is run with exits:
 //
@@ -55,7 +58,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": prepareLab, "seed": seed, "await": await, "exits": exits,
+			"lab": prepareLab, "seed": seed, "await": await, "exits": exits, "guard": guard,
 		},
 	})
 }
@@ -123,6 +126,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if status != args[0] {
 		ts.Fatalf("exit status %s, want %s", status, args[0])
 	}
+}
+
+func guard(ts *testscript.TestScript, neg bool, args []string) {
+	c, err := sim.Create(one(ts, neg, args), "yubikey-5.7", 0xF0000007)
+	ts.Check(err)
+	defer c.Close()
+	ctx, d, key := context.Background(), apdu.NewConn(c), secret.Random(24)
+	_, err = piv.Select(ctx, d)
+	ts.Check(err)
+	was, err := secret.NewPIN([]byte(piv.DefaultPIN))
+	ts.Check(err)
+	pin, err := secret.NewPIN([]byte("8402716"))
+	ts.Check(err)
+	ts.Check(piv.ChangePIN(ctx, d, was, pin))
+	ts.Check(piv.Authenticate(ctx, d, piv.AES192, secret.New(piv.DefaultManagementKey())))
+	ts.Check(piv.PutData(ctx, d, piv.PrintedInformation, piv.StoredManagementKey(key)))
+	ts.Check(piv.PutData(ctx, d, piv.AdminData, piv.AdminContent{Stored: true}.Encode()))
+	ts.Check(piv.SetManagementKey(ctx, d, piv.AES192, key, false))
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {

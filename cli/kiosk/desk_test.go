@@ -140,6 +140,9 @@ func TestEnroll(t *testing.T) {
 	b.AsksLogin("r", again)
 	shows(t, b, "User name or password is wrong.", "User name ada", "▸ Password ▏")
 	wants(t, b.Press("secret", "enter"), "login")
+	b.AsksLogin("r", auth.Form{Title: "PIN of the card", Description: "Wrong PIN, 2 tries left.", Invalid: true, Fields: []auth.Field{{ID: "CARD_PIN", Name: "PIN of the card", Secret: true}}})
+	shows(t, b, "Wrong PIN, 2 tries left.", "That was not right.", "▸ PIN of the card")
+	wants(t, b.Press("271828", "enter"), "login")
 	b.AsksPIN("r", 4, 8)
 	shows(t, b, "Choose a PIN", "4 to 8 characters")
 	for _, bad := range []struct{ first, second, says string }{

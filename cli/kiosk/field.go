@@ -3,6 +3,7 @@ package kiosk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -89,7 +90,10 @@ func loginForm(f auth.Form, known map[string][]byte) *form {
 	case f.Blocked:
 		out.problem = "Too many wrong answers. Wait a few minutes."
 	case f.Invalid:
-		out.problem = "User name or password is wrong."
+		out.problem = "That was not right."
+		if slices.ContainsFunc(f.Fields, func(q auth.Field) bool { return q.ID == auth.FieldUser }) {
+			out.problem = "User name or password is wrong."
+		}
 		out.at = max(0, len(out.fields)-1)
 	}
 	return out

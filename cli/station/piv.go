@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"inkan/apdu"
@@ -111,7 +112,28 @@ func (r *pivReader) secrets(ctx context.Context, p *PIV) {
 	}
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.Management); r.told(err) {
 		p.Management = m.Algorithm.String() + factory(m.Default)
+		if m.Default {
+			return // wherever the card says that it is
+		}
 	}
+	b, err := piv.GetData(ctx, r.d, piv.AdminData)
+	if !r.told(err) {
+		return
+	}
+	if a, err := piv.ParseAdminData(b); err == nil {
+		p.Management = strings.TrimPrefix(p.Management+guarded(a), ", ")
+	}
+}
+
+// guarded says how the PIN guards the management key, as the card has it.
+func guarded(a piv.AdminContent) string {
+	switch {
+	case a.Stored:
+		return ", stored behind the PIN"
+	case a.Salt != nil:
+		return ", derived from the PIN"
+	}
+	return ""
 }
 
 func tries(n int) string {

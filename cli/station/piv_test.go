@@ -74,11 +74,26 @@ func TestDescribePIV(t *testing.T) {
 	if r.Slot != "82" || r.Key != "P-384" || r.Origin != "imported" || r.Attested || r.TouchPolicy != "cached" || r.Subject != "CN=Ada" || !r.NotAfter.Equal(end) {
 		t.Errorf("%+v", r)
 	}
+	have, present := piv.AES192, secret.New(piv.DefaultManagementKey())
 	if kind := station.Kind(ctx, card); kind != "PIV 5.7.1, serial 4026531841" {
 		t.Errorf("kind %q", kind)
 	}
 	if o := i.Contents(); o == nil || o.Kind != "PIV" || o.PIN != "none" || len(o.Certificates) != 0 || i.LooseKeys() != 1 {
 		t.Errorf("contents %+v, %d loose keys", o, i.LooseKeys())
+	}
+	for want, a := range map[string]piv.AdminContent{
+		"AES-256, stored behind the PIN": {Stored: true}, "AES-256, derived from the PIN": {Salt: make([]byte, 16)}, "AES-256": {PUKBlocked: true},
+	} {
+		key := secret.Random(32)
+		_, err = piv.Select(ctx, d)
+		must(err)
+		must(piv.Authenticate(ctx, d, have, present))
+		must(piv.SetManagementKey(ctx, d, piv.AES256, key, false))
+		must(piv.PutData(ctx, d, piv.AdminData, a.Encode()))
+		have, present = piv.AES256, key
+		if i, err := station.Describe(ctx, card); err != nil || i.PIV.Management != want {
+			t.Errorf("management key %+v, %v, want %s", i.PIV, err, want)
+		}
 	}
 	card.Remove()
 	if _, err := station.Describe(ctx, card); !errors.Is(err, apdu.ErrCardRemoved) {

@@ -24,10 +24,7 @@ func (Family) MayTake(c tps.Contents, known bool, p profile.Profile) error {
 	if err := foreign(c, known, p); err != nil {
 		return err
 	}
-	if c.BlockedPIN != nil {
-		return tps.Fail(tps.StatusLogin, c.BlockedPIN)
-	}
-	return nil
+	return c.BlockedPIN
 }
 
 // ProveByPIN implements tps.PINKeyed.

@@ -58,5 +58,5 @@ func Example() {
 	// server: format, the card says 9000
 	// 10 % identify
 	// server: password [redacted]
-	// format failed (status 14): the login was not accepted; the card was not changed; start again with the right user name and password; after several wrong ones wait a few minutes
+	// format failed (status 14): the login was not accepted; the card was not changed; start again with the right user name and password, or the PIN that the card has; after several wrong ones wait a few minutes
 }

@@ -27,7 +27,7 @@ var explanations = [...]Explanation{
 	11: {Name: "ERROR_READ_BUFFER_OVERFLOW", What: "the card returned more data than the server takes", Card: CardResumable, Do: doOther},
 	12: {Name: "ERROR_TOKEN_RESET_PIN_FAILED", What: "the PIN reset failed", Card: CardResumable, Do: doAgain},
 	13: {Name: "ERROR_CONNECTION", What: "the connection between the server's parts failed", Card: CardResumable, Do: doLater},
-	14: {Name: "ERROR_LOGIN", What: "the login was not accepted", Card: CardUnchanged, Do: "start again with the right user name and password; after several wrong ones wait a few minutes"},
+	14: {Name: "ERROR_LOGIN", What: "the login was not accepted", Card: CardUnchanged, Do: "start again with the right user name and password, or the PIN that the card has; after several wrong ones wait a few minutes"},
 	15: {Name: "ERROR_DB", What: "the server's token database did not answer", Card: CardResumable, Do: doLater},
 	16: {Name: "ERROR_UNKNOWN_TOKEN", What: "the server does not know this card and may not add it for you", Card: CardUnchanged, Do: "have an operator format the card first"},
 	17: {Name: "ERROR_SECURE_CHANNEL", What: "card and server could not prove themselves to each other: the server's key service does not answer, or the card is not the one it claims to be", Card: CardResumable, Do: "try it once more in a few minutes; if it fails again, leave it, as cards lock themselves after several tries, and " + doAgent},
