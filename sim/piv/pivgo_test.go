@@ -16,6 +16,9 @@ import (
 
 	pivgo "github.com/go-piv/piv-go/v2/piv"
 
+	"inkan/apdu"
+	"inkan/apdu/piv"
+	"inkan/apdu/secret"
 	"inkan/sim"
 	"inkan/sim/vpcd/vpcdtest"
 )
@@ -37,7 +40,7 @@ func TestRealPIVGo(t *testing.T) {
 			defer unplug()
 			yk := openWithPIVGo(t, d.Readers[slot])
 			defer yk.Close()
-			useWithPIVGo(t, yk, root)
+			useWithPIVGo(t, yk, root, s)
 		})
 	}
 }
@@ -56,7 +59,7 @@ func openWithPIVGo(t *testing.T, reader string) *pivgo.YubiKey {
 	}
 }
 
-func useWithPIVGo(t *testing.T, yk *pivgo.YubiKey, root *x509.Certificate) {
+func useWithPIVGo(t *testing.T, yk *pivgo.YubiKey, root *x509.Certificate, s *sim.Card) {
 	n, err := yk.Serial()
 	if err != nil || n != serial {
 		t.Errorf("serial number %d, %v", n, err)
@@ -109,10 +112,28 @@ func useWithPIVGo(t *testing.T, yk *pivgo.YubiKey, root *x509.Certificate) {
 	check(t, yk.VerifyPIN(pivgo.DefaultPIN))
 	check(t, yk.Unblock(pivgo.DefaultPUK, pin))
 	check(t, yk.VerifyPIN(pin))
+	check(t, yk.SetMetadata(next, &pivgo.Metadata{ManagementKey: &next}))
+	guardedByPIVGo(t, s, pin, next)
 	check(t, yk.Reset())
 	check(t, yk.VerifyPIN(pivgo.DefaultPIN))
 	if _, err := yk.Certificate(pivgo.SlotSignature); err == nil {
 		t.Error("a certificate outlived the reset")
+	}
+}
+
+// guardedByPIVGo: the management key that piv-go stored behind the PIN is read there.
+func guardedByPIVGo(t *testing.T, s *sim.Card, pin string, want []byte) {
+	t.Helper()
+	ctx, d := t.Context(), apdu.NewConn(s)
+	_, err := piv.Select(ctx, d)
+	check(t, err)
+	p, err := secret.NewPIN([]byte(pin))
+	check(t, err)
+	check(t, piv.VerifyPIN(ctx, d, p))
+	b, err := piv.GetData(ctx, d, piv.PrintedInformation)
+	check(t, err)
+	if key, err := piv.ParseStoredManagementKey(b); err != nil || !key.Equal(secret.New(want)) {
+		t.Errorf("the management key that piv-go stored is not what is read: %v", err)
 	}
 }
 
