@@ -206,7 +206,7 @@ type Contents struct {
 	// Locked says why no PIN can be set, and what remains possible; nil = one can.
 	Locked error
 	// Unproved says why the card's keys would not be taken as the profile demands them to
-	// be proved, where that can be foreseen; nil = no reason is known.
+	// be proved, where that can be foreseen, with the status; nil = no reason is known.
 	Unproved     error
 	Certificates []CardCertificate
 }

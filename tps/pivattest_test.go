@@ -179,6 +179,7 @@ func TestPIVAttestationUnverified(t *testing.T) {
 	card := newCard(t, "yubikey-5.4")
 	before := fmt.Sprint(pivState(t, card))
 	_, err := s.run(tps.OpEnroll, card)
+	wantStatus(t, err, tps.StatusMisconfiguration)
 	if !errors.Is(err, attest.ErrNoMakers) {
 		t.Error(err)
 	}

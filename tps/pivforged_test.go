@@ -161,41 +161,41 @@ func TestPIVForged(t *testing.T) {
 	for name, c := range map[string]struct {
 		demands string // more of [piv]
 		change  func(m *made)
-		early   bool // before anything on the card is changed
+		status  tps.Status // of StatusEnroll alone something on the card was changed
 		want    string
 	}{
 		"forged": {"", func(m *made) {
 			m.answer = func(der []byte) []byte { der[len(der)-1] ^= 1; return der }
-		}, false, "not signed with the card's attestation key"},
+		}, tps.StatusEnroll, "not signed with the card's attestation key"},
 		"signed by a foreign card": {"", func(m *made) {
 			m.object, m.by = m.by.cert.Raw, (*attester)(nil).under(m.t, "Maker PIV Attestation", time.Hour)
-		}, false, "not signed with the card's attestation key"},
-		"foreign maker": {"", signedBy((*attester)(nil).under(t, "Maker PIV Attestation", time.Hour)), true,
+		}, tps.StatusEnroll, "not signed with the card's attestation key"},
+		"foreign maker": {"", signedBy((*attester)(nil).under(t, "Maker PIV Attestation", time.Hour)), tps.StatusDisabledToken,
 			"by the roots other: x509: certificate signed by unknown authority"},
-		"not a root of the profile": {"attest_roots = [\"other\"]\n", func(*made) {}, true, "by the roots other: x509: certificate signed by unknown"},
-		"no roots of that name":     {"attest_roots = [\"nobody\"]\n", func(*made) {}, true, `no attestation roots "nobody" in this node's configuration`},
-		"intermediate missing":      {"attest_roots = [\"forgetful\"]\n", func(*made) {}, true, "by the roots forgetful: x509: certificate signed by unknown"},
-		"expired card":              {"", signedBy(between.under(t, "Maker PIV Attestation", -time.Minute)), true, "expired"},
-		"expired":                   {"", func(m *made) { m.valid = -time.Minute }, false, "expired"},
-		"wrong slot":                {"", statement(func(s *piv.Statement) { s.Slot = piv.Authentication }), false, "the key of slot 9A, not of slot 9C"},
-		"another card":              {"", statement(func(s *piv.Statement) { s.Serial++ }), false, "the attestation is of the card with serial number"},
-		"no serial number":          {"", statement(func(s *piv.Statement) { s.Serial = 0 }), false, "the card with serial number 0, this one has"},
-		"another policy":            {"", statement(func(s *piv.Statement) { s.Policy.PIN = piv.PINNever }), false, "the PIN policy never, always is demanded"},
-		"too old":                   {"attest_firmware = \"5.7.0\"\n", func(*made) {}, true, "the card has the firmware 5.4.3, at least 5.7.0 is demanded"},
-		"older than it says": {"attest_firmware = \"5.7.0\"\n", func(m *made) { m.version = []byte{5, 7, 1} }, false,
+		"not a root of the profile": {"attest_roots = [\"other\"]\n", func(*made) {}, tps.StatusDisabledToken, "by the roots other: x509: certificate signed by unknown"},
+		"no roots of that name":     {"attest_roots = [\"nobody\"]\n", func(*made) {}, tps.StatusMisconfiguration, `no attestation roots "nobody" in this node's configuration`},
+		"intermediate missing":      {"attest_roots = [\"forgetful\"]\n", func(*made) {}, tps.StatusDisabledToken, "by the roots forgetful: x509: certificate signed by unknown"},
+		"expired card":              {"", signedBy(between.under(t, "Maker PIV Attestation", -time.Minute)), tps.StatusDisabledToken, "expired"},
+		"expired":                   {"", func(m *made) { m.valid = -time.Minute }, tps.StatusEnroll, "expired"},
+		"wrong slot":                {"", statement(func(s *piv.Statement) { s.Slot = piv.Authentication }), tps.StatusEnroll, "the key of slot 9A, not of slot 9C"},
+		"another card":              {"", statement(func(s *piv.Statement) { s.Serial++ }), tps.StatusEnroll, "the attestation is of the card with serial number"},
+		"no serial number":          {"", statement(func(s *piv.Statement) { s.Serial = 0 }), tps.StatusEnroll, "the card with serial number 0, this one has"},
+		"another policy":            {"", statement(func(s *piv.Statement) { s.Policy.PIN = piv.PINNever }), tps.StatusEnroll, "the PIN policy never, always is demanded"},
+		"too old":                   {"attest_firmware = \"5.7.0\"\n", func(*made) {}, tps.StatusDisabledToken, "the card has the firmware 5.4.3, at least 5.7.0 is demanded"},
+		"older than it says": {"attest_firmware = \"5.7.0\"\n", func(m *made) { m.version = []byte{5, 7, 1} }, tps.StatusEnroll,
 			"the attestation is of firmware 5.4.3, at least 5.7.1 is demanded"},
-		"form factor": {"attest_forms = [\"usb-a-fips\", \"usb-c\"]\n", func(*made) {}, false, "form factor usb-a, one of [usb-a-fips usb-c] is demanded"},
-		"truncated statement": {"", func(m *made) { m.answer = func(der []byte) []byte { return der[:len(der)/2] } }, false,
+		"form factor": {"attest_forms = [\"usb-a-fips\", \"usb-c\"]\n", func(*made) {}, tps.StatusEnroll, "form factor usb-a, one of [usb-a-fips usb-c] is demanded"},
+		"truncated statement": {"", func(m *made) { m.answer = func(der []byte) []byte { return der[:len(der)/2] } }, tps.StatusEnroll,
 			"the card does not attest its key, as profile test demands"},
-		"truncated chain": {"", func(m *made) { m.object = m.by.cert.Raw[:200] }, true, "reading the card's attestation certificate"},
-		"no chain":        {"", func(m *made) { m.object = []byte{} }, true, "reading the card's attestation certificate"},
-		"wrong order":     {"", func(m *made) { m.answer = func(der []byte) []byte { m.object = der; return m.by.cert.Raw } }, false, "attestation for the subject"},
+		"truncated chain": {"", func(m *made) { m.object = m.by.cert.Raw[:200] }, tps.StatusDisabledToken, "reading the card's attestation certificate"},
+		"no chain":        {"", func(m *made) { m.object = []byte{} }, tps.StatusDisabledToken, "reading the card's attestation certificate"},
+		"wrong order":     {"", func(m *made) { m.answer = func(der []byte) []byte { m.object = der; return m.by.cert.Raw } }, tps.StatusEnroll, "attestation for the subject"},
 		"signed in a slot": {"", func(m *made) {
 			m.object = m.by.sign(m.t, &x509.Certificate{
 				SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: piv.AttestationSubject + "9a"}, NotAfter: time.Now().Add(time.Hour),
 				ExtraExtensions: []pkix.Extension{{Id: piv.OIDPolicy, Value: []byte{2, 1}}},
 			}, &m.by.key.PublicKey)
-		}, true, "not with a card's attestation key"},
+		}, tps.StatusDisabledToken, "not with a card's attestation key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -206,27 +206,27 @@ func TestPIVForged(t *testing.T) {
 			card := newCard(t, "yubikey-5.4")
 			m := &made{Card: card, t: t, by: by}
 			c.change(m)
-			before := ""
-			if c.early {
+			early, before := c.status != tps.StatusEnroll, ""
+			if early {
 				before = fmt.Sprint(pivState(t, card))
 			}
 			_, err := s.run(tps.OpEnroll, m)
-			wantStatus(t, err, tps.StatusEnroll)
+			wantStatus(t, err, c.status)
 			if !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			if c.early && fmt.Sprint(pivState(t, card)) != before {
+			if early && fmt.Sprint(pivState(t, card)) != before {
 				t.Errorf("the card changed: %v, was %s", pivState(t, card), before)
 			}
 			certs, err := s.db.CertificatesOf(t.Context(), card.Info().CUID)
 			must(t, err)
 			for _, x := range certs {
-				if c.early || x.KeyType == "signing" {
+				if early || x.KeyType == "signing" {
 					t.Errorf("a %s certificate was issued", x.KeyType)
 				}
 			}
 			s.put(pivProfile("test", map[string]string{"[piv]\n": "[piv]\nattest = true\n"}))
-			if c.demands != "" && !c.early { // the enrollment goes on with the profile that it began with, until the card is formatted
+			if c.demands != "" && !early { // the enrollment goes on with the profile that it began with, until the card is formatted
 				_, err = s.run(tps.OpFormat, card)
 				must(t, err)
 			}
@@ -273,7 +273,7 @@ func TestPIVStale(t *testing.T) {
 	}
 	m.answer, m.by = nil, (*attester)(nil).under(t, "Maker PIV Attestation", time.Hour)
 	_, err = s.run(tps.OpEnroll, m)
-	wantStatus(t, err, tps.StatusEnroll)
+	wantStatus(t, err, tps.StatusDisabledToken)
 	_, err = s.run(tps.OpFormat, m)
 	must(t, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"inkan/apdu/piv"
+	"inkan/tps"
 	"inkan/tps/piv/attest"
 	"inkan/tps/profile"
 )
@@ -16,7 +17,7 @@ func (f Family) verifies(p profile.Profile) error {
 		return nil
 	}
 	if err := f.Attest.Has(p.PIV.AttestRoots); err != nil {
-		return fmt.Errorf("profile %s demands attested keys, which this node cannot verify: %w", p.Name, err)
+		return tps.Fail(tps.StatusMisconfiguration, fmt.Errorf("profile %s demands attested keys, which this node cannot verify: %w", p.Name, err))
 	}
 	_, _, err := demandsOf(p)
 	return err
@@ -59,7 +60,8 @@ func (r *reader) unproved(ctx context.Context, f Family, p profile.Profile) {
 		err = fmt.Errorf("the card has the firmware %v, at least %v is demanded", told, least)
 	}
 	if err != nil {
-		r.c.Unproved = fmt.Errorf("the card cannot attest its keys as profile %s demands, and was left as it is: %w", p.Name, err)
+		r.c.Unproved = tps.Fail(tps.StatusDisabledToken,
+			fmt.Errorf("the card cannot attest its keys as profile %s demands, and was left as it is: %w", p.Name, err))
 	}
 }
 
