@@ -15,6 +15,7 @@ import (
 var rooms = map[string][]string{
 	"apdu":                {},
 	"apdu/durable":        {},
+	"apdu/killtest":       {}, // for tests
 	"apdu/secret":         {},
 	"apdu/tlv":            {},
 	"apdu/gp":             {"apdu", "apdu/tlv"},

@@ -9,17 +9,15 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"filippo.io/age"
 
 	"inkan/apdu"
+	"inkan/apdu/killtest"
 	"inkan/apdu/secret"
 	"inkan/cli/sealing"
 	"inkan/cli/server"
@@ -27,8 +25,6 @@ import (
 	"inkan/tps/seal"
 	"inkan/tps/token"
 )
-
-const killedBackup = "INKAN_TEST_RESTORE_FROM"
 
 // backUp backs a folder up for the recovery key, while records are being written.
 func backUp(t *testing.T, folder string) (path string, before int) {
@@ -161,14 +157,8 @@ func TestRestoreKilled(t *testing.T) {
 	tried := 0
 	for at := 1; ; at += 2 {
 		to := filepath.Join(t.TempDir(), "data")
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRestoreKilledChild$")
-		cmd.Env = append(os.Environ(), killedBackup+"="+path, killedFolder+"="+to, killedAt+"="+strconv.Itoa(at))
-		out, err := cmd.CombinedOutput()
-		if err == nil {
+		if !killtest.Kill(t, "TestRestoreKilledChild", at, path, to) {
 			break
-		}
-		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			t.Fatalf("the child at step %d: %v\n%s", at, err, out)
 		}
 		tried++
 		if _, err := os.Stat(to); !errors.Is(err, os.ErrNotExist) {
@@ -191,17 +181,9 @@ func restoreTo(ctx context.Context, from, to string, o server.Options) error {
 
 // TestRestoreKilledChild is the process that TestRestoreKilled kills.
 func TestRestoreKilledChild(t *testing.T) {
-	from := os.Getenv(killedBackup)
-	if from == "" {
+	args, step := killtest.Child(t)
+	if args == nil {
 		return
 	}
-	at, err := strconv.Atoi(os.Getenv(killedAt))
-	must(t, err)
-	n := 0
-	must(t, restoreTo(t.Context(), from, os.Getenv(killedFolder), server.Options{Step: func(seal.Role, string) {
-		if n++; n == at {
-			err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			panic(err) // not reached
-		}
-	}}))
+	must(t, restoreTo(t.Context(), args[0], args[1], server.Options{Step: func(seal.Role, string) { step() }}))
 }

@@ -13,15 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"inkan/apdu/killtest"
 	"inkan/apdu/secret"
 	"inkan/cli/server"
 	"inkan/tks/hsm"
@@ -31,26 +29,18 @@ import (
 	"inkan/tps/store"
 )
 
-// The child is this test binary again, with these set.
-const (
-	realmKilledFolder = "INKAN_TEST_REALM_FOLDER"
-	realmKilledDo     = "INKAN_TEST_REALM_CHANGE"
-	realmKilledAt     = "INKAN_TEST_REALM_STEP"
-)
+// steps is called before and after what reaches the vault or the database; nil: nobody
+// counts it.
+type steps func()
 
-// steps counts what reaches the vault or the database, and ends the process before or
-// after one of them.
-type steps struct{ n, at int }
-
-func (s *steps) next() {
-	if s.n++; s.n == s.at {
-		err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		panic(err) // not reached
+func (s steps) next() {
+	if s != nil {
+		s()
 	}
 }
 
 // around is a step before and one after.
-func (s *steps) around(do func() error) error {
+func (s steps) around(do func() error) error {
 	s.next()
 	err := do()
 	s.next()
@@ -60,7 +50,7 @@ func (s *steps) around(do func() error) error {
 // killedVault notes every name that it is to make a key under.
 type killedVault struct {
 	realm.Vault
-	s     *steps
+	s     steps
 	names string // a file
 }
 
@@ -94,7 +84,7 @@ func (v killedVault) Destroy(ctx context.Context, name string) error {
 
 type killedStore struct {
 	*store.DB
-	s *steps
+	s steps
 }
 
 func (d killedStore) BeginKey(ctx context.Context, m realm.Making) error {
@@ -114,7 +104,7 @@ type silent struct{}
 func (silent) Record(context.Context, audit.Event) error { return nil }
 
 // realmOf opens a realm over a key file and a database in a folder.
-func realmOf(t *testing.T, folder string, s *steps) (*realm.Realm, *store.DB, *softkey.Store) {
+func realmOf(t *testing.T, folder string, s steps) (*realm.Realm, *store.DB, *softkey.Store) {
 	t.Helper()
 	db, err := store.Open(t.Context(), filepath.Join(folder, "inkan.db"))
 	must(t, err)
@@ -173,7 +163,7 @@ func TestRealmKilled(t *testing.T) {
 	made, err := softkey.Create(filepath.Join(base, "keystore"), secret.New([]byte("a passphrase")), &params)
 	must(t, err)
 	must(t, made.Close())
-	r, db, keys := realmOf(t, base, &steps{})
+	r, db, keys := realmOf(t, base, nil)
 	must(t, r.Prepare(t.Context()))
 	_, err = r.Add(t.Context(), realm.NewKey{Provider: realm.Generated, Name: "old", Priority: 300}, "test")
 	must(t, err)
@@ -191,7 +181,7 @@ func TestRealmKilled(t *testing.T) {
 				folder := t.TempDir()
 				must(t, os.CopyFS(folder, os.DirFS(base)))
 				must(t, os.Chmod(filepath.Join(folder, "keystore"), 0o600))
-				if !killRealm(t, folder, name, at) {
+				if !killtest.Kill(t, "TestRealmKilledChild", at, folder, name) {
 					break
 				}
 				checkRealm(t, folder, name, at)
@@ -205,38 +195,21 @@ func TestRealmKilled(t *testing.T) {
 	}
 }
 
-// killRealm runs the child. False: it ended by itself.
-func killRealm(t *testing.T, folder, name string, at int) bool {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRealmKilledChild$")
-	cmd.Env = append(os.Environ(), realmKilledFolder+"="+folder, realmKilledDo+"="+name, realmKilledAt+"="+strconv.Itoa(at))
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return false
-	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("the child at step %d: %v\n%s", at, err, out)
-	}
-	return true
-}
-
 // TestRealmKilledChild is the process that TestRealmKilled kills.
 func TestRealmKilledChild(t *testing.T) {
-	folder := os.Getenv(realmKilledFolder)
-	if folder == "" {
+	args, step := killtest.Child(t)
+	if args == nil {
 		return
 	}
-	at, err := strconv.Atoi(os.Getenv(realmKilledAt))
-	must(t, err)
-	r, _, _ := realmOf(t, folder, &steps{at: at})
-	must(t, realmChanges[os.Getenv(realmKilledDo)](t.Context(), r))
+	r, _, _ := realmOf(t, args[0], step)
+	must(t, realmChanges[args[1]](t.Context(), r))
 }
 
 // checkRealm opens what the killed process has left.
 func checkRealm(t *testing.T, folder, name string, at int) {
 	t.Helper()
 	ctx := t.Context()
-	r, db, keys := realmOf(t, folder, &steps{})
+	r, db, keys := realmOf(t, folder, nil)
 	must(t, r.Prepare(ctx))
 	must(t, r.Tend(ctx))
 	whole(t, folder, fmt.Sprintf("killed at step %d", at), db, keys)

@@ -8,28 +8,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
+	"inkan/apdu/killtest"
 	"inkan/apdu/secret"
 	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm/hsmtest"
 	"inkan/tks/hsm/softkey"
 	"inkan/tps/seal"
-)
-
-// The child is this test binary again, with these set.
-const (
-	killedFolder = "INKAN_TEST_SEAL_FOLDER"
-	killedDo     = "INKAN_TEST_SEAL_CHANGE"
-	killedURI    = "INKAN_TEST_SEAL_URI"
-	killedAnchor = "INKAN_TEST_SEAL_ANCHOR"
-	killedAt     = "INKAN_TEST_SEAL_STEP" // the step at which it dies
 )
 
 // place is where the sealing key of a test is: the folder's key file, or SoftHSM.
@@ -176,7 +165,7 @@ func killEverywhere(t *testing.T, p place, name string) {
 	tried := 0
 	for at := 1; ; at += step {
 		dir, here := p.copy(t, base)
-		if !killChange(t, dir, here, name, at) {
+		if !killtest.Kill(t, "TestSealKilledChild", at, filepath.Join(dir, "data"), name, here.uri, here.pinSource, here.anchor) {
 			break
 		}
 		tried++
@@ -227,39 +216,14 @@ func rewrite(t *testing.T, path, old, with string) {
 	must(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, with)), 0o600))
 }
 
-// killChange runs the child. False: it ended by itself.
-func killChange(t *testing.T, dir string, p place, name string, at int) bool {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSealKilledChild$")
-	cmd.Env = append(os.Environ(), killedFolder+"="+filepath.Join(dir, "data"), killedDo+"="+name, killedURI+"="+p.uri+" "+p.pinSource, killedAnchor+"="+p.anchor, killedAt+"="+strconv.Itoa(at))
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return false
-	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("the child at step %d: %v\n%s", at, err, out)
-	}
-	return true
-}
-
 // TestSealKilledChild is the process that TestSealKilled kills.
 func TestSealKilledChild(t *testing.T) {
-	folder := os.Getenv(killedFolder)
-	if folder == "" {
+	args, step := killtest.Child(t)
+	if args == nil {
 		return
 	}
-	at, err := strconv.Atoi(os.Getenv(killedAt))
-	must(t, err)
-	var p place
-	p.uri, p.pinSource, _ = strings.Cut(os.Getenv(killedURI), " ")
-	p.anchor = os.Getenv(killedAnchor)
-	n := 0
-	must(t, changes[os.Getenv(killedDo)](t.Context(), folder, p, server.Options{Step: func(seal.Role, string) {
-		if n++; n == at {
-			err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			panic(err) // not reached
-		}
-	}}))
+	p := place{uri: args[2], pinSource: args[3], anchor: args[4]}
+	must(t, changes[args[1]](t.Context(), args[0], p, server.Options{Step: func(seal.Role, string) { step() }}))
 }
 
 // check opens what the killed process has left, as a command and as a node, and

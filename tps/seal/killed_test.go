@@ -3,22 +3,11 @@
 package seal_test
 
 import (
-	"os"
-	"os/exec"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
+	"inkan/apdu/killtest"
 	"inkan/tps/seal"
-)
-
-// The child is this test binary again, with these set.
-const (
-	killedDir    = "INKAN_TEST_SEAL_DIR" // the folder
-	killedAnchor = "INKAN_TEST_SEAL_ANCHOR"
-	killedDo     = "INKAN_TEST_SEAL_DO"
-	killedAt     = "INKAN_TEST_SEAL_AT" // the step at which it dies
 )
 
 // killedCases are what is cut; each begins with the contents given.
@@ -50,7 +39,7 @@ func TestKilled(t *testing.T) {
 			for at := 1; ; at++ {
 				b := newBench(t)
 				save(t, b.sealer(), c.given...)
-				if !kill(t, b, name, at) {
+				if !killtest.Kill(t, "TestKilledChild", at, b.dir, b.anchor.dir, name) {
 					if at < 4 {
 						t.Errorf("there were %d steps only", at-1)
 					}
@@ -83,38 +72,13 @@ func checkKilled(t *testing.T, b *bench, at int, want []string) {
 	}
 }
 
-// kill runs the child. False: it ended by itself.
-func kill(t *testing.T, b *bench, do string, at int) bool {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledChild$")
-	cmd.Env = append(os.Environ(), killedDir+"="+b.dir, killedAnchor+"="+b.anchor.dir, killedDo+"="+do, killedAt+"="+strconv.Itoa(at))
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return false
-	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("the child at step %d: %v\n%s", at, err, out)
-	}
-	return true
-}
-
 // TestKilledChild is the writer that TestKilled kills.
 func TestKilledChild(t *testing.T) {
-	dir := os.Getenv(killedDir)
-	if dir == "" {
+	args, step := killtest.Child(t)
+	if args == nil {
 		return
 	}
-	at, err := strconv.Atoi(os.Getenv(killedAt))
-	must(t, err)
-	b := &bench{dir: dir, key: newKey("tms:seal:00112233:v01", 7), anchor: &fileAnchor{dir: os.Getenv(killedAnchor)}}
-	n := 0
-	s := b.sealer(func(c *seal.Config) {
-		c.Step = func(seal.Role, string) {
-			if n++; n == at {
-				err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				panic(err) // not reached
-			}
-		}
-	})
-	killedCases[os.Getenv(killedDo)].do(t, s)
+	b := &bench{dir: args[0], key: newKey("tms:seal:00112233:v01", 7), anchor: &fileAnchor{dir: args[1]}}
+	s := b.sealer(func(c *seal.Config) { c.Step = func(seal.Role, string) { step() } })
+	killedCases[args[2]].do(t, s)
 }

@@ -16,7 +16,10 @@ import (
 	"inkan/tps/seal"
 )
 
-const countingDir = "INKAN_TEST_SEAL_COUNT" // the folder
+const (
+	countingDir    = "INKAN_TEST_SEAL_COUNT" // the folder
+	countingAnchor = "INKAN_TEST_SEAL_ANCHOR"
+)
 
 // counted is how often each process counts.
 const counted = 8
@@ -32,7 +35,7 @@ func TestProcesses(t *testing.T) {
 	for range processes {
 		writers.Go(func() {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcessesChild$")
-			cmd.Env = append(os.Environ(), countingDir+"="+b.dir, killedAnchor+"="+b.anchor.dir)
+			cmd.Env = append(os.Environ(), countingDir+"="+b.dir, countingAnchor+"="+b.anchor.dir)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
@@ -68,7 +71,7 @@ func TestProcessesChild(t *testing.T) {
 	if dir == "" {
 		return
 	}
-	b := &bench{dir: dir, key: newKey("tms:seal:00112233:v01", 7), anchor: &fileAnchor{dir: os.Getenv(killedAnchor)}}
+	b := &bench{dir: dir, key: newKey("tms:seal:00112233:v01", 7), anchor: &fileAnchor{dir: os.Getenv(countingAnchor)}}
 	s := b.sealer()
 	for done := 0; done < counted; {
 		o, err := s.Open(t.Context(), role)
