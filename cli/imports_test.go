@@ -68,6 +68,7 @@ var rooms = map[string][]string{
 	"tps/audit":                      {"apdu/durable", "tps/internal/group"},
 	"tps/realm":                      {"apdu", "apdu/secret", "tps/audit", "tps/auth", "tps/token"},
 	"tps/realm/client":               {"tps/realm"},
+	"tps/realm/realmtest":            {"tps/realm"},
 	"tps/internal/group":             {},
 	"tps/seal":                       {"apdu/durable", "apdu/secret"},
 	"tps/peer":                       {"apdu/durable", "apdu/secret", "tps/seal", "tps/token", "tps/wire"},

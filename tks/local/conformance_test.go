@@ -2,7 +2,6 @@ package local_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 
 	"inkan/apdu/gp"
@@ -13,28 +12,9 @@ import (
 	"inkan/tks/tkstest"
 )
 
-// retired is the database's part, in memory.
-type retired struct {
-	mu sync.Mutex
-	is map[local.Target]bool
-}
-
-func (r *retired) Retired(_ context.Context, set tks.KeySetName, v gp.KeyVersion) (bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.is[local.Target{KeySet: set, Version: v}], nil
-}
-
-func (r *retired) Retire(_ context.Context, set tks.KeySetName, v gp.KeyVersion, _ string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.is[local.Target{KeySet: set, Version: v}] = true
-	return nil
-}
-
 // fixture is a service over v with the key sets of the suite.
 func fixture(t *testing.T, v hsm.Vault) tkstest.Fixture {
-	s := newService(t, local.Config{Vault: v, KeySets: &retired{is: map[local.Target]bool{}}})
+	s := newService(t, local.Config{Vault: v, KeySets: &tkstest.Retirements{}})
 	for _, k := range tkstest.Versions() {
 		if _, err := s.CreateKeySet(t.Context(), k.Set, k.Version, k.Type); err != nil {
 			t.Fatal(err)

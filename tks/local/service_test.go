@@ -276,6 +276,7 @@ var errDB = errors.New("no database")
 func (brokenDB) Retired(context.Context, tks.KeySetName, gp.KeyVersion) (bool, error) {
 	return false, errDB
 }
+
 func (brokenDB) Retire(context.Context, tks.KeySetName, gp.KeyVersion, string) error { return errDB }
 
 func TestRetire(t *testing.T) {
@@ -288,7 +289,7 @@ func TestRetire(t *testing.T) {
 	if err := s.Retire(t.Context(), "site", 2, "x"); err == nil {
 		t.Error("retired where nobody remembers it")
 	}
-	db := &retired{is: map[local.Target]bool{}}
+	db := &tkstest.Retirements{}
 	s = newService(t, local.Config{Vault: store, KeySets: db})
 	for name, err := range map[string]error{
 		"factory": s.Retire(t.Context(), "factory", 1, "x"),

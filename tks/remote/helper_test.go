@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -35,25 +34,6 @@ func newStore(t testing.TB) *softkey.Store {
 	return s
 }
 
-// retired is the database's part, in memory.
-type retired struct {
-	mu sync.Mutex
-	is map[local.Target]bool
-}
-
-func (r *retired) Retired(_ context.Context, set tks.KeySetName, v gp.KeyVersion) (bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.is[local.Target{KeySet: set, Version: v}], nil
-}
-
-func (r *retired) Retire(_ context.Context, set tks.KeySetName, v gp.KeyVersion, _ string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.is[local.Target{KeySet: set, Version: v}] = true
-	return nil
-}
-
 func newLedger(t testing.TB) *local.FileLedger {
 	t.Helper()
 	l, err := local.OpenLedger(filepath.Join(t.TempDir(), "ledger"))
@@ -70,7 +50,7 @@ func newLocal(t testing.TB, v hsm.Vault, cfg local.Config) *local.Service {
 		cfg.Ledger = newLedger(t)
 	}
 	if cfg.KeySets == nil {
-		cfg.KeySets = &retired{is: map[local.Target]bool{}}
+		cfg.KeySets = &tkstest.Retirements{}
 	}
 	cfg.Peer = func(ctx context.Context) string {
 		c, _ := remote.CallerOf(ctx)

@@ -273,7 +273,7 @@ func (a alternating) CardSecret(ctx context.Context, r tks.SecretRequest) (tks.S
 func TestServiceOverThree(t *testing.T) {
 	t.Parallel()
 	tkstest.TestService(t, func(t *testing.T) tkstest.Fixture {
-		k, v, r := newKeepers(t, 3), newStore(t), &retired{is: map[local.Target]bool{}}
+		k, v, r := newKeepers(t, 3), newStore(t), &tkstest.Retirements{}
 		all := alternating{n: &atomic.Int64{}}
 		var first *local.Service
 		for i, l := range k.shared {

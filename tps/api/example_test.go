@@ -10,6 +10,7 @@ import (
 	"inkan/tps/api"
 	"inkan/tps/auth"
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 	"inkan/tps/token"
 )
@@ -27,7 +28,7 @@ func Example() {
 		return
 	}
 	defer db.Close()
-	keyring, err := realm.New(realm.Config{Store: db, Vault: &vault{}, Audit: &events{}, Issuer: "https://tps.example.org"})
+	keyring, err := realm.New(realm.Config{Store: db, Vault: &realmtest.Vault{}, Audit: &events{}, Issuer: "https://tps.example.org"})
 	if err != nil {
 		fmt.Println(err)
 		return

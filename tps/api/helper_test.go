@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"inkan/tps/audit"
 	"inkan/tps/auth"
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 	"inkan/tps/token"
 )
@@ -49,7 +49,7 @@ func newNode(t *testing.T, edit ...func(*api.Config)) *node {
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	n := &node{t: t, db: db, log: &syncBuffer{}, audit: &events{}, keys: &keys{ledger: map[gp.KDD]api.Keying{}}, engine: &engine{db: db}, backups: &backups{}}
-	n.realm, err = realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: n.audit, Issuer: "https://tps.example.org"})
+	n.realm, err = realm.New(realm.Config{Store: db, Vault: &realmtest.Vault{}, Audit: n.audit, Issuer: "https://tps.example.org"})
 	must(t, err)
 	cfg := api.Config{Tokens: db, Certificates: db, Activities: db, Journals: db, Profiles: db, Mappings: db, Users: db, KeySets: n.keys, Keyings: n.keys, Secrets: n.keys,
 		Revoker: n.engine, Backups: n.backups, Realm: n.realm, Tickets: realm.NewTickets(n.realm, db, db), Audit: n.audit, AuditRecord: record{}, Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}

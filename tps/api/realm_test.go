@@ -1,12 +1,6 @@
 package api_test
 
 import (
-	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,46 +12,6 @@ import (
 	"inkan/tps/auth"
 	"inkan/tps/realm"
 )
-
-// vault keeps P-256 keys in memory.
-type vault struct {
-	mu   sync.Mutex
-	keys map[string]crypto.Signer
-}
-
-func (v *vault) Generate(ctx context.Context, name string, k realm.Kind) (crypto.Signer, error) {
-	if k != "ec-p256" {
-		return nil, errors.New("this vault has P-256 only")
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	return key, v.Import(ctx, name, key)
-}
-
-func (v *vault) Import(_ context.Context, name string, key crypto.Signer) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.keys[name] = key
-	return nil
-}
-
-func (v *vault) Signer(_ context.Context, name string) (crypto.Signer, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if k := v.keys[name]; k != nil {
-		return k, nil
-	}
-	return nil, errors.New("no such key")
-}
-
-func (v *vault) Destroy(_ context.Context, name string) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.keys, name)
-	return nil
-}
 
 // TestRealm goes through the resources of realm keys.
 func TestRealm(t *testing.T) {

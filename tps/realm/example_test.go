@@ -2,13 +2,13 @@ package realm_test
 
 import (
 	"context"
-	"crypto"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 )
 
@@ -26,7 +26,7 @@ func Example() {
 		return
 	}
 	defer db.Close()
-	r, err := realm.New(realm.Config{Store: db, Vault: &vault{keys: map[string]crypto.Signer{}}, Audit: &events{}, Issuer: "https://tps.example.org"})
+	r, err := realm.New(realm.Config{Store: db, Vault: &realmtest.Vault{}, Audit: &events{}, Issuer: "https://tps.example.org"})
 	if err != nil {
 		fmt.Println(err)
 		return

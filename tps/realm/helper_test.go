@@ -2,14 +2,9 @@ package realm_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -17,15 +12,9 @@ import (
 
 	"inkan/tps/audit"
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 )
-
-// vault is a vault in memory.
-type vault struct {
-	mu   sync.Mutex
-	keys map[string]crypto.Signer
-	fail error // of Destroy
-}
 
 var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -34,70 +23,6 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 	}
 	return k
 })
-
-func (v *vault) Generate(_ context.Context, name string, k realm.Kind) (crypto.Signer, error) {
-	var s crypto.Signer
-	var err error
-	switch k {
-	case "ec-p256":
-		s, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ec-p384":
-		s, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case "ec-p521":
-		s, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case "ed25519":
-		_, s, err = ed25519.GenerateKey(rand.Reader)
-	case "rsa-2048":
-		s, err = rsa.GenerateKey(rand.Reader, 2048)
-	default:
-		return nil, fmt.Errorf("kind %s", k)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s, v.Import(context.Background(), name, s)
-}
-
-func (v *vault) Import(_ context.Context, name string, key crypto.Signer) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.keys[name] != nil {
-		return errors.New("exists")
-	}
-	v.keys[name] = key
-	return nil
-}
-
-func (v *vault) Signer(_ context.Context, name string) (crypto.Signer, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if k := v.keys[name]; k != nil {
-		return k, nil
-	}
-	return nil, errors.New("no such key")
-}
-
-func (v *vault) Destroy(_ context.Context, name string) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.fail == nil {
-		delete(v.keys, name)
-	}
-	return v.fail
-}
-
-// lose is what happens to a key in a vault that is cleared.
-func (v *vault) lose(name string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.keys, name)
-}
-
-func (v *vault) size() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.keys)
-}
 
 // events is an audit log in memory.
 type events struct {
@@ -142,7 +67,7 @@ func (c *clock) wait(ctx context.Context, d time.Duration) error {
 type node struct {
 	*realm.Realm
 	db    *store.DB
-	vault *vault
+	vault *realmtest.Vault
 	audit *events
 	clock *clock
 }
@@ -157,7 +82,7 @@ func newNode(t testing.TB, edit ...func(*realm.Config)) *node {
 	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "inkan.db"))
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
-	n := &node{db: db, vault: &vault{keys: map[string]crypto.Signer{}}, audit: &events{}, clock: &clock{t: time.Now().Truncate(time.Second).Add(100 * time.Millisecond)}}
+	n := &node{db: db, vault: &realmtest.Vault{}, audit: &events{}, clock: &clock{t: time.Now().Truncate(time.Second).Add(100 * time.Millisecond)}}
 	n.Realm = n.another(t, edit...)
 	must(t, n.Prepare(t.Context()))
 	return n

@@ -123,8 +123,8 @@ func TestKeystore(t *testing.T) {
 			}
 		}
 	}
-	if n.vault.size() != 5 {
-		t.Errorf("%d keys in the vault", n.vault.size())
+	if n.vault.Size() != 5 {
+		t.Errorf("%d keys in the vault", n.vault.Size())
 	}
 }
 

@@ -2,7 +2,6 @@ package realm_test
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"path/filepath"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 )
 
@@ -85,7 +85,7 @@ func TestNodesConverge(t *testing.T) {
 	n.await(t, "silence", polled)
 	must(t, n.ForgetNode(t.Context(), "b"))
 	n.await(t, "a node less", func(all []realm.NodeStatus) bool { return len(all) == 2 })
-	n.vault.lose(made.Material)
+	n.vault.Lose(made.Material)
 	n.clock.add(time.Minute)
 	n.await(t, "the loss of the key", func(all []realm.NodeStatus) bool { return all[1].State == realm.Failing && all[1].Problem != "" })
 }
@@ -96,13 +96,13 @@ func TestNodesWithOwnKeys(t *testing.T) {
 	t.Parallel()
 	own := func(c *realm.Config) { c.Own = true }
 	a := newNode(t, named("a"), own)
-	b := &node{db: a.db, vault: &vault{keys: map[string]crypto.Signer{}}, audit: a.audit, clock: a.clock}
+	b := &node{db: a.db, vault: &realmtest.Vault{}, audit: a.audit, clock: a.clock}
 	b.Realm = b.another(t, named("b"), own)
 	must(t, b.Prepare(t.Context()))
 	must(t, b.Prepare(t.Context()))
 	fromA, fromB := a.sign(t, realm.ES256), b.sign(t, realm.ES256)
-	if a.vault.size() != 1 || b.vault.size() != 1 || kidOf(t, fromA) == kidOf(t, fromB) {
-		t.Fatalf("%d and %d keys", a.vault.size(), b.vault.size())
+	if a.vault.Size() != 1 || b.vault.Size() != 1 || kidOf(t, fromA) == kidOf(t, fromB) {
+		t.Fatalf("%d and %d keys", a.vault.Size(), b.vault.Size())
 	}
 	must(t, a.verify(t, fromB, realm.ES256))
 	must(t, b.verify(t, fromA, realm.ES256))
@@ -114,13 +114,13 @@ func TestNodesWithOwnKeys(t *testing.T) {
 	a.clock.add(day)
 	must(t, a.Tend(t.Context()))
 	must(t, b.Tend(t.Context()))
-	if a.vault.size() != 2 || b.vault.size() != 2 {
-		t.Errorf("after a rotation %d and %d keys", a.vault.size(), b.vault.size())
+	if a.vault.Size() != 2 || b.vault.Size() != 2 {
+		t.Errorf("after a rotation %d and %d keys", a.vault.Size(), b.vault.Size())
 	}
 	fromB = b.sign(t, realm.ES256)
 	out, err := a.Compromised(t.Context(), kidOf(t, fromB), "test")
 	must(t, err)
-	if out.Gone.Material == "" || b.vault.size() != 2 {
+	if out.Gone.Material == "" || b.vault.Size() != 2 {
 		t.Error("another node's private half was destroyed from here")
 	}
 	refused(t, "by the key that was given up", a.verify(t, fromB, realm.ES256), realm.ErrToken)
@@ -143,7 +143,7 @@ func TestNodesAtOnce(t *testing.T) {
 	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "inkan.db"))
 	must(t, err)
 	defer db.Close()
-	n := &node{db: db, vault: &vault{keys: map[string]crypto.Signer{}}, audit: &events{}, clock: &clock{t: time.Now()}}
+	n := &node{db: db, vault: &realmtest.Vault{}, audit: &events{}, clock: &clock{t: time.Now()}}
 	n.Realm = n.another(t)
 	at := func(do func(*realm.Realm) error, allowed error) {
 		t.Helper()
@@ -195,8 +195,8 @@ func (n *node) has(t *testing.T, want int) {
 	}
 	left, err := n.db.Makings(t.Context())
 	must(t, err)
-	if known != want || n.vault.size() != want || len(left) != 0 {
-		t.Errorf("%d keys with a private half, %d in the vault, %d unfinished; want %d", known, n.vault.size(), len(left), want)
+	if known != want || n.vault.Size() != want || len(left) != 0 {
+		t.Errorf("%d keys with a private half, %d in the vault, %d unfinished; want %d", known, n.vault.Size(), len(left), want)
 	}
 }
 
@@ -213,13 +213,13 @@ func TestSweep(t *testing.T) {
 	}
 	begin("mine", "a")
 	must(t, n.Tend(ctx))
-	if n.vault.size() != 2 {
+	if n.vault.Size() != 2 {
 		t.Error("swept while it may be in the making")
 	}
 	begin("theirs", "b")
 	must(t, n.Prepare(ctx))
-	if n.vault.size() != 2 {
-		t.Errorf("%d keys after the start", n.vault.size())
+	if n.vault.Size() != 2 {
+		t.Errorf("%d keys after the start", n.vault.Size())
 	}
 	n.clock.add(time.Hour + time.Second)
 	must(t, n.Tend(ctx))

@@ -182,8 +182,8 @@ func TestLastKeyStays(t *testing.T) {
 	}
 	gone, err := n.Delete(ctx, k.KID, "test")
 	must(t, err)
-	if gone.Material != "" || n.vault.size() != 1 || gone.State != realm.Deleted || len(gone.Chain) != 1 {
-		t.Errorf("deleted %+v, %d keys in the vault", gone, n.vault.size())
+	if gone.Material != "" || n.vault.Size() != 1 || gone.State != realm.Deleted || len(gone.Chain) != 1 {
+		t.Errorf("deleted %+v, %d keys in the vault", gone, n.vault.Size())
 	}
 	_, err = n.SetState(ctx, string(k.ID), realm.Active, "test")
 	refused(t, "a deleted key", err, realm.ErrRefused)
@@ -228,8 +228,8 @@ func TestUploadedKey(t *testing.T) {
 		_, err := add(realm.NewKey{}, []byte(b))
 		refused(t, name, err, realm.ErrInput)
 	}
-	if n.vault.size() != 1 {
-		t.Errorf("%d keys in the vault: what was refused stayed", n.vault.size())
+	if n.vault.Size() != 1 {
+		t.Errorf("%d keys in the vault: what was refused stayed", n.vault.Size())
 	}
 	k, err := add(realm.NewKey{Certificates: certificate, Name: "mine"}, private)
 	must(t, err)
@@ -264,8 +264,8 @@ func TestExistingKey(t *testing.T) {
 	must(t, n.vault.Import(t.Context(), "other", rsa3(t)))
 	_, err = n.Add(t.Context(), realm.NewKey{Provider: realm.PKCS11, Label: "other", Algorithm: realm.PS256}, "test")
 	must(t, err)
-	if _, err = n.Delete(t.Context(), k.KID, "test"); err != nil || n.vault.size() != 3 {
-		t.Errorf("%v, %d keys in the vault", err, n.vault.size())
+	if _, err = n.Delete(t.Context(), k.KID, "test"); err != nil || n.vault.Size() != 3 {
+		t.Errorf("%v, %d keys in the vault", err, n.vault.Size())
 	}
 }
 
@@ -308,7 +308,7 @@ func TestAuditFull(t *testing.T) {
 	}
 	rec, err := n.State(ctx)
 	all, notBefore := rec.Keys, rec.NotBefore[realm.ForSessions]
-	if err != nil || len(all) != 2 || n.vault.size() != 2 || !notBefore.IsZero() || all[0].State != realm.Active || all[1].State != realm.Active {
+	if err != nil || len(all) != 2 || n.vault.Size() != 2 || !notBefore.IsZero() || all[0].State != realm.Active || all[1].State != realm.Active {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

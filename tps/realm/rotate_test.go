@@ -59,8 +59,8 @@ func TestCalendar(t *testing.T) {
 	}
 	all, err := n.Keys(t.Context())
 	must(t, err)
-	if len(all) != 2 || n.vault.size() != 1 || all[0].State != realm.Active || all[0].Priority != 101 {
-		t.Errorf("%d keys, %d in the vault, %+v", len(all), n.vault.size(), all[0])
+	if len(all) != 2 || n.vault.Size() != 1 || all[0].State != realm.Active || all[0].Priority != 101 {
+		t.Errorf("%d keys, %d in the vault, %+v", len(all), n.vault.Size(), all[0])
 	}
 	refused(t, "a token of the deleted key", n.verify(t, old, realm.ES256), realm.ErrToken)
 }
@@ -131,18 +131,18 @@ func TestCompromised(t *testing.T) {
 		k, err = n.Find(ctx, kidOf(t, old))
 		must(t, err)
 	}
-	n.vault.fail = errors.New("the HSM is gone")
+	n.vault.Keep(errors.New("the HSM is gone"))
 	if _, err := n.Compromised(ctx, k.KID, "ada"); err == nil {
 		t.Error("the private half stayed, and nobody says so")
 	}
 	for what, text := range map[string]string{"of the key": old, "of another key": other} {
 		refused(t, what, n.verify(t, text, realm.ES256, realm.ES384), realm.ErrToken)
 	}
-	n.vault.fail = nil
+	n.vault.Keep(nil)
 	out, err := n.Compromised(ctx, k.KID, "ada")
 	must(t, err)
-	if out.Gone.State != realm.Disabled || out.Gone.Material != "" || out.Made.ID != "" || n.vault.size() != 2 {
-		t.Errorf("finished: %+v, %d keys in the vault", out, n.vault.size())
+	if out.Gone.State != realm.Disabled || out.Gone.Material != "" || out.Made.ID != "" || n.vault.Size() != 2 {
+		t.Errorf("finished: %+v, %d keys in the vault", out, n.vault.Size())
 	}
 	fresh := n.sign(t, realm.ES256)
 	must(t, n.verify(t, fresh, realm.ES256))
@@ -271,7 +271,7 @@ func TestRotateRace(t *testing.T) {
 	must(t, n.Tend(t.Context()))
 	keys, err := n.Keys(t.Context())
 	must(t, err)
-	if len(keys) != 2 || n.vault.size() != 2 {
-		t.Errorf("%d keys, %d in the vault", len(keys), n.vault.size())
+	if len(keys) != 2 || n.vault.Size() != 2 {
+		t.Errorf("%d keys, %d in the vault", len(keys), n.vault.Size())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/tps/auth"
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 )
 
 // loggedIn is a node on which ada may log in.
@@ -151,7 +152,7 @@ func TestNoSecretInRecords(t *testing.T) {
 }
 
 // noCurves is a vault that makes RSA keys only.
-type noCurves struct{ *vault }
+type noCurves struct{ *realmtest.Vault }
 
 func (v noCurves) Generate(ctx context.Context, name string, k realm.Kind) (crypto.Signer, error) {
 	if k != "rsa-3072" {
@@ -163,7 +164,7 @@ func (v noCurves) Generate(ctx context.Context, name string, k realm.Kind) (cryp
 // TestVaultWithoutCurves: people log in where the HSM has no elliptic curves.
 func TestVaultWithoutCurves(t *testing.T) {
 	t.Parallel()
-	n, l := loggedIn(t, func(c *realm.Config) { c.Vault = noCurves{c.Vault.(*vault)} })
+	n, l := loggedIn(t, func(c *realm.Config) { c.Vault = noCurves{c.Vault.(*realmtest.Vault)} })
 	keys, err := n.Keys(t.Context())
 	if err != nil || len(keys) != 1 || keys[0].Algorithm != realm.RS256 {
 		t.Fatalf("%v, %v", keys, err)

@@ -2,7 +2,6 @@ package realm_test
 
 import (
 	"context"
-	"crypto"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"inkan/tps/realm"
+	"inkan/tps/realm/realmtest"
 )
 
 // TestNodesAreTold: a compromise is pushed to the other nodes, which have destroyed what
@@ -24,7 +24,7 @@ func TestNodesAreTold(t *testing.T) {
 		}
 		c.Clients = []realm.Client{{ID: "poller"}}
 	})
-	b := &node{db: a.db, vault: &vault{keys: map[string]crypto.Signer{}}, audit: a.audit, clock: a.clock}
+	b := &node{db: a.db, vault: &realmtest.Vault{}, audit: a.audit, clock: a.clock}
 	b.Realm = b.another(t, named("b"), own)
 	must(t, b.Prepare(t.Context()))
 	told := realm.Told(b.Realm)
@@ -37,8 +37,8 @@ func TestNodesAreTold(t *testing.T) {
 	if len(out.Pushes) != 3 || out.Pushes[0].Result != realm.PushDone || !out.Pushes[0].Node || out.Pushes[1].Result != realm.PullOnly || out.Pushes[2].Node {
 		t.Fatalf("%+v", out.Pushes)
 	}
-	if k, err := a.Find(t.Context(), string(out.Gone.ID)); err != nil || k.Material != "" || b.vault.size() != 1 {
-		t.Errorf("the private half is still there: %v, %d keys", err, b.vault.size())
+	if k, err := a.Find(t.Context(), string(out.Gone.ID)); err != nil || k.Material != "" || b.vault.Size() != 1 {
+		t.Errorf("the private half is still there: %v, %d keys", err, b.vault.Size())
 	}
 	nodes, err := a.Nodes(t.Context())
 	must(t, err)

@@ -2,10 +2,6 @@ package client_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -19,32 +15,9 @@ import (
 	"inkan/tps/audit"
 	"inkan/tps/realm"
 	"inkan/tps/realm/client"
+	"inkan/tps/realm/realmtest"
 	"inkan/tps/store"
 )
-
-// vault keeps P-256 keys in memory.
-type vault struct{ keys sync.Map }
-
-func (v *vault) Generate(_ context.Context, name string, _ realm.Kind) (crypto.Signer, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	v.keys.Store(name, k)
-	return k, err
-}
-
-func (v *vault) Import(context.Context, string, crypto.Signer) error { return errors.ErrUnsupported }
-
-func (v *vault) Signer(_ context.Context, name string) (crypto.Signer, error) {
-	k, ok := v.keys.Load(name)
-	if !ok {
-		return nil, errors.New("no such key")
-	}
-	return k.(crypto.Signer), nil
-}
-
-func (v *vault) Destroy(_ context.Context, name string) error {
-	v.keys.Delete(name)
-	return nil
-}
 
 type noAudit struct{}
 
@@ -76,7 +49,7 @@ func newIssuer(t *testing.T, clients ...realm.Client) *issuer {
 		wellKnown.ServeHTTP(w, r)
 	}))
 	t.Cleanup(i.server.Close)
-	i.Realm, err = realm.New(realm.Config{Store: db, Vault: &vault{}, Audit: noAudit{}, Issuer: i.server.URL, Clients: clients, HTTP: i.server.Client()})
+	i.Realm, err = realm.New(realm.Config{Store: db, Vault: &realmtest.Vault{}, Audit: noAudit{}, Issuer: i.server.URL, Clients: clients, HTTP: i.server.Client()})
 	must(t, err)
 	wellKnown = realm.WellKnown(i.Realm, "/token")
 	must(t, i.Prepare(t.Context()))
