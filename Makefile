@@ -49,25 +49,23 @@ unit:
 
 # real runs every test, also those that drive pcscd, SoftHSM, OpenSC and openssl:
 # a missing part is a failure. It shows the results and the numbers that tests count,
-# and after a failure what the failing packages printed.
+# and after a failure what the failing packages printed. `make lint` has vetted them.
 real: SHELL := /bin/bash
 real:
 	@echo "INKAN_REAL=1 $(GO) test ./..."; log=$$(mktemp); set -o pipefail; \
-	INKAN_REAL=1 $(GO) test -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|array|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
+	INKAN_REAL=1 $(GO) test -vet=off -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|array|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
 	[ $$rc = 0 ] || grep -avE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
 
 # nocgo tests what is another code without cgo.
 nocgo:
-	CGO_ENABLED=0 $(GO) test ./pcsc/... ./tks/hsm/... ./cli/...
+	CGO_ENABLED=0 $(GO) test -vet=off ./pcsc/... ./tks/hsm/... ./cli/...
 
 # fuzz runs every target for FUZZTIME: a count, because a duration can end a sound target
-# with "context deadline exceeded" (go.dev/issue/75804).
+# with "context deadline exceeded" (go.dev/issue/75804). A package is built once for all its
+# targets, and as many packages run as there are processors, each with one worker.
 fuzz:
-	@set -e; for pkg in $$($(GO) list ./...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg >/tmp/inkan-fuzz.$$$$ 2>&1 || { cat /tmp/inkan-fuzz.$$$$; exit 1; }; \
-	  done; \
-	done; rm -f /tmp/inkan-fuzz.$$$$
+	@bin=$$(mktemp -d); trap 'rm -rf '$$bin EXIT; git grep -l '^func Fuzz' -- '*_test.go' | xargs -n 1 dirname | sort -u | \
+	GO='$(GO)' BIN=$$bin FUZZTIME=$(FUZZTIME) xargs -P "$$(nproc)" -n 1 .ci/fuzz
 
 race:
 	$(GO) test -race ./...
