@@ -8,7 +8,6 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/gp"
 	"inkan/sim"
-	"inkan/tks/hsm"
 	"inkan/tps"
 	"inkan/tps/store/storetest"
 )
@@ -133,12 +132,10 @@ func TestOldKeysGo(t *testing.T) {
 func TestSameVersion(t *testing.T) {
 	t.Parallel()
 	x := newCutter(t, "gp-scp03", cutCase{"key-changeover", tps.OpKeyChangeover, []tps.Operation{tps.OpEnroll, tps.OpKeyChangeover}}, nil)
-	_, err := x.local.CreateKeySet(t.Context(), "other", 2, hsm.AES128)
-	must(t, err)
 	x.put(ecProfile("wide", map[string]string{`set = "site"`: `set = "other"`}))
 	card := x.prepared(t)
 	before := card.Exchanges()
-	_, err = x.run(x.op, card, with("wide"))
+	_, err := x.run(x.op, card, with("wide"))
 	must(t, err)
 	for _, i := range places(card.Exchanges() - before) {
 		for _, when := range []sim.When{sim.Before, sim.After} {
@@ -163,8 +160,6 @@ func TestRevisedKeys(t *testing.T) {
 	t.Parallel()
 	x := widening(t)
 	n := x.changes(t)
-	_, err := x.local.CreateKeySet(t.Context(), "narrow", 4, hsm.AES128)
-	must(t, err)
 	var cards []*sim.Card
 	for _, i := range places(n) {
 		cards = append(cards, x.pulled(t, i, sim.After))
@@ -173,7 +168,7 @@ func TestRevisedKeys(t *testing.T) {
 		`set = "site"`: `set = "narrow"`, "\nversion = 2\n": "\nversion = 4\n", `change_on = ["key-changeover"]`: `change_on = ["format"]`,
 	}))
 	for i, card := range cards {
-		if _, err = x.run(tps.OpFormat, card, with("wide"), func(_ *client, r *tps.Request) { r.Resume = true }); err != nil {
+		if _, err := x.run(tps.OpFormat, card, with("wide"), func(_ *client, r *tps.Request) { r.Resume = true }); err != nil {
 			t.Errorf("place %d: %v", i+1, err)
 		}
 		if got := versionsOf(t, card); !slices.Equal(got, []gp.KeyVersion{4}) {

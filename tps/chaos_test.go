@@ -16,7 +16,6 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/secret"
 	"inkan/sim"
-	"inkan/tks/hsm"
 	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
@@ -148,11 +147,10 @@ func newChaos(t *testing.T, seed uint64) *life {
 func (l *life) begin(t *testing.T) {
 	t.Helper()
 	s := newSite(t)
-	_, err := s.local.CreateKeySet(t.Context(), "later", apduVersion(5), hsm.DES3)
-	must(t, err)
 	s.ca = &watchedCA{Authority: s.ca, valid: map[ca.Serial]apdu.CUID{}}
 	l.cutter = &cutter{site: s, family: coolkeyCuts, model: l.line.model}
 	l.putProfile()
+	var err error
 	l.card, err = sim.New(sim.Config{Model: l.line.model, Chaos: l.chaos})
 	must(t, err)
 	t.Cleanup(func() { l.card.Close() })

@@ -25,9 +25,7 @@ import (
 	"inkan/fixtures"
 	"inkan/sim"
 	"inkan/tks"
-	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
-	"inkan/tks/kdf"
 	"inkan/tks/local"
 	"inkan/tps"
 	"inkan/tps/audit"
@@ -41,7 +39,7 @@ import (
 
 // site is everything a TPS needs, in process and in a temporary folder. Key
 // sets: "site" (AES-128, version 2), "wide" (AES-256, version 3), "des" (DES3,
-// version 2).
+// version 2), and for changes "other", "narrow" and "later".
 type site struct {
 	t      testing.TB
 	db     *store.DB
@@ -98,7 +96,10 @@ func (m *memoryAudit) Record(_ context.Context, e audit.Event) error {
 // newSite is a site in a folder of its own, with the profile "test".
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := siteIn(t, t.TempDir())
+	v, err := sharedVault()
+	must(t, err)
+	dir := t.TempDir()
+	s := siteOver(t, dir, openRecords(t, dir), v)
 	t.Cleanup(s.close)
 	return s
 }
@@ -106,16 +107,30 @@ func newSite(t testing.TB) *site {
 // siteIn opens the site in a folder, and makes it where there is none.
 func siteIn(t testing.TB, dir string) *site {
 	t.Helper()
+	return siteOn(t, dir, openRecords(t, dir))
+}
+
+func openRecords(t testing.TB, dir string) *store.DB {
+	t.Helper()
 	db, err := store.Open(context.Background(), filepath.Join(dir, "inkan.db"))
 	must(t, err)
-	return siteOn(t, dir, db)
+	return db
 }
 
 // siteOn is siteIn with the records elsewhere.
 func siteOn(t testing.TB, dir string, db *store.DB) *site {
 	t.Helper()
-	ctx := context.Background()
-	v, isNew := openVault(t, filepath.Join(dir, "keystore"))
+	v, err := openVault(filepath.Join(dir, "keystore"))
+	must(t, err)
+	s := siteOver(t, dir, db, v)
+	whole := s.close
+	s.close = func() { whole(); must(t, v.Close()) }
+	return s
+}
+
+// siteOver is siteOn over a key file that outlives the site.
+func siteOver(t testing.TB, dir string, db *store.DB, v *softkey.Store) *site {
+	t.Helper()
 	ledger, err := local.OpenLedger(filepath.Join(dir, "ledger"))
 	must(t, err)
 	svc, err := local.New(local.Config{Vault: v, Ledger: ledger})
@@ -130,35 +145,13 @@ func siteOn(t testing.TB, dir string, db *store.DB) *site {
 		}},
 		log:   slog.New(slog.DiscardHandler),
 		cards: "8402716",
-		close: func() { must(t, errors.Join(ledger.Close(), v.Close(), db.Close())) },
+		close: func() { must(t, errors.Join(ledger.Close(), db.Close())) },
 	}
 	s.ca = openAuthority(t, dir, db.Authority("embedded"))
-	if isNew {
-		for name, ks := range map[tks.KeySetName]struct {
-			v uint8
-			t hsm.KeyType
-		}{"site": {2, hsm.AES128}, "wide": {3, hsm.AES256}, "des": {2, hsm.DES3}} {
-			_, err := svc.CreateKeySet(ctx, name, apduVersion(ks.v), ks.t)
-			must(t, err)
-		}
-		_, err := svc.Create(ctx, local.NewKeySet{Name: "piv", Version: 1, Type: hsm.AES128, KDF: kdf.PIV})
-		must(t, err)
+	if _, err := db.Profile(context.Background(), "test"); errors.Is(err, token.ErrNotFound) {
 		s.put(ecProfile("test", nil))
 	}
 	return s
-}
-
-func openVault(t testing.TB, path string) (v *softkey.Store, isNew bool) {
-	t.Helper()
-	passphrase := secret.New([]byte("passphrase of the test"))
-	v, err := softkey.Open(path, passphrase)
-	if errors.Is(err, fs.ErrNotExist) {
-		p := softkey.FloorParams()
-		v, err = softkey.Create(path, passphrase, &p)
-		isNew = true
-	}
-	must(t, err)
-	return v, isNew
 }
 
 // openAuthority opens the authority of a folder, key and certificate in a file.

@@ -289,7 +289,8 @@ func TestUnknownCards(t *testing.T) {
 func TestForeignKeys(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	other := newSite(t)
+	other := siteIn(t, t.TempDir()) // with keys of its own
+	t.Cleanup(other.close)
 	card := newCard(t, "gp-scp03")
 	_, err := other.run(tps.OpFormat, card)
 	must(t, err)
