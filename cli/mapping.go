@@ -23,8 +23,9 @@ const mappingHelp = "A document holds mappings in the order in which they are tr
 	"applet_major, applet_minor (0 without applet), sym_key_size (bits of the card's keys). All that are given have to pass.\n" +
 	"Targets: profile, or with resolves = \"keys\": key_set, key_version, factory, applet, which then count instead of those of\n" +
 	"the profile. A mapping without target refuses its cards. Where no mapping passes, it is the profile that the client's\n" +
-	"token type names, else [tps] default_profile. A PIN reset and a key changeover keep to the profile that the card was\n" +
-	"enrolled with, and a profile that the client requires (--profile of inkan card) comes before everything.\n"
+	"token type names, else [tps] default_profile (unmanaged_profile for a card without a card\n" +
+	"manager, such as a YubiKey). A renewal, a PIN reset and a key changeover keep to the profile that the card was enrolled\n" +
+	"with, and a profile that the client requires (--profile of inkan card) comes before everything.\n"
 
 func (p *program) mappingCommand() *cli.Command {
 	operation := &cli.StringFlag{Name: "operation", Value: profile.Enrolling, Usage: "`OPERATION` that is asked for: " + strings.Join(profile.Operations(), ", ")}
@@ -61,6 +62,7 @@ func (p *program) mappingCommand() *cli.Command {
 					&cli.StringFlag{Name: "protocol", Usage: "`MAJOR.MINOR` of the applet's protocol, 0.0 without applet"},
 					&cli.StringFlag{Name: "applet", Usage: "`MAJOR.MINOR` of the applet, 0.0 without"},
 					&cli.IntFlag{Name: "key-size", Usage: "`BITS` of the card manager's keys"},
+					&cli.BoolFlag{Name: "unmanaged", Usage: "the card has no card manager"},
 					&cli.StringFlag{Name: "token-type", Usage: "`TYPE` that the client wishes for"},
 					&cli.StringFlag{Name: "key-set", Usage: "`SET` that the client wishes for"},
 					&cli.StringFlag{Name: "profile", Usage: "`PROFILE` that the client requires"},
@@ -185,6 +187,9 @@ func (p *program) testMapping(c *cli.Context) error {
 		if v := c.String(flag); v != "" {
 			q.Set(name, v)
 		}
+	}
+	if c.Bool("unmanaged") {
+		q.Set("unmanaged", "true")
 	}
 	if c.IsSet("key-size") {
 		q.Set("symKeySize", strconv.Itoa(c.Int("key-size")))

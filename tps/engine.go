@@ -54,7 +54,9 @@ type Config struct {
 
 	Node, Boot     string            // names of this node and of this start of it
 	DefaultProfile token.ProfileName // default userKey
-	Managers       []apdu.AID        // card managers; default those of Dogtag and GlobalPlatform
+	// UnmanagedProfile takes its place for cards without a card manager; default DefaultProfile.
+	UnmanagedProfile token.ProfileName
+	Managers         []apdu.AID // card managers; default those of Dogtag and GlobalPlatform
 
 	AllowSimulator bool // serve software cards
 	Lab            bool // a trial: factory keys may stay
@@ -105,6 +107,9 @@ func (e *Engine) defaults() {
 	}
 	if e.DefaultProfile == "" {
 		e.DefaultProfile = "userKey"
+	}
+	if e.UnmanagedProfile == "" {
+		e.UnmanagedProfile = e.DefaultProfile
 	}
 	if len(e.Managers) == 0 {
 		e.Managers = defaultManagers

@@ -176,6 +176,9 @@ func (r *run) resolve(ctx context.Context) error {
 			TokenType: r.req.TokenType, KeySet: r.req.KeySet, ATR: r.card.ATR, CUID: r.card.CUID, KeySize: r.card.keySize(),
 		},
 	}
+	if r.card.Unmanaged {
+		req.Default = r.e.UnmanagedProfile
+	}
 	if req.KeepsContent() {
 		req.Own = r.ownProfile(ctx)
 	}

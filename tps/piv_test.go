@@ -20,6 +20,26 @@ import (
 	"inkan/tps/token"
 )
 
+// TestPIVDefault: without a wish a card without a card manager gets the profile for such
+// cards, and another one the default.
+func TestPIVDefault(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.adjust = func(c *tps.Config) { c.UnmanagedProfile = "keys" }
+	s.put(pivProfile("test", nil))
+	s.put(pivProfile("keys", nil))
+	for model, want := range map[string]token.ProfileName{"yubikey-5.7": "keys", "piv": "test"} {
+		card := newCard(t, model)
+		_, err := s.run(tps.OpFormat, card)
+		must(t, err)
+		rec, err := s.db.Token(t.Context(), card.Info().CUID)
+		must(t, err)
+		if rec.Profile != want {
+			t.Errorf("a %s got the profile %s", model, rec.Profile)
+		}
+	}
+}
+
 // TestPIVLife takes each kind of PIV card through all operations, with batches and
 // without.
 func TestPIVLife(t *testing.T) {

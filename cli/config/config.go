@@ -123,9 +123,14 @@ type TKS struct {
 	KeyingQuorum string `toml:"keying_quorum"`
 }
 
+// DefaultUnmanagedProfile is the default of TPS.UnmanagedProfile. A site that was set up
+// before there were PIV cards has no such profile, and needs none.
+const DefaultUnmanagedProfile token.ProfileName = "pivUser"
+
 // TPS says how operations run.
 type TPS struct {
 	DefaultProfile   token.ProfileName `toml:"default_profile"`   // default userKey
+	UnmanagedProfile token.ProfileName `toml:"unmanaged_profile"` // instead, for cards without a card manager; default pivUser
 	AllowSimulator   bool              `toml:"allow_simulator"`   // serve software cards
 	OrphanAfter      Duration          `toml:"orphan_after"`      // unconfirmed certificates are revoked after; default 24h
 	OperationTimeout Duration          `toml:"operation_timeout"` // from the first irreversible step on; default 10m
@@ -319,6 +324,7 @@ func (c *Config) defaults() {
 		c.Node.Roles = []Role{RoleAll}
 	}
 	set(&c.TPS.DefaultProfile, "userKey")
+	set(&c.TPS.UnmanagedProfile, DefaultUnmanagedProfile)
 	set(&c.TPS.OrphanAfter, Duration(24*time.Hour))
 	set(&c.TPS.OperationTimeout, Duration(10*time.Minute))
 	set(&c.TPS.SweepEvery, Duration(time.Minute))

@@ -111,8 +111,8 @@ func (n *Node) localAPI() (http.Handler, error) {
 	keySets, keyings := n.keySetAPI()
 	return api.New(api.Config{
 		Tokens: n.DB, Certificates: n.DB, Activities: n.DB, Journals: n.DB, Profiles: n.DB, Mappings: n.DB, Users: n.DB,
-		DefaultProfile: n.Config.TPS.DefaultProfile,
-		KeySets:        keySets, Keyings: keyings, Secrets: n.keys, Revoker: n.Engine, Backups: n, Realm: n.Realm, Tickets: n.Tickets, Audit: n.Audit, AuditRecord: n, Log: n.log,
+		DefaultProfile: n.Config.TPS.DefaultProfile, UnmanagedProfile: n.Config.TPS.UnmanagedProfile,
+		KeySets: keySets, Keyings: keyings, Secrets: n.keys, Revoker: n.Engine, Backups: n, Realm: n.Realm, Tickets: n.Tickets, Audit: n.Audit, AuditRecord: n, Log: n.log,
 	})
 }
 

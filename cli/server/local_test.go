@@ -306,13 +306,20 @@ func TestKeyError(t *testing.T) {
 }
 
 // TestDEF51: a node whose default profile does not exist does not serve: every
-// card would be refused.
+// card would be refused. That for cards without a card manager is needed once somebody
+// names another one than was shipped.
 func TestDEF51(t *testing.T) {
 	t.Parallel()
 	n, _ := opened(t)
-	n.Config.TPS.DefaultProfile = "formatMappingResolver"
-	err := n.Serve(t.Context(), func(server.Listener) { t.Error("it serves") })
-	if err == nil || !strings.Contains(err.Error(), `default_profile = "formatMappingResolver": there is no such profile`) {
-		t.Errorf("got %v", err)
+	for setting, of := range map[string]*token.ProfileName{
+		"default_profile": &n.Config.TPS.DefaultProfile, "unmanaged_profile": &n.Config.TPS.UnmanagedProfile,
+	} {
+		was := *of
+		*of = "formatMappingResolver"
+		err := n.Serve(t.Context(), func(server.Listener) { t.Error("it serves") })
+		if err == nil || !strings.Contains(err.Error(), setting+` = "formatMappingResolver": there is no such profile`) {
+			t.Errorf("%s: got %v", setting, err)
+		}
+		*of = was
 	}
 }

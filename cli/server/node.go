@@ -241,7 +241,7 @@ func (n *Node) openEngine() error {
 		Families:       n.families(),
 		Audit:          n.Audit, Log: n.log,
 		Node: n.Config.Node.Name, Boot: n.boot,
-		DefaultProfile: t.DefaultProfile, Managers: t.CardManagers,
+		DefaultProfile: t.DefaultProfile, UnmanagedProfile: t.UnmanagedProfile, Managers: t.CardManagers,
 		AllowSimulator: t.AllowSimulator, Lab: n.Config.Node.Lab, Bound: n.bound,
 		OperationTimeout: time.Duration(t.OperationTimeout), OrphanAfter: time.Duration(t.OrphanAfter),
 	})

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"inkan/cli/config"
 	"inkan/tps/api"
 	"inkan/tps/realm"
 	"inkan/tps/token"
@@ -73,10 +74,17 @@ func (n *Node) mayServe(ctx context.Context) error {
 	if !n.servesCards() {
 		return nil
 	}
-	name := n.Config.TPS.DefaultProfile
+	t := n.Config.TPS
+	if err := n.hasProfile(ctx, "default_profile", t.DefaultProfile); err != nil || t.UnmanagedProfile == config.DefaultUnmanagedProfile {
+		return err
+	}
+	return n.hasProfile(ctx, "unmanaged_profile", t.UnmanagedProfile)
+}
+
+func (n *Node) hasProfile(ctx context.Context, setting string, name token.ProfileName) error {
 	_, err := n.DB.Profile(ctx, name)
 	if errors.Is(err, token.ErrNotFound) {
-		return fmt.Errorf("[tps] default_profile = %q: there is no such profile (inkan profile list)", name)
+		return fmt.Errorf("[tps] %s = %q: there is no such profile (inkan profile list)", setting, name)
 	}
 	return err
 }

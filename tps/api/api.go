@@ -39,7 +39,7 @@ import (
 // Base is what all paths begin with.
 const Base = "/tps/v2"
 
-// Config is what the handler works on. All but DefaultProfile and Log are required.
+// Config is what the handler works on. All but DefaultProfile, UnmanagedProfile and Log are required.
 type Config struct {
 	Tokens       token.Tokens
 	Certificates token.Certificates
@@ -59,7 +59,9 @@ type Config struct {
 	AuditRecord  AuditRecord
 	// DefaultProfile is the one of cards that no mapping names ([tps] default_profile).
 	DefaultProfile token.ProfileName
-	Log            *slog.Logger // nil = discard
+	// UnmanagedProfile takes its place for cards without a card manager; empty = DefaultProfile.
+	UnmanagedProfile token.ProfileName
+	Log              *slog.Logger // nil = discard
 }
 
 // KeySets are the master keys of the key service. Errors: token.ErrConflict where

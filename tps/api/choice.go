@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,9 @@ func (a *api) choiceRequest(c *call) (profile.Request, error) {
 		Seen: profile.Seen{TokenType: c.param("tokenType"), KeySet: c.param("keySet")}}
 	if !slices.Contains(profile.Operations(), q.Operation) {
 		return q, badRequest("operation %q: want one of %v", q.Operation, profile.Operations())
+	}
+	if c.param("unmanaged") == "true" {
+		q.Default = cmp.Or(a.UnmanagedProfile, q.Default)
 	}
 	var errs []error
 	parse := func(name string, to func(string) error) {

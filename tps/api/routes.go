@@ -56,7 +56,7 @@ var routes = []route{
 	{"GET /profile-mappings/{id}", admins, "", nil, (*api).showMapping},
 	{"PUT /profile-mappings/{id}", admins, "CONFIG_TOKEN_MAPPING_RESOLVER", nil, (*api).putMapping},
 	{"DELETE /profile-mappings/{id}", admins, "CONFIG_TOKEN_MAPPING_RESOLVER", nil, (*api).deleteMapping},
-	{"GET /profile-choice", admins, "", []string{"operation", "profile", "tokenID", "tokenATR", "tokenType", "keySet", "symKeySize",
+	{"GET /profile-choice", admins, "", []string{"operation", "profile", "tokenID", "tokenATR", "tokenType", "keySet", "symKeySize", "unmanaged",
 		"protocolVersion", "appletVersion"}, (*api).chooseProfile},
 	{"POST /releases", agents, "CONFIG_TOKEN_RECORD", nil, (*api).release},
 	{"GET /admin/users", admins, "", []string{"start", "size", "pageSize", "filter"}, (*api).listUsers},
