@@ -50,7 +50,7 @@ var explanations = [...]Explanation{
 	34: {Name: "ERROR_HAS_AT_LEAST_ONE_ACTIVE_TOKEN", What: "this person already has an active card and may have only one", Card: CardUnchanged, Do: "use the other card, or have an agent report it lost"},
 	35: {Name: "ERROR_TOKEN_TERMINATED", What: "this card was terminated", Card: CardRefused, Do: "give it to an agent"},
 	36: {Name: "RECOVERY_IS_PROCESSED", What: "the server ended with its internal mark for recovered keys", Card: CardResumable, Do: doAdmin},
-	37: {Name: "ERROR_RECOVERY_FAILED", What: "restoring keys or renewing certificates failed", Card: CardResumable, Do: doAgain},
+	37: {Name: "ERROR_RECOVERY_FAILED", What: "restoring keys or renewing certificates failed, or it is not the time for it", Card: CardResumable, Do: doAgain + "; if the code stays, " + doAgent + ": it may be too early, or the card has to be enrolled again"},
 	38: {Name: "ERROR_NO_OPERATION_ON_LOST_TOKEN", What: "this card was reported lost", Card: CardRefused, Do: "give it to an agent; if it was found again, an agent can release it"},
 	39: {Name: "ERROR_KEY_ARCHIVE_OFF", What: "keys are to be archived or restored, but the server archives none", Card: CardUnchanged, Do: doAdmin},
 	40: {Name: "ERROR_NO_TKS_CONNID", What: "the server could not reach its key service", Card: CardResumable, Do: doLater},
