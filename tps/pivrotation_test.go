@@ -21,8 +21,8 @@ func TestPIVRotation(t *testing.T) {
 	names := map[piv.Algorithm]string{piv.TripleDES: "3des", piv.AES128: "aes-128", piv.AES192: "aes-192", piv.AES256: "aes-256"}
 	for model, all := range map[string][][2]piv.Algorithm{
 		"piv":         {{piv.TripleDES, piv.TripleDES}, {piv.AES128, piv.AES256}},
-		"yubikey-5.4": {{piv.TripleDES, piv.AES192}, {piv.AES128, piv.AES128}, {piv.AES256, piv.TripleDES}},
-		"yubikey-5.7": {{piv.AES192, piv.AES192}, {piv.AES256, piv.AES256}, {piv.AES192, piv.AES128}},
+		"yubikey-5.4": {{piv.TripleDES, piv.AES192}, {piv.AES256, piv.TripleDES}},
+		"yubikey-5.7": {{piv.AES192, piv.AES128}, {piv.AES256, piv.AES256}},
 	} {
 		for _, a := range all {
 			t.Run(fmt.Sprintf("model=%s/%v-%v", model, a[0], a[1]), func(t *testing.T) {
@@ -52,11 +52,9 @@ func TestPIVRotation(t *testing.T) {
 					t.Error("the card takes the old management key")
 				}
 				s.wantPIV(card, "7351924")
-				for _, op := range []tps.Operation{tps.OpPINReset, tps.OpEnroll} { // with PUK and management key
-					_, err = s.run(op, card)
-					must(t, err)
-				}
-				s.wantPIV(card, "7351924")
+				_, err = s.run(tps.OpPINReset, card, func(c *client, _ *tps.Request) { c.pins = []string{"9518402"} }) // with the new PUK
+				must(t, err)
+				s.wantPIV(card, "9518402")
 			})
 		}
 	}

@@ -231,5 +231,6 @@ func (r *run) close() {
 func (r *run) wipe() {
 	r.pin.Wipe()
 	r.cardPIN.Wipe()
+	r.cardPIN = secret.PIN{} // zero is an answer of its own: nobody was asked
 	r.applet, r.keys, r.certs = nil, nil, nil
 }

@@ -116,7 +116,7 @@ func forgetCardKeys(f Facts, h history) Plan {
 		return nil
 	}
 	return Plan{{Name: StepForget, Kind: Irreversible, Weight: 2, Task: string(StepForget), Event: "TOKEN_KEY_CHANGEOVER",
-		Fail: StatusKeyChangeover, Intent: map[string]string{}, Do: func(ctx context.Context, r *run) error { return r.forget(ctx) }}}
+		Fail: StatusKeyChangeover, Do: func(ctx context.Context, r *run) error { return r.forget(ctx) }}}
 }
 
 // forget leaves a card that is used as if it had been prepared here.

@@ -28,7 +28,8 @@ type PIV struct {
 	// then the card resets itself. Everything on it is lost; default false.
 	Reset bool `toml:"reset"`
 	// WipeForeign lets format and enroll empty a card that is not known here and holds
-	// keys or certificates, or has a PIN; default false.
+	// keys or certificates, or has a PIN, and lets a card be taken over whose management
+	// key is behind its PIN; default false.
 	WipeForeign bool `toml:"wipe_foreign"`
 	// Printed writes the printed information (name, card number, expiry), but never
 	// over a management key that the card keeps there; default true.
