@@ -25,6 +25,9 @@ func (b *pivBench) logsInAsAgent(t *testing.T) {
 	b.asked(t, "9a", access, http.StatusOK, `"UserID": "`+b.user+`"`)
 	b.asked(t, "", access, http.StatusUnauthorized, "begun with a certificate")
 	b.asked(t, "9e", access, http.StatusUnauthorized, "begun with a certificate")
+	node := []string{"--server", b.server, "--trust", b.authority}
+	b.run(t, append([]string{"login", "--card", "--reader", b.reader(), "--pin-file", b.secretFile(t, b.pin)}, node...)...)
+	expect(t, b.run(t, append([]string{"token", "list"}, node...)...).out, " "+b.user+" ")
 	var cards api.List[api.Token]
 	b.query(t, &cards, "token", "list", "--user", b.user)
 	cuid := cards.Entries[0].TokenID

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -22,7 +21,6 @@ import (
 	"inkan/apdu/durable"
 	"inkan/apdu/secret"
 	"inkan/tps/api"
-	"inkan/tps/realm"
 )
 
 // remoteFlags are those of commands that work on another node as well.
@@ -45,25 +43,6 @@ func remote(c *cli.Command) *cli.Command {
 	return c
 }
 
-func (p *program) loginCommand() *cli.Command {
-	return &cli.Command{
-		Name: "login", Usage: "log in to a node elsewhere, for commands with --server",
-		Description: "The session lasts 8 hours, or until inkan logout. It is kept in your configuration folder, readable for you only.\n\n" +
-			"   inkan login --server https://tps.example.org:8443 --user olga\n   inkan token list --server https://tps.example.org:8443",
-		Flags: append(remoteFlags(),
-			&cli.StringFlag{Name: "user", Usage: "your user `NAME`", Required: true},
-			&cli.StringFlag{Name: "password-file", Usage: "`FILE` with the password, - for standard input"}),
-		Action: p.login,
-	}
-}
-
-func (p *program) logoutCommand() *cli.Command {
-	return &cli.Command{
-		Name: "logout", Usage: "end the session with a node elsewhere", Description: "   inkan logout --server https://tps.example.org:8443",
-		Flags: remoteFlags(), Action: p.logout,
-	}
-}
-
 // session is a login that is kept in a file.
 type session struct {
 	Server  string    `json:"server"`
@@ -71,6 +50,8 @@ type session struct {
 	Access  string    `json:"access_token"`
 	Expires time.Time `json:"expires"`
 	Refresh string    `json:"refresh_token"`
+	// Card is the one that the session began with; nil: a password did.
+	Card *sessionCard `json:"card,omitempty"`
 }
 
 // account is a session, where it is kept and how its server is reached.
@@ -211,70 +192,6 @@ func (a *account) ask(ctx context.Context, path string, body []byte) error {
 	return a.save()
 }
 
-func (p *program) login(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	a, err := p.account(c)
-	if err != nil {
-		return err
-	}
-	user := c.String("user")
-	password, err := p.secretFrom(c.Context, c.String("password-file"), "Password of "+user)
-	if err != nil {
-		return err
-	}
-	defer password.Wipe()
-	nonce := rand.Text()
-	body, err := api.EncodeSecret(map[string]string{"UserID": user, "scope": realm.ScopeOpenID, "client_id": realm.CommandLine, "nonce": nonce}, "password", password)
-	if err != nil {
-		return err
-	}
-	a.User = user
-	if err := a.ask(c.Context, api.TokenPath, body); err != nil {
-		return err
-	}
-	who, err := a.identify(c.Context, nonce)
-	if err != nil {
-		return err
-	}
-	out := loggedIn{Server: a.Server, User: who.Subject, Name: who.Name, Roles: who.Roles, At: api.Millis(who.AuthTime * 1000)}
-	return p.print(c, out, func(w io.Writer) {
-		fmt.Fprintf(w, "Logged in to %s as %s", a.Server, user)
-		if len(who.Roles) > 0 {
-			fmt.Fprintf(w, " (%s)", joinRoles(who.Roles))
-		}
-		fmt.Fprintln(w, ".")
-	})
-}
-
-func (p *program) logout(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	a, err := p.account(c)
-	if err != nil {
-		return err
-	}
-	if a.Refresh == "" {
-		return errNoSession
-	}
-	err = a.locked(c.Context, func() error {
-		body, err := a.refreshBody()
-		if err != nil {
-			return err
-		}
-		if err := a.ask(c.Context, api.LogoutPath, body); err != nil && !isStatus(err, http.StatusUnauthorized) {
-			return err
-		}
-		return os.Remove(a.file)
-	})
-	if err != nil {
-		return err
-	}
-	return p.print(c, map[string]string{"server": a.Server}, func(w io.Writer) { fmt.Fprintf(w, "Logged out of %s.\n", a.Server) })
-}
-
 func (a *account) refreshBody() ([]byte, error) {
 	refresh := secret.New([]byte(a.Refresh))
 	defer refresh.Wipe()
@@ -358,6 +275,9 @@ func (a *account) try(r *http.Request) (*http.Response, error) {
 func (p *program) withServer(c *cli.Context, do func(rest) error) error {
 	a, err := p.account(c)
 	if err != nil {
+		return err
+	}
+	if err := p.show(c.Context, a); err != nil {
 		return err
 	}
 	if err := a.renew(c.Context); err != nil { // says so without the address
