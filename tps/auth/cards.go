@@ -23,6 +23,7 @@ type CardsConfig struct {
 	Records     CardRecords
 	// NeedsPIN reports whether a card uses the key of a certificate only after the
 	// person's PIN: whoever found the card could log in with another one.
+	// token.ErrNotFound where that is not known.
 	NeedsPIN func(ctx context.Context, c token.Certificate) (bool, error)
 	Now      func() time.Time // nil = time.Now
 }
@@ -206,6 +207,9 @@ func stateOf(rec token.Certificate) string {
 
 func (c *Cards) needsPIN(ctx context.Context, rec token.Certificate) error {
 	needs, err := c.cfg.NeedsPIN(ctx, rec)
+	if errors.Is(err, token.ErrNotFound) {
+		return notAccepted(rec.UserID, "nothing is known of how its key was made: %v", err)
+	}
 	if err != nil {
 		return fmt.Errorf("finding out whether the key of certificate %s needs the PIN: %w", rec.Serial, err)
 	}

@@ -67,6 +67,7 @@ type desk struct {
 	certs  []token.Certificate
 	tokens map[apdu.CUID]token.Token
 	pin    bool // the key needs the PIN
+	pinErr error
 	down   error
 }
 
@@ -88,7 +89,7 @@ func (d *desk) Token(_ context.Context, cuid apdu.CUID) (token.Token, error) {
 	return t, nil
 }
 
-func (d *desk) needsPIN(context.Context, token.Certificate) (bool, error) { return d.pin, nil }
+func (d *desk) needsPIN(context.Context, token.Certificate) (bool, error) { return d.pin, d.pinErr }
 
 var card1, card2 = apdu.CUID{9: 1}, apdu.CUID{9: 2}
 
@@ -160,6 +161,7 @@ func TestCards(t *testing.T) {
 		{name: "card of another", edit: func(d *desk) { d.tokens[card1] = token.Token{UserID: "bob", State: token.Active} }, why: "somebody else's", user: "alice"},
 		{name: "no user", edit: func(d *desk) { d.all = nil }, why: "not a user", user: "alice"},
 		{name: "without the PIN", edit: func(d *desk) { d.pin = false }, why: "without the PIN", user: "alice", later: true},
+		{name: "of an unknown key", edit: func(d *desk) { d.pinErr = token.ErrNotFound }, why: "nothing is known", user: "alice", later: true},
 		{name: "on a second card", edit: func(d *desk) {
 			second := d.certs[0]
 			d.certs[0].State, second.CUID = token.CertRevoked, card2
@@ -219,7 +221,11 @@ func TestCardsUnavailable(t *testing.T) {
 	if _, err := c.Check(t.Context(), chain); !errors.Is(err, token.ErrUnavailable) {
 		t.Error(err)
 	}
-	d.people.err = nil
+	d.people.err, d.pinErr = nil, token.ErrUnavailable
+	if _, err := c.Login(t.Context(), chain, ""); !errors.Is(err, token.ErrUnavailable) || errors.Is(err, auth.ErrBadCredentials) {
+		t.Error(err)
+	}
+	d.pinErr = nil
 	if _, err := c.Login(t.Context(), chain, ""); err != nil {
 		t.Error(err)
 	}
