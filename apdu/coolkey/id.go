@@ -33,14 +33,6 @@ const (
 
 const indexDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-// NewObjectID is the identifier of an object of kind k with index 0 to 35.
-func NewObjectID(k Kind, index int) (ObjectID, error) {
-	if index < 0 || index >= len(indexDigits) {
-		return ObjectID{}, fmt.Errorf("object index %d out of 0 to %d", index, len(indexDigits)-1)
-	}
-	return ObjectID{byte(k), indexDigits[index]}, nil
-}
-
 // Kind is the identifier's letter.
 func (id ObjectID) Kind() Kind { return Kind(id[0]) }
 

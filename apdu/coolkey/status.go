@@ -82,15 +82,6 @@ var statusText = map[apdu.StatusWord]string{
 	SWInternal:            "internal error of the applet",
 }
 
-// Explain says what sw means when the applet answers it. It falls back to the
-// text of ISO 7816-4.
-func Explain(sw apdu.StatusWord) string {
-	if t, ok := statusText[sw]; ok {
-		return fmt.Sprintf("status %04X (%s)", uint16(sw), t)
-	}
-	return sw.Error()
-}
-
 // named adds the applet's meaning of a status word to an error that carries one.
 func named(err error) error {
 	var se *apdu.StatusError

@@ -37,9 +37,6 @@ type TLV struct {
 // Children parses the value as a sequence of data objects.
 func (t TLV) Children() ([]TLV, error) { return Parse(t.Value) }
 
-// MaxDepth is how deep [Walk] descends.
-const MaxDepth = 16
-
 var errCut = errors.New("data object is cut")
 
 // Parse reads the data objects of one level. Bytes 00 before, between and after
@@ -147,30 +144,4 @@ func First(ts []TLV, tag Tag) (TLV, bool) {
 		}
 	}
 	return TLV{}, false
-}
-
-// Walk visits every data object, a constructed one before those inside it. It
-// fails on what does not parse and beyond [MaxDepth] levels, and ends with the
-// first error of visit. depth counts from 0.
-func Walk(b []byte, visit func(depth int, t TLV) error) error { return walk(b, 0, visit) }
-
-func walk(b []byte, depth int, visit func(int, TLV) error) error {
-	if depth == MaxDepth {
-		return fmt.Errorf("parsing TLV: more than %d levels", MaxDepth)
-	}
-	ts, err := Parse(b)
-	if err != nil {
-		return err
-	}
-	for _, t := range ts {
-		if err := visit(depth, t); err != nil {
-			return err
-		}
-		if t.Tag.Constructed() {
-			if err := walk(t.Value, depth+1, visit); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package tlv_test
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -110,41 +109,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestWalk(t *testing.T) {
-	t.Parallel()
-	var got []string
-	err := tlv.Walk(unhex(t, "E3 07 4F01AA E000 C500 53 00"), func(depth int, v tlv.TLV) error {
-		got = append(got, fmt.Sprintf("%d:%v", depth, v.Tag))
-		return nil
-	})
-	if err != nil || strings.Join(got, " ") != "0:E3 1:4F 1:E0 1:C5 0:53" {
-		t.Errorf("%v, %v", got, err)
-	}
-	stop := errors.New("stop")
-	if err := tlv.Walk(unhex(t, "E3024F00"), func(depth int, _ tlv.TLV) error {
-		if depth == 1 {
-			return stop
-		}
-		return nil
-	}); !errors.Is(err, stop) {
-		t.Errorf("visitor's error: %v", err)
-	}
-	if err := tlv.Walk(unhex(t, "E301FF"), func(int, tlv.TLV) error { return nil }); err == nil {
-		t.Error("malformed inside: no error")
-	}
-	nested := []byte{}
-	for range tlv.MaxDepth - 1 {
-		nested = tlv.Encode(0xE3, nested)
-	}
-	if err := tlv.Walk(nested, func(int, tlv.TLV) error { return nil }); err != nil {
-		t.Errorf("%d levels: %v", tlv.MaxDepth-1, err)
-	}
-	nested = tlv.Encode(0xE3, tlv.Encode(0xE3, nested))
-	if err := tlv.Walk(nested, func(int, tlv.TLV) error { return nil }); err == nil {
-		t.Errorf("%d levels: no error", tlv.MaxDepth+1)
-	}
-}
-
 func TestAppend(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -222,12 +186,6 @@ func FuzzTLVCanonical(f *testing.F) {
 		if twice := encode(again); !bytes.Equal(twice, enc) {
 			t.Errorf("%X, then %X", enc, twice)
 		}
-		_ = tlv.Walk(b, func(depth int, _ tlv.TLV) error {
-			if depth >= tlv.MaxDepth {
-				t.Errorf("depth %d", depth)
-			}
-			return nil
-		})
 	})
 }
 

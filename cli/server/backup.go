@@ -24,17 +24,6 @@ const (
 	kindHSM  = "hsm"
 )
 
-// BackupKeys writes an encrypted copy of the key file of a folder that no node
-// has open, and checks it by restoring a key. See [Node.WriteBackup].
-func BackupKeys(ctx context.Context, folder, to string, o Options, passphrase secret.Secret) (api.Backup, error) {
-	n, err := Open(ctx, folder, o)
-	if err != nil {
-		return api.Backup{}, err
-	}
-	b, err := n.WriteBackup(ctx, to, passphrase)
-	return b, errors.Join(err, n.Close())
-}
-
 // Backup implements api.Backups: the labels of the keys that a backup has to hold.
 func (n *Node) Backup(ctx context.Context) (api.Backup, error) {
 	if !n.hasKeys() {

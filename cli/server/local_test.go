@@ -283,10 +283,6 @@ func TestBackup(t *testing.T) {
 	must(t, err)
 	must(t, s.Close())
 	must(t, n.Close())
-	b, err = server.BackupKeys(t.Context(), n.Folder, filepath.Join(out, "second"), server.Options{}, pass)
-	if err != nil || b.Checked == "" {
-		t.Errorf("of a folder nobody has open: %+v, %v", b, err)
-	}
 }
 
 func TestKeyError(t *testing.T) {

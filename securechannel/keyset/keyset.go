@@ -65,13 +65,6 @@ type Set struct {
 	ENC, MAC, DEK secret.Secret
 }
 
-// Wipe overwrites the three keys.
-func (s Set) Wipe() {
-	s.ENC.Wipe()
-	s.MAC.Wipe()
-	s.DEK.Wipe()
-}
-
 // Block is one encrypted key as PUT KEY carries it.
 type Block struct {
 	Type       Type

@@ -2,7 +2,7 @@
 // of the protocol of vsmartcard's virtual reader driver, vpcd, so that every
 // PC/SC program sees the card as if it were in a reader.
 //
-//	err := vpcd.Run(ctx, "127.0.0.1:35963", card)
+//	err := (&vpcd.Client{Addr: "127.0.0.1:35963", Card: card}).Run(ctx)
 //
 // One connection is one inserted card. The driver listens on one port per slot,
 // 35963 and 35964 in a default installation, on all addresses and without
@@ -40,12 +40,6 @@ type Client struct {
 	Log      *slog.Logger  // nil = silence
 	Powered  func()        // called when the reader first powers the card, once per insertion; may be nil
 	Patience time.Duration // how long to try to connect; 0 = for ever
-}
-
-// Run plugs card into the slot at addr and serves it until ctx ends, which is no
-// error. While the driver is away, or the card out of the reader, it waits.
-func Run(ctx context.Context, addr string, card Card) error {
-	return (&Client{Addr: addr, Card: card}).Run(ctx)
 }
 
 // ErrNoDriver means that nothing listened at the address for as long as

@@ -262,7 +262,7 @@ func TestPulledCard(t *testing.T) {
 func TestFailingCardEndsRun(t *testing.T) {
 	d, card := newDriver(t), newCard(t)
 	ended := make(chan error, 1)
-	go func() { ended <- vpcd.Run(t.Context(), d.addr(), unplugged{card}) }()
+	go func() { ended <- (&vpcd.Client{Addr: d.addr(), Card: unplugged{card}}).Run(t.Context()) }()
 	d.accept()
 	d.ask(atr...)
 	card.Close()

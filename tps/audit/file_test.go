@@ -141,7 +141,7 @@ func TestReopenContinues(t *testing.T) {
 		record(t, l, fmt.Sprint("E", 2*i), fmt.Sprint("E", 2*i+1))
 		l.Close()
 	}
-	s, err := audit.Verify(dir)
+	s, err := audit.Scan(dir, nil)
 	if err != nil || s.Events != 10 || s.Torn != 0 || s.First.After(s.Last) {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -198,7 +198,7 @@ func TestTornLine(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			write(t, dir, tt.log)
-			s, err := audit.Verify(dir)
+			s, err := audit.Scan(dir, nil)
 			if err != nil || s.Torn != int64(tt.lost) || s.Events != int64(len(tt.left)) {
 				t.Errorf("before: %+v, %v", s, err)
 			}
@@ -247,12 +247,12 @@ func TestVerifyFindsTampering(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			write(t, dir, log)
-			if s, err := audit.Verify(dir); !errors.Is(err, audit.ErrTampered) {
+			if s, err := audit.Scan(dir, nil); !errors.Is(err, audit.ErrTampered) {
 				t.Errorf("got %+v, %v", s, err)
 			}
 		})
 	}
-	if _, err := audit.Verify(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := audit.Scan(t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no log: %v", err)
 	}
 	stop := errors.New("stop")
@@ -332,7 +332,7 @@ func Example() {
 	defer l.Close()
 	fmt.Println(l.Record(context.Background(), audit.Event{Name: "TOKEN_FORMAT", Outcome: audit.Attempt}))
 	fmt.Println(l.Record(context.Background(), audit.Event{Name: "TOKEN_FORMAT", Outcome: audit.Success}))
-	s, err := audit.Verify(dir)
+	s, err := audit.Scan(dir, nil)
 	fmt.Println(s.Events, err)
 	// Output:
 	// <nil>

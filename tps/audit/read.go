@@ -24,9 +24,6 @@ type Summary struct {
 	Torn        int64  // bytes of an incomplete last line: a crash, or an event being written right now
 }
 
-// Verify checks the whole chain of the log in folder dir. ErrTampered names the line.
-func Verify(dir string) (Summary, error) { return Scan(dir, nil) }
-
 // Scan verifies the log in folder dir and calls each, if not nil, for every
 // event in order. It stops at the first error.
 func Scan(dir string, each func(Event) error) (Summary, error) {

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"inkan/apdu/secret"
-	"inkan/tps/token"
 )
 
 // Roles lists all roles.
@@ -61,31 +60,12 @@ func Create(ctx context.Context, users Users, u User, password secret.Secret) (U
 	if err := u.Check(); err != nil {
 		return User{}, err
 	}
-	var err error
-	if u.Hash, err = newHash(u.ID, password); err != nil {
+	err := CheckPassword(password, string(u.ID))
+	if err == nil {
+		u.Hash, err = HashPassword(password, Cost{})
+	}
+	if err != nil {
 		return User{}, err
 	}
 	return users.CreateUser(ctx, u)
-}
-
-// SetPassword gives a user another password.
-func SetPassword(ctx context.Context, users Users, id token.UserID, password secret.Secret) error {
-	h, err := newHash(id, password)
-	if err != nil {
-		return err
-	}
-	u, err := users.User(ctx, id)
-	if err != nil {
-		return fmt.Errorf("reading user %s: %w", id, err)
-	}
-	u.Hash = h
-	_, err = users.ReplaceUser(ctx, u)
-	return err
-}
-
-func newHash(id token.UserID, password secret.Secret) (string, error) {
-	if err := CheckPassword(password, string(id)); err != nil {
-		return "", err
-	}
-	return HashPassword(password, Cost{})
 }

@@ -69,13 +69,8 @@ func TestExplain(t *testing.T) {
 func TestOperationNames(t *testing.T) {
 	t.Parallel()
 	for o := wire.Enroll; o <= wire.KeyChangeover; o++ {
-		if got, err := wire.ParseOperation(o.String()); err != nil || got != o || !o.Valid() {
-			t.Errorf("%d: %v, %v", int(o), got, err)
-		}
-	}
-	for _, s := range []string{"", "1", "operation 0", "Enroll"} {
-		if o, err := wire.ParseOperation(s); err == nil {
-			t.Errorf("%q is %v", s, o)
+		if !o.Valid() || strings.HasPrefix(o.String(), "operation ") {
+			t.Errorf("%d: valid %t, %q", int(o), o.Valid(), o)
 		}
 	}
 	for _, o := range []wire.Operation{-1, 0, 7} {

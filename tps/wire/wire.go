@@ -20,7 +20,6 @@ package wire
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 )
 
@@ -52,16 +51,6 @@ func (o Operation) String() string {
 		return operationNames[o]
 	}
 	return "operation " + strconv.Itoa(int(o))
-}
-
-// ParseOperation reads a name as String writes it.
-func ParseOperation(s string) (Operation, error) {
-	for o := Enroll; o <= KeyChangeover; o++ {
-		if operationNames[o] == s {
-			return o, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown operation %q", s)
 }
 
 // Errors that callers branch on.

@@ -111,7 +111,7 @@ func (d *Daemon) Setenv(t testing.TB) {
 	t.Setenv("PCSCLITE_CSOCK_NAME", d.Socket)
 }
 
-// Addr is the address of a slot, for vpcd.Run.
+// Addr is the address of a slot, for vpcd.Client.
 func (d *Daemon) Addr(slot int) string { return fmt.Sprintf("127.0.0.1:%d", d.Ports[slot]) }
 
 // Close stops pcscd. Calling it again does nothing.
