@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"inkan/apdu"
@@ -235,6 +236,10 @@ func TestCardsUnavailable(t *testing.T) {
 // wait by where they are, and stand in nobody else's way.
 func TestCardsThrottle(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, throttledCards)
+}
+
+func throttledCards(t *testing.T) {
 	ours, other := newIssuer(t, "ours", nil), newIssuer(t, "other", nil)
 	good := []*x509.Certificate{ours.issue(t, &ours.key.PublicKey, nil)}
 	lost := []*x509.Certificate{ours.issue(t, &ours.key.PublicKey, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) })}
