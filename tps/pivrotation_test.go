@@ -7,9 +7,6 @@ import (
 	"inkan/apdu/piv"
 	"inkan/apdu/secret"
 	"inkan/tks"
-	"inkan/tks/hsm"
-	"inkan/tks/kdf"
-	"inkan/tks/local"
 	"inkan/tps"
 	"inkan/tps/token"
 )
@@ -31,8 +28,6 @@ func TestPIVRotation(t *testing.T) {
 				card := enrolledPIV(t, s, model, map[string]string{"[piv]\n": "[piv]\nmanagement = \"" + names[a[0]] + "\"\n"})
 				cuid := card.Info().CUID
 				old, err := s.local.CardSecret(t.Context(), tks.SecretRequest{KeySet: "piv", KeyVersion: 1, CUID: cuid, Use: tks.ManagementKey, Algorithm: byte(a[0])})
-				must(t, err)
-				_, err = s.local.Create(t.Context(), local.NewKeySet{Name: "piv", Version: 2, Type: hsm.AES256, KDF: kdf.PIV})
 				must(t, err)
 				next := "[piv]\nkey_version = 2\n"
 				if a[0] != a[1] { // else as the card has it

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"inkan/apdu/gp"
 	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -70,6 +71,10 @@ func createVault(path string) (*softkey.Store, error) {
 			return nil, err
 		}
 	}
-	_, err = svc.Create(context.Background(), local.NewKeySet{Name: "piv", Version: 1, Type: hsm.AES128, KDF: kdf.PIV})
-	return v, err
+	for version, t := range map[gp.KeyVersion]hsm.KeyType{1: hsm.AES128, 2: hsm.AES256} {
+		if _, err := svc.Create(context.Background(), local.NewKeySet{Name: "piv", Version: version, Type: t, KDF: kdf.PIV}); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
 }
