@@ -150,6 +150,13 @@ type IssuerWriter interface {
 	WriteIssuer(ctx context.Context) error
 }
 
+// Attester is the optional ability of an Applet to prove again that it made the key which
+// is to get another certificate. Where the profile does not ask for that, the evidence is
+// empty.
+type Attester interface {
+	Attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (evidence string, err error)
+}
+
 // KeyResult is a key pair that a card has got.
 type KeyResult struct {
 	Public crypto.PublicKey

@@ -277,3 +277,57 @@ func TestPIVStale(t *testing.T) {
 	_, err = s.run(tps.OpFormat, m)
 	must(t, err)
 }
+
+// TestPIVRenewAttested: a renewal has the keys attested as the profile demands it today,
+// whatever was demanded when they were made.
+func TestPIVRenewAttested(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	by := (*attester)(nil).under(t, "Maker PIV Attestation", time.Hour)
+	v := &attest.Verifier{Sets: []attest.Set{{Name: "maker", Chain: attest.Roots([]*x509.Certificate{by.cert}, nil)}}}
+	s.adjust = func(c *tps.Config) { c.Families = []tps.Family{familypiv.Family{Applets: applets(), Attest: v}} }
+	card := newCard(t, "yubikey-5.4")
+	m := &made{Card: card, t: t, by: by}
+	s.put(pivProfile("test", nil))
+	_, err := s.run(tps.OpEnroll, m)
+	must(t, err)
+	evidence := func() (proved, signing int) {
+		certs, err := s.db.CertificatesOf(t.Context(), card.Info().CUID)
+		must(t, err)
+		for _, c := range certs {
+			if c.KeyType == "signing" {
+				signing++
+			}
+			if c.Evidence == "" {
+				continue
+			}
+			e, err := attest.ParsePEM([]byte(c.Evidence))
+			must(t, err)
+			st, err := e.Statement()
+			must(t, err)
+			x, err := x509.ParseCertificate(c.DER)
+			must(t, err)
+			if !st.SameKey(x.PublicKey) {
+				t.Errorf("the evidence of the %s certificate is of another key", c.KeyType)
+			}
+			proved++
+		}
+		return proved, signing
+	}
+	s.put(pivProfile("test", map[string]string{"[piv]\n": "[piv]\nattest = true\n"}))
+	other := (*attester)(nil).under(t, "Maker PIV Attestation", time.Hour)
+	_, err = s.run(tps.OpRenew, &made{Card: card, t: t, by: other})
+	wantStatus(t, err, tps.StatusDisabledToken)
+	m.statement = func(st *piv.Statement) { st.Public = &other.key.PublicKey }
+	_, err = s.run(tps.OpRenew, m)
+	wantStatus(t, err, tps.StatusRenewal)
+	if proved, signing := evidence(); proved > 1 || signing != 1 { // authentication comes first
+		t.Errorf("%d certificates with evidence, %d signing certificates", proved, signing)
+	}
+	m.statement = nil
+	_, err = s.run(tps.OpRenew, m)
+	must(t, err)
+	if proved, signing := evidence(); proved != 4 || signing != 2 {
+		t.Errorf("%d certificates with evidence, %d signing certificates", proved, signing)
+	}
+}

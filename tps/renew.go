@@ -1,7 +1,9 @@
 package tps
 
 import (
+	"cmp"
 	"context"
+	"crypto"
 	"fmt"
 
 	"inkan/tps/profile"
@@ -96,7 +98,7 @@ func mayRenew(f Facts) error {
 	if f.Ready.CA != nil {
 		return within(StatusRenewal, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
 	}
-	return within(StatusRenewal, "", f.Family.Check(f.Contents, f.Profile))
+	return within(StatusRenewal, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
 }
 
 // renewStep has another certificate issued for the key of one.
@@ -109,10 +111,30 @@ func renewStep(f Facts, k profile.Key, old token.Certificate) Step {
 		if err != nil {
 			return err
 		}
-		r.keep(k.Type, KeyResult{Public: pub, Evidence: old.Evidence})
+		evidence, err := r.attested(ctx, k, pub)
+		if err != nil {
+			return err
+		}
+		if evidence = cmp.Or(evidence, old.Evidence); evidence != "" {
+			r.note("evidence", evidence)
+		}
+		r.keep(k.Type, KeyResult{Public: pub, Evidence: evidence})
 		return issue(ctx, r)
 	}
 	return s
+}
+
+// attested is the proof that the card made a key, as the profile demands it today.
+func (r *run) attested(ctx context.Context, k profile.Key, pub crypto.PublicKey) (evidence string, err error) {
+	applet, err := r.personalize(ctx)
+	if err != nil {
+		return "", err
+	}
+	a, ok := applet.(Attester)
+	if !ok {
+		return "", nil
+	}
+	return a.Attest(ctx, k, pub)
 }
 
 // renewInstead turns an enrollment into the renewal that the card's policy wants in its

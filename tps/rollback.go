@@ -1,6 +1,7 @@
 package tps
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -148,7 +149,8 @@ func issuanceOf(j token.Journal, entry token.Entry) (issuance, error) {
 	}
 	number, _ := strconv.Atoi(entry.Data["number"])
 	made, _ := historyOf(&j).made(entry.Data["key"])
-	return issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, evidence: made.Data["evidence"], journal: j, request: ca.Request{
+	evidence := cmp.Or(entry.Data["evidence"], made.Data["evidence"])
+	return issuance{ca: entry.Data["ca"], key: entry.Data["key"], number: number, evidence: evidence, journal: j, request: ca.Request{
 		ID: entry.Data["request"], Profile: entry.Data["ca_profile"], PublicKey: pub, CUID: j.CUID,
 		Subject: subject(personOf(j)),
 	}}, nil

@@ -148,9 +148,7 @@ func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult,
 	if res.CSR, err = a.possession(ctx, k, pub); err != nil {
 		return tps.KeyResult{}, fmt.Errorf("the card does not prove that it has the key: %w", err)
 	}
-	if a.profile.PIV.Attest {
-		res.Evidence, err = a.attest(ctx, k, pub)
-	}
+	res.Evidence, err = a.Attest(ctx, k, pub)
 	return res, err
 }
 

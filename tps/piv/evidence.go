@@ -65,9 +65,14 @@ func (r *reader) unproved(ctx context.Context, f Family, p profile.Profile) {
 	}
 }
 
-// attest has the card attest a key, and the evidence verified against what the profile
-// demands and the card tells of itself. It returns the evidence in PEM.
-func (a *applet) attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (string, error) {
+var _ tps.Attester = (*applet)(nil)
+
+// Attest implements tps.Attester: where the profile demands it the card attests a key, and
+// the evidence is verified against what the profile demands and the card tells of itself.
+func (a *applet) Attest(ctx context.Context, k profile.Key, pub crypto.PublicKey) (string, error) {
+	if !a.profile.PIV.Attest {
+		return "", nil
+	}
 	slot := slotOf(k)
 	e, err := attest.Read(ctx, a.link.Doer(), slot)
 	if err != nil {
