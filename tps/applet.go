@@ -80,7 +80,7 @@ func mayPrepare(f Facts) error {
 	if f.Ready.Applet != nil {
 		return within(StatusMisconfiguration, "", f.Ready.Applet)
 	}
-	return within(StatusApplet, "", f.Family.Check(f.Contents, f.Profile))
+	return within(StatusMisconfiguration, "", f.Family.Check(f.Contents, f.Profile))
 }
 
 // prepareStep leaves an empty applet of the wanted version.

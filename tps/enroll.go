@@ -132,7 +132,7 @@ func mayEnroll(f Facts) error {
 	if f.Ready.CA != nil {
 		return within(StatusEnroll, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
 	}
-	return within(StatusEnroll, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
+	return within(StatusMisconfiguration, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
 }
 
 // mayOverwrite refuses to replace a key that the profile wants kept. A resumed

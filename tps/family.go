@@ -30,7 +30,8 @@ type Family interface {
 	Name() FamilyName
 	// Probe reads what is on the card. It changes nothing.
 	Probe(ctx context.Context, l Link, p profile.Profile) (Contents, error)
-	// Check says whether a card with contents c can carry profile p. It is pure.
+	// Check says whether a card with contents c can carry profile p. An error without a
+	// status of its own means that no card can. It is pure.
 	Check(c Contents, p profile.Profile) error
 	// Prepare leaves an empty applet of the wanted version. It destroys what was
 	// there: irreversible.

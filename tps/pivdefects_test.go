@@ -275,7 +275,7 @@ func TestPIVAlgorithms(t *testing.T) {
 	s.put(pivProfile("test", map[string]string{signing: "alg = \"ed25519\"\n" + signing}))
 	card := newCard(t, "yubikey-5.4")
 	_, err := s.run(tps.OpEnroll, card)
-	wantStatus(t, err, tps.StatusEnroll)
+	wantStatus(t, err, tps.StatusDisabledToken)
 	if _, err := s.db.Token(t.Context(), card.Info().CUID); !errors.Is(err, token.ErrNotFound) {
 		t.Errorf("a record of a card that was refused: %v", err)
 	}

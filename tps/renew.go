@@ -98,7 +98,7 @@ func mayRenew(f Facts) error {
 	if f.Ready.CA != nil {
 		return within(StatusRenewal, "", fmt.Errorf("certificates cannot be issued now: %w", f.Ready.CA))
 	}
-	return within(StatusRenewal, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
+	return within(StatusMisconfiguration, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
 }
 
 // renewStep has another certificate issued for the key of one.

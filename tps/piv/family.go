@@ -117,7 +117,7 @@ func (f Family) Check(c tps.Contents, p profile.Profile) error {
 			return fmt.Errorf("key %s: a PIV applet has no keys of %s", k.Type, k.Alg)
 		}
 		if late(alg) && !v.AtLeast(5, 7, 0) {
-			return fmt.Errorf("key %s: the card's applet %s makes no keys of %s", k.Type, version, k.Alg)
+			return tps.Fail(tps.StatusDisabledToken, fmt.Errorf("key %s: the card's applet %s makes no keys of %s", k.Type, version, k.Alg))
 		}
 	}
 	return nil
