@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"tks/tkstest":                    {"apdu", "apdu/gp", "apdu/secret", "securechannel", "securechannel/...", "tks", "tks/..."},
 	"tps":                            {"apdu", "apdu/gp", "apdu/secret", "securechannel", "tks", "tps/audit", "tps/auth", "tps/ca", "tps/profile", "tps/token"},
 	"tps/coolkey":                    {"apdu", "apdu/coolkey", "apdu/gp", "apdu/gp/loadfile", "apdu/secret", "securechannel", "tps", "tps/profile"},
-	"tps/piv":                        {"apdu", "apdu/gp", "apdu/gp/loadfile", "apdu/piv", "apdu/secret", "tks", "tps", "tps/piv/attest", "tps/profile", "tps/token"},
+	"tps/piv":                        {"apdu", "apdu/gp", "apdu/gp/loadfile", "apdu/piv", "apdu/secret", "tks", "tps", "tps/ca", "tps/piv/attest", "tps/profile", "tps/token"},
 	"tps/piv/attest":                 {"apdu", "apdu/piv"},
 	"tps/wire":                       {"apdu", "apdu/durable", "apdu/secret", "tps/auth"},
 	"tps/token":                      {"apdu", "apdu/gp", "tks"},

@@ -87,7 +87,7 @@ func TestPIVLife(t *testing.T) {
 				}
 				acts, err := s.db.Activities(t.Context(), token.Filter{Operation: "format"})
 				must(t, err)
-				if !strings.Contains(acts[0].Message, "gone from the card: a PIN, in slot 9A the certificate of") {
+				if !strings.Contains(acts[0].Message, "gone from the card: a PIN, in slot 9A the certificate of UID=ada,CN=Ada Lovelace") {
 					t.Errorf("activity %q", acts[0].Message)
 				}
 				rec, err = s.db.Token(t.Context(), card.Info().CUID)

@@ -2,6 +2,7 @@ package piv
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"inkan/apdu"
 	"inkan/apdu/piv"
 	"inkan/tps"
+	"inkan/tps/ca"
 	"inkan/tps/profile"
 )
 
@@ -143,7 +145,7 @@ func (r *reader) slot(ctx context.Context, s piv.Slot, p profile.Profile) {
 	}
 	switch {
 	case r.told(err):
-		r.holds("in slot %v the certificate of %s", s, cert.Subject)
+		r.holds("in slot %v the certificate of %s", s, subjectOf(cert))
 	case err != nil && refusal(err) != nil && r.err == nil:
 		r.holds("in slot %v something that is no certificate", s)
 	case hasKey:
@@ -151,11 +153,20 @@ func (r *reader) slot(ctx context.Context, s piv.Slot, p profile.Profile) {
 	}
 }
 
+// subjectOf is the subject of a certificate for people, with the names of its attributes.
+func subjectOf(cert *x509.Certificate) string {
+	text, err := ca.FormatDN(cert.RawSubject)
+	if err != nil {
+		return cert.Subject.String()
+	}
+	return text
+}
+
 // rest reads what else people would miss.
 func (r *reader) rest(ctx context.Context) {
 	if b, err := piv.GetData(ctx, r.d, piv.KeyHistoryObject); r.told(err) {
 		if h, err := piv.ParseKeyHistory(b); err == nil && h.OnCard > 0 {
-			r.holds("%d former keys", h.OnCard)
+			r.holds("former keys (%d)", h.OnCard)
 		}
 	}
 	admin, err := readAdminData(ctx, r.d)
