@@ -69,7 +69,7 @@ func (c *crowd) start(t *testing.T, db *store.DB, people int) {
 	t.Helper()
 	for i := range people {
 		p := owner{fmt.Sprintf("person%d", i), fmt.Sprintf("Copper-Lantern-%d", i), fmt.Sprintf("735192%d", i)}
-		hash, err := auth.HashPassword(secret.New([]byte(p.password)), auth.Cost{Memory: 64, Passes: 1, Lanes: 1})
+		hash, err := auth.HashPassword(secret.New([]byte(p.password)), cheap)
 		if err != nil {
 			t.Fatal(err)
 		}

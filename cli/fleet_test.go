@@ -124,7 +124,7 @@ func (f *fleet) first(t *testing.T, name string, init ...string) *fleetNode {
 		t.Fatal(err)
 	}
 	params := softkey.FloorParams()
-	err = server.Create(t.Context(), n.data, server.Answers{Config: cfg, KeyParams: &params, AdminPassword: secret.New([]byte(f.password)),
+	err = server.Create(t.Context(), n.data, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap, AdminPassword: secret.New([]byte(f.password)),
 		Admin: auth.User{ID: "demo", Name: "Demo Person", Mail: "demo@example.org", Roles: auth.Roles}})
 	if err != nil {
 		t.Fatal(err)

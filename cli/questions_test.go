@@ -92,7 +92,7 @@ func startLab(t *testing.T, folder string, prepare func(*server.Node)) (url stri
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
 	err := server.Create(ctx, folder, server.Answers{
-		Config: cfg, KeyParams: &params, AdminPassword: secret.New([]byte("demo-password")),
+		Config: cfg, KeyParams: &params, PasswordCost: cheap, AdminPassword: secret.New([]byte("demo-password")),
 		Admin: auth.User{ID: "demo", Name: "Demo Person", Roles: auth.Roles},
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func staff(t *testing.T, n *server.Node) {
 	if _, err := n.DB.PutProfile(t.Context(), profile.Record{Name: deskProfile, State: profile.Enabled, Document: doc}); err != nil {
 		t.Fatal(err)
 	}
-	hash, err := auth.HashPassword(secret.New([]byte(staffPassword)), auth.Cost{})
+	hash, err := auth.HashPassword(secret.New([]byte(staffPassword)), cheap)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func newPIVBench(t *testing.T) *pivBench {
 	b := &pivBench{holder: &holder{site: s}, authority: s.ca()}
 	var stop func()
 	b.server, stop = startLab(t, s.data, func(n *server.Node) {
-		hash, err := auth.HashPassword(secret.New([]byte("demo-password")), auth.Cost{})
+		hash, err := auth.HashPassword(secret.New([]byte("demo-password")), cheap)
 		if err != nil {
 			t.Fatal(err)
 		}

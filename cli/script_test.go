@@ -71,6 +71,9 @@ func one(ts *testscript.TestScript, neg bool, args []string) string {
 	return ts.MkAbs(args[0])
 }
 
+// cheap is the cost of passwords in tests.
+var cheap = auth.Cost{Memory: 64, Passes: 1, Lanes: 1}
+
 func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 	folder := one(ts, neg, args)
 	cfg := config.Default()
@@ -82,7 +85,7 @@ func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
 	ts.Check(server.Create(context.Background(), folder, server.Answers{
-		Config: cfg, KeyParams: &params, AdminPassword: secret.New([]byte("demo-password")),
+		Config: cfg, KeyParams: &params, PasswordCost: cheap, AdminPassword: secret.New([]byte("demo-password")),
 		Admin: auth.User{ID: "demo", Name: "Demo Person", Roles: auth.Roles},
 	}))
 }

@@ -124,7 +124,7 @@ func (a *testArray) folderFor(name string, roles ...config.Role) string {
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
 	folder := a.t.TempDir()
-	must(a.t, server.Create(a.t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params,
+	must(a.t, server.Create(a.t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap,
 		Admin: auth.User{ID: "admin", Name: "Ada Lovelace", Mail: "ada@example.org", Roles: auth.Roles}, AdminPassword: secret.New([]byte("analytical"))}))
 	return folder
 }

@@ -55,6 +55,8 @@ type Answers struct {
 	BackupPassphrase secret.Secret
 	// KeyParams of the key file; nil = the defaults. Tests and demonstrations take less.
 	KeyParams *softkey.Params
+	// PasswordCost of the administrator's; zero = the default. Tests take less.
+	PasswordCost auth.Cost
 }
 
 // ErrPrepared means that the folder holds a configuration already.
@@ -247,7 +249,7 @@ func createRecords(ctx context.Context, db *store.DB, a Answers) error {
 	if a.Admin.ID == "" {
 		return nil
 	}
-	_, err := auth.Create(ctx, db, a.Admin, a.AdminPassword)
+	_, err := auth.CreateAt(ctx, db, a.Admin, a.AdminPassword, a.PasswordCost)
 	if err != nil && !errors.Is(err, token.ErrConflict) {
 		return fmt.Errorf("adding %s: %w", a.Admin.ID, err)
 	}

@@ -33,6 +33,9 @@ import (
 	"inkan/tps/token"
 )
 
+// cheap is the cost of passwords in tests.
+var cheap = auth.Cost{Memory: 64, Passes: 1, Lanes: 1}
+
 // prepared is a data folder for a trial.
 func prepared(t *testing.T, folder string) string {
 	t.Helper()
@@ -41,7 +44,7 @@ func prepared(t *testing.T, folder string) string {
 	cfg.Listen = config.Listen{Address: "127.0.0.1:0", Names: []string{"localhost"}, URL: "https://localhost:8443"}
 	cfg.CA.URL = cfg.Listen.URL
 	params := softkey.FloorParams()
-	must(t, server.Create(t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params,
+	must(t, server.Create(t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap,
 		Admin: auth.User{ID: "admin", Name: "Administrator", Roles: auth.Roles}, AdminPassword: secret.New([]byte("a long password"))}))
 	return folder
 }

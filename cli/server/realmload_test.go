@@ -44,7 +44,7 @@ func newSite(t *testing.T, database config.Database) *site {
 	must(t, err)
 	params := softkey.FloorParams()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	must(t, server.Create(t.Context(), a, server.Answers{Config: cfg, KeyParams: &params, Admin: auth.User{ID: "admin", Roles: auth.Roles},
+	must(t, server.Create(t.Context(), a, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap, Admin: auth.User{ID: "admin", Roles: auth.Roles},
 		AdminPassword: secret.New([]byte("a long password"))}))
 	must(t, os.CopyFS(b, os.DirFS(a)))
 	for _, name := range []string{"keys/keystore", "passphrase", "keys/ledger"} { // CopyFS adds modes

@@ -94,6 +94,13 @@ func HashPassword(password secret.Secret, c Cost) (string, error) {
 	return h.String(), nil
 }
 
+// noPassword returns a PHC string of the default cost that belongs to no password: to compare
+// one with it takes as long as with any other.
+func noPassword() string {
+	random := secret.Random(saltSize + tagSize).Bytes()
+	return hash{cost: defaultCost, salt: random[:saltSize], tag: random[saltSize:]}.String()
+}
+
 // VerifyPassword says whether a PHC string is that of a password.
 func VerifyPassword(phc string, password secret.Secret) (bool, error) {
 	h, err := parseHash(phc)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 
 	"inkan/apdu/secret"
 	"inkan/tps/token"
@@ -29,14 +28,12 @@ type Local struct {
 	users    Users
 	throttle Throttle
 	turns    chan struct{}
-	nobody   func() (string, error) // hash that an unknown user's password is compared with
+	nobody   string // hash that an unknown user's password is compared with
 }
 
 // NewLocal returns the authenticator over users.
 func NewLocal(users Users) *Local {
-	return &Local{users: users, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), nobody: sync.OnceValues(func() (string, error) {
-		return HashPassword(secret.Random(32), Cost{})
-	})}
+	return &Local{users: users, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), nobody: noPassword()}
 }
 
 // Form implements Authenticator. There are English texts only.
@@ -79,12 +76,8 @@ func (l *Local) check(ctx context.Context, id token.UserID, password secret.Secr
 		return Person{}, ctx.Err()
 	}
 	defer func() { <-l.turns }()
-	nobody, err := l.nobody() // made by the first check, whoever asks
-	if err != nil {
-		return Person{}, err
-	}
 	if unknown {
-		u.Hash = nobody
+		u.Hash = l.nobody
 	}
 	right, err := VerifyPassword(u.Hash, password)
 	if err != nil {

@@ -57,12 +57,17 @@ func (u User) Check() error {
 // Create checks and stores a new user with a password. token.ErrConflict if the
 // id is taken, ErrPassword if the password breaks the rules.
 func Create(ctx context.Context, users Users, u User, password secret.Secret) (User, error) {
+	return CreateAt(ctx, users, u, password, Cost{})
+}
+
+// CreateAt is Create with a password that costs something else than the default.
+func CreateAt(ctx context.Context, users Users, u User, password secret.Secret, c Cost) (User, error) {
 	if err := u.Check(); err != nil {
 		return User{}, err
 	}
 	err := CheckPassword(password, string(u.ID))
 	if err == nil {
-		u.Hash, err = HashPassword(password, Cost{})
+		u.Hash, err = HashPassword(password, c)
 	}
 	if err != nil {
 		return User{}, err
