@@ -217,6 +217,9 @@ type Contents struct {
 	// be proved, where that can be foreseen, with the status; nil = no reason is known.
 	Unproved     error
 	Certificates []CardCertificate
+	// Former are certificates that keys had before, the newest first: a family that has
+	// room for them writes as many as fit, none reads them.
+	Former []CardCertificate
 }
 
 // Slot is a key slot in use.

@@ -375,3 +375,40 @@ func TestDEF61(t *testing.T) {
 		}
 	})
 }
+
+// TestRenewFormerCertificates: the certificates that a key had which reads messages stay
+// on a CoolKey card, the newest of them where there is no room for all, unless its policy
+// says otherwise.
+func TestRenewFormerCertificates(t *testing.T) {
+	t.Parallel()
+	const rounds = 6 // as many as there are numbers
+	for _, c := range []struct {
+		policy, heap string
+		least, most  int
+	}{{"", "8192", rounds, rounds}, {"", "3600", 1, rounds - 1}, {"RENEW_KEEP_OLD_ENC_CERTS=NO", "8192", 0, 0}} {
+		x, card, cuid := renewing(t, coolkeyCuts, map[string]string{"[applet]": "[enroll]\ncompress = false\n[applet]\nheap = " + c.heap})
+		x.change(cuid, func(r *token.Token) { r.Policy = c.policy })
+		had := []string{x.lastActive(t, cuid)["encryption"].Serial}
+		for range rounds {
+			_, err := x.run(tps.OpRenew, card)
+			must(t, err)
+			had = append(had, x.lastActive(t, cuid)["encryption"].Serial)
+		}
+		var got []string
+		for _, f := range combinedOn(t, card).Formers() {
+			cert, err := x509.ParseCertificate(f.DER)
+			must(t, err)
+			if f.Of != 2 || f.Number == 1 || f.Number == 2 {
+				t.Errorf("former certificate %d of %d", f.Number, f.Of)
+			}
+			got = append(got, fmt.Sprintf("%X", cert.SerialNumber))
+		}
+		slices.Reverse(had)
+		if n := len(got); n < c.least || n > c.most || !slices.Equal(got, had[1:1+n]) {
+			t.Errorf("policy %q, heap %s: the card has %v of %v", c.policy, c.heap, got, had)
+		}
+		if err := x.carriesLast(t, card, "7351924"); err != nil {
+			t.Errorf("policy %q, heap %s: %v", c.policy, c.heap, err)
+		}
+	}
+}

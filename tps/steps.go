@@ -319,7 +319,8 @@ func (r *run) contents(ctx context.Context) (Contents, error) {
 		}
 		c.Certificates = append(c.Certificates, CardCertificate{Key: k, Label: keyLabels[i], DER: cert.DER, Public: res.Public})
 	}
-	return c, nil
+	c.Former, err = r.facts.former(c.Certificates)
+	return c, err
 }
 
 // certOf is the certificate of a key type: this operation had it issued, or keeps it.

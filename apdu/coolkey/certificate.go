@@ -110,6 +110,9 @@ func (c Combined) Certificate(n int) (Certificate, bool) {
 		if !cert.owns(o) {
 			continue
 		}
+		if o.former() {
+			return Certificate{}, false
+		}
 		switch o.Fixed.Class() {
 		case ClassCertificate:
 			found = true

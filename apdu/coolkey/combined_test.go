@@ -300,6 +300,45 @@ func TestPutAndRemove(t *testing.T) {
 	}
 }
 
+// TestFormers: former certificates are no certificates with keys, have the CKA_ID of
+// theirs, and stand behind everything else, as often as there are numbers.
+func TestFormers(t *testing.T) {
+	t.Parallel()
+	certs := exampleCertificates(t)
+	c, err := coolkey.NewCombined(apdu.CUID{}, 1, "jdoe", certs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := 0
+	for ; err == nil; added++ {
+		err = c.AddFormer(coolkey.Former{Of: 2, Label: "old", DER: []byte{0x30, byte(added)}})
+	}
+	if !errors.Is(err, coolkey.ErrNoNumber) || added != 1+coolkey.MaxCertificates-len(certs) {
+		t.Errorf("added %d: %v", added, err)
+	}
+	b, err := c.Encode(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := coolkey.Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := order(back); got != "c1 k3 k2 c2 k5 k4 c0 c3 c4 c5 c6 c7" {
+		t.Errorf("order: %s", got)
+	}
+	if got := back.Certificates(); len(got) != len(certs) {
+		t.Errorf("%d certificates with keys, want %d", len(got), len(certs))
+	}
+	got := back.Formers()
+	if len(got) != added-1 || got[1].Number != 3 || got[1].Of != 2 || got[1].Label != "old" || string(got[1].DER) != "\x30\x01" {
+		t.Errorf("former certificates %+v", got)
+	}
+	if _, ok := back.Certificate(3); ok {
+		t.Error("a former certificate has keys")
+	}
+}
+
 func order(c coolkey.Combined) string {
 	var ids []string
 	for _, o := range c.Objects {

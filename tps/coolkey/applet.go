@@ -135,11 +135,17 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 	if err != nil {
 		return err
 	}
-	version, err := a.nextVersion(ctx)
+	version, size, err := a.nextVersion(ctx)
 	if err != nil {
 		return err
 	}
-	z, err := a.combined(c, version)
+	room := 0
+	if len(c.Former) > 0 {
+		if room, err = a.room(ctx, size); err != nil {
+			return err
+		}
+	}
+	z, err := a.combined(c, version, room)
 	if err != nil {
 		return err
 	}
@@ -165,7 +171,9 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 	return nil
 }
 
-func (a *applet) combined(c tps.Contents, version uint16) ([]byte, error) {
+// combined is the object with as many former certificates as there is room for in it,
+// bytes.
+func (a *applet) combined(c tps.Contents, version uint16, room int) ([]byte, error) {
 	certs := make([]coolkey.Certificate, len(c.Certificates))
 	for i, cert := range c.Certificates {
 		f, err := flags(cert.Key)
@@ -180,19 +188,42 @@ func (a *applet) combined(c tps.Contents, version uint16) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the combined object: %w", err)
 	}
-	return z.Encode(a.profile.Enroll.Compress)
+	out, err := z.Encode(a.profile.Enroll.Compress)
+	for _, f := range c.Former {
+		if z.AddFormer(coolkey.Former{Of: f.Key.Cert, Label: f.Label, DER: f.DER}) != nil {
+			break
+		}
+		more, err := z.Encode(a.profile.Enroll.Compress)
+		if err != nil || len(more) > room {
+			break // the older ones have to go
+		}
+		out = more
+	}
+	return out, err
 }
 
-// nextVersion is a version that differs from the object's on the card: clients
-// cache by it. An unreadable or torn predecessor counts as none.
-func (a *applet) nextVersion(ctx context.Context) (uint16, error) {
+// room is how long an object may be in place of one of size bytes.
+func (a *applet) room(ctx context.Context, size int) (int, error) {
+	s, err := coolkey.ReadStatus(ctx, a.link.Doer())
+	if err != nil {
+		return 0, fmt.Errorf("asking how much room the card has: %w", err)
+	}
+	if size > 0 {
+		return int(s.HeapFree) + size, nil
+	}
+	return int(s.HeapFree) - coolkey.ObjectOverhead, nil
+}
+
+// nextVersion is a version that differs from the object's on the card, whose size it
+// tells too: clients cache by it. An unreadable or torn predecessor counts as none.
+func (a *applet) nextVersion(ctx context.Context) (version uint16, size int, err error) {
 	d, err := apdu.ReadAhead(ctx, a.link.Doer(), coolkey.ListObjectsEntries())
 	if err != nil {
-		return 0, fmt.Errorf("listing the card's objects: %w", err)
+		return 0, 0, fmt.Errorf("listing the card's objects: %w", err)
 	}
 	objects, err := coolkey.ListObjects(ctx, d)
 	if err != nil {
-		return 0, fmt.Errorf("listing the card's objects: %w", err)
+		return 0, 0, fmt.Errorf("listing the card's objects: %w", err)
 	}
 	for _, o := range objects {
 		if o.ID != coolkey.IDCombined || o.Size < 4 {
@@ -200,16 +231,16 @@ func (a *applet) nextVersion(ctx context.Context) (uint16, error) {
 		}
 		s, err := a.channel(ctx)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		head, err := coolkey.ReadObject(ctx, s, coolkey.Channel(), o.ID, 0, 4)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		return binary.BigEndian.Uint16(head[2:]) + 1, nil
+		return binary.BigEndian.Uint16(head[2:]) + 1, o.Size, nil
 	}
 	r := secret.Random(2).Bytes()
-	return binary.BigEndian.Uint16(r) % 1000, nil
+	return binary.BigEndian.Uint16(r) % 1000, 0, nil
 }
 
 // Finish implements tps.Applet.

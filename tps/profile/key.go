@@ -63,6 +63,11 @@ func (k Key) EC() bool { return len(k.Alg) > 0 && k.Alg[0] == 'p' }
 // RSA reports whether the key is one of RSA.
 func (k Key) RSA() bool { return strings.HasPrefix(k.Alg, "rsa-") }
 
+// Decrypts reports whether a CoolKey key reads messages.
+func (k Key) Decrypts() bool {
+	return slices.ContainsFunc(k.Private, func(s string) bool { return s == "decrypt" || s == "unwrap" || s == "derive" })
+}
+
 // VersionFor is the applet version wanted on a card of a secure channel protocol,
 // "SCP03".
 func (a Applet) VersionFor(protocol string) string {
