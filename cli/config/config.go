@@ -7,19 +7,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
 
 	"inkan/apdu"
-	"inkan/tks/hsm"
-	"inkan/tps/realm"
-	"inkan/tps/store"
 	"inkan/tps/token"
-	"inkan/tps/wire"
 )
 
 // Config is the content of inkan.toml. Zero values are replaced by the defaults
@@ -87,22 +81,6 @@ type Database struct {
 	PasswordFile string `toml:"password_file"` // its content is the password of url's user
 }
 
-// check names what is wrong with the choice of the database.
-func (d Database) check() error {
-	switch {
-	case d.URL == "" && d.PasswordFile != "":
-		return errors.New("password_file goes with url")
-	case d.URL == "":
-		return nil
-	case d.File != "":
-		return errors.New("the records are in a file or at a url, not in both")
-	}
-	if err := store.CheckURL(d.URL); err != nil {
-		return fmt.Errorf("url: %w", err)
-	}
-	return nil
-}
-
 // HSM says where the keys are.
 type HSM struct {
 	URI       string   `toml:"uri"`        // RFC 7512, pkcs11:token=…?module-path=…&pin-source=…; empty: the encrypted key file keys/keystore
@@ -161,55 +139,6 @@ type Auth struct {
 // Audit says where the audit record is kept.
 type Audit struct {
 	Folder string `toml:"folder"` // default audit in the data folder
-}
-
-// Realm says how the keys follow each other that sign the node's own tokens, and
-// who else accepts those.
-type Realm struct {
-	RotateEvery Duration      `toml:"rotate_every"` // a key signs for; default 2160h (90 days), at least 24h
-	RotateAhead Duration      `toml:"rotate_ahead"` // the next key is published so long before; default 24h, at least 10m
-	PassiveFor  Duration      `toml:"passive_for"`  // then it verifies for; default 720h, at least 9h
-	DisabledFor Duration      `toml:"disabled_for"` // then its private half is kept for; default 720h, at least 1h
-	ByHand      bool          `toml:"by_hand"`      // nothing of this happens by itself
-	Client      []RealmClient `toml:"client"`
-}
-
-// RealmClient is somebody who accepts the node's tokens.
-type RealmClient struct {
-	ID       string `toml:"id"`
-	AdminURL string `toml:"admin_url"` // https address that is told of a compromised key; empty: the client polls /.well-known/tms-revocation
-	Protocol string `toml:"protocol"`  // tms (default) or keycloak-adapter
-	Trust    string `toml:"trust"`     // PEM file with the CA of admin_url, in the data folder; empty: the system's
-}
-
-// Protocols of realm clients.
-const (
-	TMS      = "tms"
-	Keycloak = "keycloak-adapter"
-)
-
-// Policy is the section as tps/realm wants it.
-func (r Realm) Policy() realm.Policy {
-	return realm.Policy{Every: time.Duration(r.RotateEvery), Ahead: time.Duration(r.RotateAhead), PassiveFor: time.Duration(r.PassiveFor),
-		DisabledFor: time.Duration(r.DisabledFor), Off: r.ByHand}
-}
-
-// check names what is wrong with the clients and the policy.
-func (r Realm) check() error {
-	errs := []error{r.Policy().Check()}
-	seen := map[string]bool{}
-	for _, c := range r.Client {
-		switch {
-		case c.ID == "" || seen[c.ID]:
-			errs = append(errs, fmt.Errorf("client id %q is empty or there twice", c.ID))
-		case c.AdminURL != "" && !strings.HasPrefix(c.AdminURL, "https://"):
-			errs = append(errs, fmt.Errorf("client %s: admin_url %q does not begin https://", c.ID, c.AdminURL))
-		case c.Protocol != TMS && c.Protocol != Keycloak:
-			errs = append(errs, fmt.Errorf("client %s: protocol %q is neither %s nor %s", c.ID, c.Protocol, TMS, Keycloak))
-		}
-		seen[c.ID] = true
-	}
-	return errors.Join(errs...)
 }
 
 // Seal is empty: how the configuration is sealed has to be known before it is read,
@@ -282,129 +211,4 @@ func (c Config) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encoding the configuration: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// Default is the configuration of an empty document.
-func Default() Config {
-	var c Config
-	c.defaults()
-	return c
-}
-
-func (c *Config) defaults() {
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "localhost"
-	}
-	set(&c.Node.Name, host)
-	set(&c.Listen.Address, "0.0.0.0:8443")
-	set(&c.Listen.Peer, "0.0.0.0:8444")
-	if len(c.Listen.Names) == 0 {
-		c.Listen.Names = []string{host, "localhost", "127.0.0.1", "::1"}
-	}
-	if c.Listen.URL == "" {
-		if _, port, err := net.SplitHostPort(c.Listen.Address); err == nil {
-			c.Listen.URL = "https://" + net.JoinHostPort(c.Listen.Names[0], port)
-		}
-	}
-	if c.Database.URL == "" {
-		set(&c.Database.File, "inkan.db")
-	}
-	set(&c.HSM.OpTimeout, Duration(10*time.Second))
-	if c.TKS.MinimumProtection == "" {
-		c.TKS.MinimumProtection = "B"
-		if c.HSM.URI == "" {
-			c.TKS.MinimumProtection = "D"
-		}
-	}
-	set(&c.TKS.CallsPerCard, 300)
-	set(&c.TKS.KeyingQuorum, QuorumMajority)
-	set(&c.TKS.CallTimeout, Duration(5*time.Second))
-	if len(c.Node.Roles) == 0 {
-		c.Node.Roles = []Role{RoleAll}
-	}
-	set(&c.TPS.DefaultProfile, "userKey")
-	set(&c.TPS.UnmanagedProfile, DefaultUnmanagedProfile)
-	set(&c.TPS.OrphanAfter, Duration(24*time.Hour))
-	set(&c.TPS.OperationTimeout, Duration(10*time.Minute))
-	set(&c.TPS.SweepEvery, Duration(time.Minute))
-	set(&c.TPS.ClientTimeout, Duration(5*time.Minute))
-	set(&c.CA.URL, c.Listen.URL)
-	set(&c.CA.CRLLifetime, Duration(24*time.Hour))
-	set(&c.CA.OCSPLifetime, Duration(time.Hour))
-	set(&c.Audit.Folder, "audit")
-	set(&c.Realm.RotateEvery, Duration(90*24*time.Hour))
-	set(&c.Realm.RotateAhead, Duration(24*time.Hour))
-	set(&c.Realm.PassiveFor, Duration(30*24*time.Hour))
-	set(&c.Realm.DisabledFor, Duration(30*24*time.Hour))
-	for i := range c.Realm.Client {
-		set(&c.Realm.Client[i].Protocol, TMS)
-	}
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// Check checks the whole configuration and names everything that is wrong.
-func (c Config) Check() error {
-	var errs []error
-	add := func(key string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
-		}
-	}
-	_, _, err := net.SplitHostPort(c.Listen.Address)
-	add("[listen] address", err)
-	if c.Listen.Plain != "" {
-		_, err = Loopback(c.Listen.Plain)
-		add("[listen] plain", err)
-	}
-	for _, text := range c.Listen.HealthFrom {
-		_, err = network(text)
-		add("[listen] health_from", err)
-	}
-	_, _, err = net.SplitHostPort(c.Listen.Peer)
-	add("[listen] peer", err)
-	if c.Listen.PeerAddress != "" {
-		_, _, err = net.SplitHostPort(c.Listen.PeerAddress)
-		add("[listen] peer_address", err)
-	}
-	if (c.Listen.Certificate == "") != (c.Listen.Key == "") {
-		add("[listen]", errors.New("certificate and key go together"))
-	}
-	if !strings.HasPrefix(c.Listen.URL, "https://") {
-		add("[listen] url", fmt.Errorf("%q does not begin https://", c.Listen.URL))
-	} else if c.Node.Has(RoleTPS) {
-		add("[listen] url", wire.CheckOperation(c.Listen.URL+wire.Path))
-	}
-	_, err = hsm.ParseLevel(c.TKS.MinimumProtection)
-	add("[tks] minimum_protection", err)
-	if c.TKS.CallsPerCard < 1 {
-		add("[tks] calls_per_card", fmt.Errorf("%d is not positive", c.TKS.CallsPerCard))
-	}
-	add("[database]", c.Database.check())
-	if c.HSM.URI != "" && !strings.HasPrefix(c.HSM.URI, "pkcs11:") {
-		add("[hsm] uri", errors.New("it is no pkcs11 URI (RFC 7512)"))
-	}
-	if n := len(c.CA.Country); n != 0 && n != 2 {
-		add("[ca] country", fmt.Errorf("%q is not a two-letter code", c.CA.Country))
-	}
-	if d := time.Duration(c.CA.OCSPLifetime); d < time.Minute || d > 24*time.Hour {
-		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
-	}
-	add("[attestation]", c.Attestation.check())
-	add("[realm]", c.Realm.check())
-	if q := c.TKS.KeyingQuorum; q != QuorumMajority && q != QuorumAnswering {
-		add("[tks] keying_quorum", fmt.Errorf("%q is neither %s nor %s", q, QuorumMajority, QuorumAnswering))
-	}
-	if d := time.Duration(c.TKS.CallTimeout); d > time.Minute {
-		add("[tks] call_timeout", fmt.Errorf("%s is more than a minute", d))
-	}
-	add("[node] roles", c.checkRoles())
-	add("[[peer]]", c.checkPeers())
-	return errors.Join(errs...)
 }
