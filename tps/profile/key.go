@@ -54,9 +54,6 @@ func (k Key) NeedsPIN() bool {
 	return k.PINPolicy != "never"
 }
 
-// Algorithms lists the algorithms that a key of a PIV applet may have.
-func Algorithms() []string { return slices.Clone(pivAlgorithms) }
-
 // EC reports whether the key is on an elliptic curve.
 func (k Key) EC() bool { return len(k.Alg) > 0 && k.Alg[0] == 'p' }
 
