@@ -356,7 +356,7 @@ func (t *person) NewPIN(ctx context.Context, min, max int) (secret.PIN, error) {
 		if t.pinFile != "" {
 			return secret.PIN{}, errPIN
 		}
-		fmt.Fprintln(t.p.err, "That PIN is too simple, or does not keep the rules.")
+		fmt.Fprintln(t.p.err, "That PIN is too simple, or does not keep the rules; a PIV card takes digits alone.")
 	}
 	for {
 		s, err := t.newPIN(ctx, min, max)

@@ -50,7 +50,7 @@ func TestQuestions(t *testing.T) {
 		{"New PIN (4 to 10 characters) again: ", "7392"},
 		{"The two are not the same.\r\nNew PIN (4 to 10 characters): ", "1234"},
 		{"New PIN (4 to 10 characters) again: ", "1234"},
-		{"That PIN is too simple, or does not keep the rules.\r\nNew PIN (4 to 10 characters): ", "Term-4711"},
+		{"That PIN is too simple, or does not keep the rules; a PIV card takes digits alone.\r\nNew PIN (4 to 10 characters): ", "Term-4711"},
 		{"New PIN (4 to 10 characters) again: ", "Term-4711"},
 	} {
 		term.await(t, q.question)

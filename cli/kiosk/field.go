@@ -107,7 +107,7 @@ func pinForm(min, max int, again bool) *form {
 		fields: []field{newField("", "New PIN", true), newField("", "Once more", true)}, min: min, max: max,
 	}
 	if again {
-		out.problem = "That PIN is too simple, or does not keep the rules."
+		out.problem = "That PIN is too simple, or does not keep the rules; a PIV card takes digits alone."
 	}
 	return out
 }
