@@ -49,16 +49,23 @@ unit:
 
 # real runs every test, also those that drive pcscd, SoftHSM, OpenSC and openssl:
 # a missing part is a failure. It shows the results and the numbers that tests count,
-# and after a failure what the failing packages printed. `make lint` has vetted them.
+# and after a failure what the failing packages printed. The longest packages begin,
+# what tests write is in memory if it fits, and `make lint` has vetted them.
+LONGEST := ./tps ./cli ./cli/server
 real: SHELL := /bin/bash
 real:
-	@echo "INKAN_REAL=1 $(GO) test ./..."; log=$$(mktemp); set -o pipefail; \
-	INKAN_REAL=1 $(GO) test -vet=off -v ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|array|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
-	[ $$rc = 0 ] || grep -avE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; rm -f $$log; exit $$rc
+	@echo "INKAN_REAL=1 $(GO) test ./..."; dir=$$(.ci/scratch) || exit 1; trap 'rm -rf "$$dir"' EXIT; log=$$dir/log; set -o pipefail; \
+	TMPDIR=$$dir INKAN_REAL=1 $(GO) test -vet=off -v $(LONGEST) ./... 2>&1 | tee $$log | grep -a --line-buffered -E '^(cuts|chaos|array|ok|FAIL|--- FAIL|panic:)'; rc=$$?; \
+	[ $$rc = 0 ] || grep -avE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP)|ok )' $$log; exit $$rc
 
-# nocgo tests what is another code without cgo.
+# nocgo tests what is another code without cgo, runs the scripts of the program without
+# it, and shows that every package and test builds so.
+nocgo: SHELL := /bin/bash
 nocgo:
-	CGO_ENABLED=0 $(GO) test -vet=off ./pcsc/... ./tks/hsm/... ./cli/...
+	CGO_ENABLED=0 $(GO) vet ./...
+	@dir=$$(.ci/scratch) || exit 1; trap 'rm -rf "$$dir"' EXIT; export TMPDIR=$$dir CGO_ENABLED=0; set -ex; \
+	$(GO) test -vet=off ./cli ./cli/station ./pcsc/... ./tks/hsm/... ; \
+	$(GO) test -vet=off -run 'Makers|Attestation' ./cli/server
 
 # fuzz runs every target for FUZZTIME: a count, because a duration can end a sound target
 # with "context deadline exceeded" (go.dev/issue/75804). A package is built once for all its
