@@ -128,6 +128,9 @@ func TestRealArrayChanges(t *testing.T) {
 		if err := os.CopyFS(thief.data, os.DirFS(c.data)); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Chmod(filepath.Join(thief.data, "peer", "peer.key"), 0o600); err != nil { // which a copy forgets
+			t.Fatal(err)
+		}
 		b.run(t, "array", "detach", "--peer", c.name, "--force")
 		r := thief.call(t, "array", "status", "--json")
 		var st server.ArrayStatus
