@@ -176,8 +176,14 @@ func printInfo(w io.Writer, i station.Info) {
 	line("Issuer", a.Issuer)
 	line("Label", a.Label)
 	line("PIN", a.PIN)
+	certificate := func(kind string, c station.Certificate) {
+		line(fmt.Sprintf("%s %d", kind, c.Number), fmt.Sprintf("%s: %s, %s, serial %s, until %s", c.Label, c.Subject, c.Key, c.Serial, c.NotAfter.Format(time.DateOnly)))
+	}
 	for _, c := range a.Certificates {
-		line(fmt.Sprintf("Certificate %d", c.Number), fmt.Sprintf("%s: %s, %s, serial %s, until %s", c.Label, c.Subject, c.Key, c.Serial, c.NotAfter.Format(time.DateOnly)))
+		certificate("Certificate", c)
+	}
+	for _, c := range a.Former {
+		certificate("Former", c)
 	}
 }
 

@@ -23,6 +23,12 @@ type opensc struct {
 // many certificates, each with its pair of keys.
 func (p *holder) openToken(t *testing.T, certificates int) opensc {
 	t.Helper()
+	return p.openRenewed(t, certificates, certificates)
+}
+
+// openRenewed is openToken of a card that has further certificates of its pairs of keys.
+func (p *holder) openRenewed(t *testing.T, certificates, pairs int) opensc {
+	t.Helper()
 	o := opensc{p, t.TempDir()}
 	public := o.succeed(t, "--list-objects", "--type", "cert")
 	if n := strings.Count(public, "Certificate Object; type = X.509 cert"); n != certificates || !strings.Contains(public, p.fullName) {
@@ -30,8 +36,8 @@ func (p *holder) openToken(t *testing.T, certificates int) opensc {
 	}
 	all := o.loggedIn(t, "--list-objects")
 	for _, kind := range []string{"Private Key Object;", "Public Key Object;"} {
-		if n := strings.Count(all, kind); n != certificates {
-			t.Errorf("%d of %q, want %d:\n%s", n, kind, certificates, all)
+		if n := strings.Count(all, kind); n != pairs {
+			t.Errorf("%d of %q, want %d:\n%s", n, kind, pairs, all)
 		}
 	}
 	return o

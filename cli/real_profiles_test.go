@@ -43,7 +43,10 @@ func (st story) document(name, alg string, version int) string {
 }
 
 const profileDocument = `name = "NAME"
-operations = ["format", "enroll", "pin-reset", "key-changeover"]
+operations = ["format", "enroll", "renew", "pin-reset", "key-changeover"]
+
+[renewal]
+enabled = true
 
 [keys]
 set = "SET"

@@ -54,7 +54,7 @@ func TestRealStack(t *testing.T) {
 		t.Run(st.name, func(t *testing.T) { s.tell(t, st, slot) })
 	}
 	s.stop(t)
-	s.checkIssued(t, 8*len(stories))
+	s.checkIssued(t, 10*len(stories))
 	s.checkSecrets(t)
 }
 
@@ -166,11 +166,16 @@ func (p *holder) block(t *testing.T) {
 }
 
 // rekey moves the card from one version of the site's keys to the next. The
-// person's keys stay, and another enrollment works on the new card keys.
+// person's keys stay, also when their certificates are renewed, and another enrollment
+// works on the new card keys.
 func (p *holder) rekey(t *testing.T) {
 	p.done(t, "rekey", p.next())
 	p.checkKeys(t, p.second)
 	p.openToken(t, 2).signRSA(t, 2048)
+	p.done(t, "renew", p.rsa2048())
+	token := p.openRenewed(t, 3, 2) // the former encryption certificate stays
+	token.signRSA(t, 2048)
+	token.decryptRSA(t)
 	p.done(t, "enroll", p.next())
 	p.openToken(t, 2).signRSA(t, 2048)
 }

@@ -43,6 +43,7 @@ type Applet struct {
 	MemoryFree   uint32        `json:"memory_free"`
 	PIN          string        `json:"pin"`
 	Certificates []Certificate `json:"certificates,omitempty"`
+	Former       []Certificate `json:"former,omitempty"` // certificates that the keys had before
 }
 
 // Certificate is a certificate on a card.
@@ -203,20 +204,23 @@ func (a *Applet) readContents(ctx context.Context, d apdu.Doer) error {
 		}
 		a.Label = z.Label
 		for _, c := range z.Certificates() {
-			a.add(c)
+			a.Certificates = append(a.Certificates, certificateOf(c))
+		}
+		for _, f := range z.Formers() {
+			a.Former = append(a.Former, certificateOf(coolkey.Certificate{Number: f.Number, Label: f.Label, DER: f.DER}))
 		}
 	}
 	return nil
 }
 
-func (a *Applet) add(c coolkey.Certificate) {
+func certificateOf(c coolkey.Certificate) Certificate {
 	out := Certificate{Number: c.Number, Label: c.Label, flags: c.Private}
 	if cert, err := x509.ParseCertificate(c.DER); err == nil {
 		out.cert = cert
 		out.Subject, out.Issuer = name(cert.RawSubject), name(cert.RawIssuer)
 		out.Serial, out.NotAfter, out.Key = fmt.Sprintf("%X", cert.SerialNumber), cert.NotAfter, keyName(cert.PublicKey)
 	}
-	a.Certificates = append(a.Certificates, out)
+	return out
 }
 
 // name is a distinguished name as RFC 4514 writes it.

@@ -10,7 +10,7 @@ import (
 type Policy struct {
 	ReEnroll             bool // RE_ENROLL: a known card may be enrolled again
 	Renew                bool // RENEW: an ACTIVE card's certificates are renewed instead
-	RenewKeepOldEncCerts bool // RENEW_KEEP_OLD_ENC_CERTS
+	RenewKeepOldEncCerts bool // RENEW_KEEP_OLD_ENC_CERTS: former encryption certificates stay on the card
 	ForceFormat          bool // FORCE_FORMAT: format before enrolling
 	PINReset             bool // PIN_RESET
 	ResetPINResetToNo    bool // RESET_PIN_RESET_TO_NO: PINReset becomes false after one reset
