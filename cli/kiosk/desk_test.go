@@ -119,6 +119,9 @@ func TestLosses(t *testing.T) {
 	b = with(t, blank)
 	wants(t, b.Press("down", "enter"), "")
 	shows(t, b, "Whatever else it is used for.")
+	b = with(t, station.Info{CUID: "C1", PIV: &station.PIV{PIN: "3 tries left of 3", Slots: []station.PIVSlot{{Slot: "82", Retired: true}, {Slot: "83", Retired: true}}}})
+	wants(t, b.Press("up", "enter"), "")
+	shows(t, b, "Format erases the card. This will be lost:", "Its PIN.", "2 former keys, for what was encrypted to them.")
 }
 
 // TestEnroll is a whole enrollment.

@@ -72,7 +72,7 @@ func portray(s sight, now time.Time) portrait {
 	}
 	p := portrait{title: titleOf(c, i), lines: linesOf(i)}
 	enroll := offer{op: wire.Enroll, title: "Enroll: give the card to a person"}
-	format := offer{op: wire.Format, title: "Format: empty the card", ask: "Format erases the card.", lost: losses(i)}
+	format := offer{op: wire.Format, title: "Format: empty the card", ask: "Format erases the card.", lost: erased(i)}
 	reset := offer{op: wire.ResetPIN, title: "Set a new PIN"}
 	rekey := offer{op: wire.KeyChangeover, title: "Change the card's own keys"}
 	switch c {
@@ -175,6 +175,20 @@ func losses(i station.Info) []string {
 		out = append(out, "Nothing of a person is on it.")
 	}
 	return out
+}
+
+// erased are what goes when a card is formatted: former keys too, which an enrollment
+// leaves.
+func erased(i station.Info) []string {
+	n := i.RetiredKeys()
+	if n == 0 {
+		return losses(i)
+	}
+	line := fmt.Sprintf("%d former keys, for what was encrypted to them.", n)
+	if n == 1 {
+		line = "1 former key, for what was encrypted to it."
+	}
+	return append(losses(i), line)
 }
 
 // certificates are counted, with the day on which the first of them ends.

@@ -29,7 +29,7 @@ func (p *PIV) contents() *Applet {
 		a.PIN = "set, " + p.PIN
 	}
 	for _, s := range p.Slots {
-		if s.cert != nil && !s.retired {
+		if s.cert != nil && !s.Retired {
 			a.Certificates = append(a.Certificates, Certificate{
 				Label: s.Purpose, Subject: s.Subject, Issuer: s.Issuer, Serial: fmt.Sprintf("%X", s.cert.SerialNumber),
 				Key: s.Key, NotAfter: s.cert.NotAfter, cert: s.cert,
@@ -41,12 +41,22 @@ func (p *PIV) contents() *Applet {
 
 // LooseKeys is how many keys of PIV have no certificate, but for retired ones.
 func (i Info) LooseKeys() int {
+	return i.slots(func(s PIVSlot) bool { return s.cert == nil && s.Key != "" && !s.Retired })
+}
+
+// RetiredKeys is how many former keys of PIV the card keeps, to read what was encrypted
+// to them.
+func (i Info) RetiredKeys() int {
+	return i.slots(func(s PIVSlot) bool { return s.Retired })
+}
+
+// slots counts the slots of PIV that are in use and as they are asked for.
+func (i Info) slots(are func(PIVSlot) bool) (n int) {
 	if i.PIV == nil {
 		return 0
 	}
-	n := 0
 	for _, s := range i.PIV.Slots {
-		if s.cert == nil && s.Key != "" && !s.retired {
+		if are(s) {
 			n++
 		}
 	}

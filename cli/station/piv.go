@@ -44,8 +44,9 @@ type PIVSlot struct {
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	Problem     string     `json:"problem,omitempty"` // why the certificate cannot be read
 
-	cert    *x509.Certificate
-	retired bool
+	Retired bool `json:"retired,omitempty"` // of a former key
+
+	cert *x509.Certificate
 }
 
 // firstSimulated is the first serial number of software cards.
@@ -165,7 +166,7 @@ func (r *pivReader) slots(ctx context.Context, p *PIV) {
 		p.Attestation = name(attester.RawIssuer)
 	}
 	for _, slot := range piv.Slots() {
-		s := PIVSlot{Slot: slot.String(), Purpose: slot.Purpose(), retired: slot.RetiredNumber() > 0}
+		s := PIVSlot{Slot: slot.String(), Purpose: slot.Purpose(), Retired: slot.RetiredNumber() > 0}
 		found := r.key(ctx, slot, &s, attester)
 		cert, err := piv.ReadCertificate(ctx, r.d, slot)
 		switch {

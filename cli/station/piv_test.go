@@ -78,8 +78,8 @@ func TestDescribePIV(t *testing.T) {
 	if kind := station.Kind(ctx, card); kind != "PIV 5.7.1, serial 4026531841" {
 		t.Errorf("kind %q", kind)
 	}
-	if o := i.Contents(); o == nil || o.Kind != "PIV" || o.PIN != "none" || len(o.Certificates) != 0 || i.LooseKeys() != 1 {
-		t.Errorf("contents %+v, %d loose keys", o, i.LooseKeys())
+	if o := i.Contents(); o == nil || o.Kind != "PIV" || o.PIN != "none" || len(o.Certificates) != 0 || i.LooseKeys() != 1 || i.RetiredKeys() != 1 {
+		t.Errorf("contents %+v, %d loose keys, %d retired ones", o, i.LooseKeys(), i.RetiredKeys())
 	}
 	for want, a := range map[string]piv.AdminContent{
 		"AES-256, stored behind the PIN": {Stored: true}, "AES-256, derived from the PIN": {Salt: make([]byte, 16)}, "AES-256": {PUKBlocked: true},
