@@ -50,6 +50,7 @@ func (p *program) tokenCommand() *cli.Command {
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask"}},
 				Action: p.setTokenState,
 			},
+			p.policyCommand(),
 			p.ticketCommand(),
 			{
 				Name: "release", Usage: "let a card be keyed once more", ArgsUsage: "CUID",

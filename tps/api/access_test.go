@@ -45,6 +45,7 @@ var permissions = map[string]string{
 	"GET /admin/users":                      "admin",
 	"POST /admin/users":                     "admin CONFIG_ROLE",
 	"GET /admin/users/{id}":                 "admin",
+	"PATCH /tokens/{id}":                    "agent CONFIG_TOKEN_RECORD",
 	"PATCH /admin/users/{id}":               "admin CONFIG_ROLE",
 	"DELETE /admin/users/{id}":              "admin CONFIG_ROLE",
 	"GET /keysets":                          "admin agent",

@@ -31,6 +31,33 @@ func addToken(n *node, i byte, edit func(*token.Token)) apdu.CUID {
 	return tok.CUID
 }
 
+// TestTokenPolicy: a card's policy is checked, stored in its canonical text, and taken
+// away by the empty one; nothing else of the record can be changed.
+func TestTokenPolicy(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	cuid := addToken(n, 1, func(*token.Token) {})
+	path := "/tokens/" + cuid.String()
+	n.do("PATCH", path, `{"Policy": "RENEW=YES"}`).want(428)
+	n.do("PATCH", path, `{"Policy": "RENEW=YES"}`, "If-Match", `"7"`).want(412)
+	n.do("PATCH", path, `{}`, "If-Match", `"1"`).want(400, "it is not there")
+	n.do("PATCH", path, `{"UserID": "bob"}`, "If-Match", `"1"`).want(400)
+	n.do("PATCH", path, `{"Policy": "RENEW=YES;RENEW=NO"}`, "If-Match", `"1"`).want(400, "twice")
+	n.do("PATCH", path, `{"Policy": "renew=true"}`, "If-Match", `"1"`).want(200, `"Policy": "RE_ENROLL=YES;RENEW=YES;`)
+	rec, err := n.db.Token(t.Context(), cuid)
+	must(t, err)
+	if p, err := token.ParsePolicy(rec.Policy); err != nil || !p.Renew {
+		t.Errorf("policy %q, %v", rec.Policy, err)
+	}
+	n.do("GET", "/activities?operation=token_modify", "").want(200, `policy: RE_ENROLL=YES;RENEW=YES;`)
+	n.do("PATCH", path, `{"Policy": ""}`, "If-Match", `"2"`).want(200)
+	rec, err = n.db.Token(t.Context(), cuid)
+	must(t, err)
+	if rec.Policy != "" {
+		t.Errorf("policy %q behind its end", rec.Policy)
+	}
+}
+
 // TestTokenShape compares with the shape of tps-rest-api.md §3.2.
 func TestTokenShape(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,7 @@ var routes = []route{
 	{"GET /tokens", everybody, "", with("filter", "tokenID", "userID", "type", "status"), (*api).listTokens},
 	{"GET /tokens/{id}", everybody, "", nil, (*api).showToken},
 	{"POST /tokens/{id}", agents, "", []string{"status"}, (*api).setTokenState}, // audited by tps.Engine
+	{"PATCH /tokens/{id}", agents, "CONFIG_TOKEN_RECORD", nil, (*api).modifyToken},
 	{"GET /tokens/{id}/operations", everybody, "", with("open"), (*api).listOperations},
 	{"POST /tokens/{id}/secret", agents, "TOKEN_SECRET", nil, (*api).showSecret}, // on the node's own machine
 	{"GET /tokens/{id}/keying", keepers, "", nil, (*api).showKeying},

@@ -39,11 +39,14 @@ func (p *Policy) fields() []field {
 	}
 }
 
-// ParsePolicy reads a policy over the default one; the empty text is that.
-// Names and values count in any case, YES and TRUE, NO and FALSE. An unknown
-// name, another value, a name that comes twice or an entry without = is an error.
-func ParsePolicy(text string) (Policy, error) {
-	p := DefaultPolicy()
+// ParsePolicy reads a policy over the default one; the empty text is that. Errors are
+// those of [Policy.With].
+func ParsePolicy(text string) (Policy, error) { return DefaultPolicy().With(text) }
+
+// With returns p with what text says otherwise. Names and values count in any case, YES
+// and TRUE, NO and FALSE. An unknown name, another value, a name that comes twice or an
+// entry without = is an error.
+func (p Policy) With(text string) (Policy, error) {
 	if strings.TrimSpace(text) == "" {
 		return p, nil
 	}
