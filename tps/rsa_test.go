@@ -249,7 +249,7 @@ func TestHeapTooSmall(t *testing.T) {
 	card := newCard(t, "gp-scp03")
 	before := card.Exchanges()
 	_, err := s.run(tps.OpEnroll, card, with("four"))
-	wantStatus(t, err, tps.StatusEnroll)
+	wantStatus(t, err, tps.StatusMisconfiguration)
 	if n := card.Exchanges() - before; n > 12 {
 		t.Errorf("%d exchanges before the refusal", n)
 	}
