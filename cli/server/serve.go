@@ -183,8 +183,10 @@ func (n *Node) openPeerPort(ctx context.Context, r *running) (err error) {
 	if r.peers, err = n.peerRoutes(); err != nil || !n.array.Joined() {
 		return err
 	}
-	if err := n.publish(ctx); err != nil {
-		n.log.WarnContext(ctx, "the nodes of the array are told later", slog.Any("err", err)) // by follow
+	if n.peers != nil {
+		if err := n.publish(ctx); err != nil {
+			n.log.WarnContext(ctx, "the nodes of the array are told later", slog.Any("err", err)) // by follow
+		}
 	}
 	if r.port, err = n.array.Listen(ctx); err != nil {
 		return fmt.Errorf("listening for the other nodes of the array: %w", err)
