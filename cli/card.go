@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -97,6 +98,8 @@ type cardResult struct {
 	Next      string  `json:"next,omitempty"`
 	// Proved is what an enrolled PIV card was used for at once.
 	Proved []station.Used `json:"proved,omitempty"`
+	// Until is when the first certificate on a renewed card ends, where it can be read.
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // parseBatch reads --batch-apdus; 0 is off.
@@ -147,11 +150,17 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if err == nil && op == wire.Enroll {
 		out.Proved, err = proveEnrolled(c, card, witness)
 	}
+	if err == nil && op == wire.Renew {
+		out.Until = endOn(c.Context, card)
+	}
 	if err == nil {
 		return p.print(c, out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s done in %.1f s, %d commands to the card. The card may be taken out.\n", op, res.Elapsed.Seconds(), res.APDUs)
 			if len(out.Proved) > 0 {
 				printUsed(w, out.Proved)
+			}
+			if out.Until != nil {
+				fmt.Fprintf(w, "The certificates on it are good until %s.\n", out.Until.Format(time.DateOnly))
 			}
 		})
 	}
@@ -165,6 +174,19 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 		out.Status, out.Card, out.Next = end.Status, x.Card.String(), x.Do
 	}
 	return reported{errors.Join(err, p.print(c, out, nil))}
+}
+
+// endOn is when the first certificate on a card ends, nil where that cannot be read.
+func endOn(ctx context.Context, card station.Card) *time.Time {
+	i, err := station.Describe(ctx, card)
+	if err != nil || i.Contents() == nil {
+		return nil
+	}
+	end := station.FirstEnd(i.Contents().Certificates)
+	if end.IsZero() {
+		return nil
+	}
+	return &end
 }
 
 // askServer shows the fingerprint of a server that nobody vouches for.

@@ -87,7 +87,7 @@ func portray(s sight, now time.Time) portrait {
 		}
 	case issued:
 		p.offers = []offer{reset, replacing(enroll, i), rekey, format}
-		if firstEnd(i.Contents().Certificates).Before(now) {
+		if station.FirstEnd(i.Contents().Certificates).Before(now) {
 			p.offers = []offer{replacing(enroll, i), reset, rekey, format}
 		}
 		if a := i.Contents(); a.PIN != "blocked" && renewable(a.Certificates, now) {
@@ -197,20 +197,10 @@ func certificates(cs []station.Certificate) string {
 	if len(cs) == 1 {
 		text = "1 certificate"
 	}
-	if end := firstEnd(cs); !end.IsZero() {
+	if end := station.FirstEnd(cs); !end.IsZero() {
 		text += ", until " + end.Format(time.DateOnly)
 	}
 	return text
-}
-
-func firstEnd(cs []station.Certificate) time.Time {
-	var first time.Time
-	for _, c := range cs {
-		if first.IsZero() || c.NotAfter.Before(first) {
-			first = c.NotAfter
-		}
-	}
-	return first
 }
 
 // renewDays is how near the end of a certificate has to be for a renewal to be offered:
@@ -219,7 +209,7 @@ const renewDays = 30
 
 // renewable reports certificates the first of which is about to end, or has just ended.
 func renewable(cs []station.Certificate, now time.Time) bool {
-	end := firstEnd(cs)
+	end := station.FirstEnd(cs)
 	return now.After(end.AddDate(0, 0, -renewDays)) && now.Before(end.AddDate(0, 0, renewDays))
 }
 

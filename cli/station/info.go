@@ -60,6 +60,17 @@ type Certificate struct {
 	flags coolkey.Fixed
 }
 
+// FirstEnd is when the first of the certificates ends; zero without any.
+func FirstEnd(cs []Certificate) time.Time {
+	var first time.Time
+	for _, c := range cs {
+		if first.IsZero() || c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	return first
+}
+
 // Describe reads what a card shows. What cannot be read is a problem in the
 // answer; only a card that does not answer at all is an error.
 func Describe(ctx context.Context, card Card) (Info, error) {
