@@ -200,12 +200,24 @@ func newBox(t *testing.T, name string, roles ...peer.Role) *box {
 	return b
 }
 
+// ports counts the ports that were given to nodes of this process.
+var ports atomic.Uint32
+
+func init() { ports.Store(uint32(os.Getpid()) * 61) }
+
+// freeAddress is below the ports that the system gives to connections, and no other
+// node's of this process: a node that is restarted finds its own free.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 12000+ports.Add(1)%8000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			must(t, l.Close())
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // open reads the folder as a started process does.
