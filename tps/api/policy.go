@@ -39,7 +39,7 @@ func (a *api) modifyToken(c *call) (reply, error) {
 		return reply{}, err
 	}
 	next, err := a.Tokens.ReplaceToken(c.Context(), t)
-	a.notePolicy(c, t, err)
+	a.noteModified(c, token.Activity{CUID: t.CUID, Profile: t.Profile}, policyText(t.Policy), err)
 	if err != nil {
 		return reply{}, err
 	}
@@ -47,19 +47,23 @@ func (a *api) modifyToken(c *call) (reply, error) {
 	return reply{body: out, revision: next.Revision}, err
 }
 
-// notePolicy leaves an activity on the card.
-func (a *api) notePolicy(c *call, t token.Token, err error) {
-	text := "policy: " + t.Policy
-	switch {
-	case err != nil:
-		text = err.Error()
-	case t.Policy == "":
-		text = "policy: the default"
+// policyText says in an activity what a card's policy is now.
+func policyText(policy string) string {
+	if policy == "" {
+		return "policy: the default"
 	}
-	aerr := a.Activities.AddActivity(context.WithoutCancel(c.Context()), token.Activity{
-		CUID: t.CUID, UserID: token.UserID(c.who.Name), IP: c.who.Address, Operation: "token_modify", Success: err == nil, Message: text, Profile: t.Profile,
-	})
-	if aerr != nil {
-		a.Log.ErrorContext(c.Context(), "writing the activity", slog.String("cuid", t.CUID.String()), slog.Any("err", aerr))
+	return "policy: " + policy
+}
+
+// noteModified leaves an activity on a card whose record somebody changed: text, or why
+// it could not be.
+func (a *api) noteModified(c *call, about token.Activity, text string, err error) {
+	about.UserID, about.IP, about.Operation = token.UserID(c.who.Name), c.who.Address, "token_modify"
+	about.Success, about.Message = err == nil, text
+	if err != nil {
+		about.Message = err.Error()
+	}
+	if aerr := a.Activities.AddActivity(context.WithoutCancel(c.Context()), about); aerr != nil {
+		a.Log.ErrorContext(c.Context(), "writing the activity", slog.String("cuid", about.CUID.String()), slog.Any("err", aerr))
 	}
 }

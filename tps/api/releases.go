@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 
 	"inkan/apdu"
@@ -48,7 +46,9 @@ func (a *api) release(c *call) (reply, error) {
 	if errors.Is(err, token.ErrNotFound) {
 		err = refuse(http.StatusConflict, "the card has not been keyed from a published key set since its last release, there is nothing to release")
 	}
-	a.noteRelease(c, cuid, err)
+	if !cuid.IsZero() {
+		a.noteModified(c, token.Activity{CUID: cuid}, "released: its keys may be changed once more from a published key set", err)
+	}
 	if err != nil {
 		return reply{}, err
 	}
@@ -87,21 +87,4 @@ func (a *api) releasedCard(c *call, tokenID, text string) (apdu.CUID, gp.KDD, er
 		return cuid, gp.KDD{}, refuse(http.StatusConflict, "card %s has never opened a secure channel here, there is nothing to release", cuid)
 	}
 	return cuid, *t.KDD, nil
-}
-
-// noteRelease leaves an activity on the card.
-func (a *api) noteRelease(c *call, cuid apdu.CUID, err error) {
-	if cuid.IsZero() {
-		return
-	}
-	text := "released: its keys may be changed once more from a published key set"
-	if err != nil {
-		text = err.Error()
-	}
-	aerr := a.Activities.AddActivity(context.WithoutCancel(c.Context()), token.Activity{
-		CUID: cuid, UserID: token.UserID(c.who.Name), IP: c.who.Address, Operation: "token_modify", Success: err == nil, Message: text,
-	})
-	if aerr != nil {
-		a.Log.ErrorContext(c.Context(), "writing the activity", slog.String("cuid", cuid.String()), slog.Any("err", aerr))
-	}
 }
