@@ -219,13 +219,14 @@ func TestPanicIsNoRemoval(t *testing.T) {
 func TestReconnectsWhenTheDriverGoes(t *testing.T) {
 	d, card := newDriver(t), &recorder{Card: newCard(t)}
 	run(t, &vpcd.Client{Addr: d.addr(), Card: card})
+	var before int32
 	for range 3 {
-		before := card.resets.Load()
 		d.accept()
 		d.ask(atr...)
 		if card.resets.Load() == before {
 			t.Error("connecting is not taken for power-on")
 		}
+		before = card.resets.Load() // the card connects again, and resets, before it is accepted
 		d.Close()
 	}
 }
