@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"inkan/cli"
 )
@@ -53,7 +52,6 @@ func TestImportCeremony(t *testing.T) {
 		for _, q := range asked {
 			term.await(t, q.question)
 			if q.answer != "" {
-				time.Sleep(50 * time.Millisecond) // the echo is switched off behind the question
 				io.WriteString(term.master, q.answer+"\n")
 			}
 		}

@@ -81,8 +81,8 @@ func (p *program) confirm(question string) (bool, error) {
 	return a == "y" || a == "yes", nil
 }
 
-// askSecret asks without echo. The question can be interrupted: ctx's end restores
-// the terminal.
+// askSecret asks without echo: it is off before the question is there, for who answers
+// at once. The question can be interrupted: ctx's end restores the terminal.
 func (p *program) askSecret(ctx context.Context, question string) (secret.Secret, error) {
 	fd, ok := p.terminal()
 	if !ok {
@@ -92,6 +92,9 @@ func (p *program) askSecret(ctx context.Context, question string) (secret.Secret
 	if err != nil {
 		return secret.Secret{}, err
 	}
+	if err := muteTerminal(fd); err != nil {
+		return secret.Secret{}, fmt.Errorf("switching the terminal's echo off: %w", err)
+	}
 	fmt.Fprintf(p.err, "%s: ", question)
 	type answer struct {
 		b   []byte
@@ -100,7 +103,7 @@ func (p *program) askSecret(ctx context.Context, question string) (secret.Secret
 	answers := make(chan answer, 1)
 	go func() {
 		b, err := term.ReadPassword(fd)
-		answers <- answer{b, err}
+		answers <- answer{b, errors.Join(err, term.Restore(fd, state))}
 	}()
 	select {
 	case a := <-answers:
