@@ -163,7 +163,7 @@ func openTerminal(t *testing.T) *terminal {
 // await waits until the terminal shows a text after the one awaited before.
 func (term *terminal) await(t *testing.T, text string) {
 	t.Helper()
-	for end := time.After(30 * time.Second); ; {
+	for end := time.After(time.Minute); ; {
 		if i := strings.Index(term.all[term.seen:], text); i >= 0 {
 			term.seen += i + len(text)
 			return

@@ -92,7 +92,7 @@ func (p *holder) takeOut(t *testing.T) {
 // awaitState waits until card list shows the reader in a state.
 func (p *holder) awaitState(t *testing.T, state string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		r := p.readerState(t)
 		if r.State == state && (r.ATR != "") == (state == "card present") {
 			return

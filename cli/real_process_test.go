@@ -50,7 +50,7 @@ func (p *process) end(t *testing.T, sig os.Signal) error {
 	p.cmd.Process.Signal(sig) // ended already: all right
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		p.cmd.Process.Kill()
 		<-p.done
 		t.Errorf("%v did not end after %v", p.cmd.Args, sig)

@@ -237,7 +237,7 @@ func (s *site) stop(t *testing.T) {
 // not confirmed.
 func (s *site) awaitStep(t *testing.T, cuid, step string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	db, err := store.Open(ctx, filepath.Join(s.data, "inkan.db"))
 	if err != nil {

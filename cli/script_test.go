@@ -151,7 +151,7 @@ func guard(ts *testscript.TestScript, neg bool, args []string) {
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	path := filepath.Join(one(ts, neg, args), server.SocketFile)
-	for range 300 {
+	for range 1200 {
 		if c, err := net.Dial("unix", path); err == nil {
 			c.Close()
 			return

@@ -40,12 +40,12 @@ func (d *driver) addr() string { return d.l.Addr().String() }
 // accept waits for a card.
 func (d *driver) accept() {
 	d.t.Helper()
-	d.l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second))
+	d.l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
 	conn, err := d.l.Accept()
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	d.t.Cleanup(func() { conn.Close() })
 	d.Conn = conn
 }
@@ -98,7 +98,7 @@ func run(t *testing.T, c *vpcd.Client) (stop func()) {
 				if err != nil {
 					t.Errorf("Run: %v", err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("Run does not end")
 			}
 		})
@@ -273,7 +273,7 @@ func TestFailingCardEndsRun(t *testing.T) {
 		if err == nil {
 			t.Error("a card that fails ends Run without an error")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Run goes on with a card that fails")
 	}
 }

@@ -42,7 +42,7 @@ func scripted(t *testing.T, script func(c *rawClient)) *wire.Client {
 			if accepted.Add(1) > 1 {
 				t.Error("the client connected again")
 			}
-			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			conn.SetDeadline(time.Now().Add(time.Minute))
 			func() {
 				defer conn.Close()
 				script(&rawClient{t, conn, bufio.NewReader(conn)})
@@ -226,6 +226,7 @@ func TestCardFails(t *testing.T) {
 // Any end of the stream without END_OP is status 28, and no APDU is sent twice.
 func TestStreamEndsEarly(t *testing.T) {
 	t.Parallel()
+	both := make(chan struct{})
 	const pdu = "msg_type=9&pdu_size=4&pdu_data=%00%01%02%03"
 	for _, c := range []struct {
 		name   string
@@ -267,7 +268,13 @@ func TestStreamEndsEarly(t *testing.T) {
 			c.send("msg_type=9&pdu_size=4&pdu_data=%00%01")
 			io.Copy(io.Discard, c.br)
 		}, 0, 28},
-		{"two at once", func(c *rawClient) { c.accept(responseHead); c.send(pdu); c.send(pdu); io.Copy(io.Discard, c.br) }, 1, 28},
+		{"two at once", func(c *rawClient) {
+			c.accept(responseHead)
+			c.send(pdu)
+			c.send(pdu)
+			close(both)
+			io.Copy(io.Discard, c.br)
+		}, 1, 28},
 		{"FIN before the head", func(c *rawClient) { c.head(); c.chunk() }, 0, 47},
 		{"500", func(c *rawClient) {
 			c.accept("HTTP/1.1 500 Internal Server Error\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -283,7 +290,11 @@ func TestStreamEndsEarly(t *testing.T) {
 			cl.Timeout = time.Second
 			card := &fakeCard{}
 			if c.name == "two at once" { // let both arrive
-				card.answer = func(int, []byte) ([]byte, error) { time.Sleep(200 * time.Millisecond); return []byte{0x90, 0}, nil }
+				card.answer = func(int, []byte) ([]byte, error) {
+					<-both
+					time.Sleep(200 * time.Millisecond)
+					return []byte{0x90, 0}, nil
+				}
 			}
 			res, err := wire.Run(t.Context(), cl, wire.Begin{Operation: wire.Enroll}, card, &person{})
 			if endStatus(t, err) != c.status {
@@ -389,7 +400,7 @@ func TestServerEndsWhilePersonIsAsked(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			return nil, errors.New("nobody told the person")
 		}
 	}}

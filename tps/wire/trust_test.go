@@ -95,7 +95,7 @@ func listen(t *testing.T, cert tls.Certificate) (addr string, sent <-chan []byte
 			if err != nil {
 				return
 			}
-			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			b, _ := io.ReadAll(c)
 			c.Close()
 			ch <- b

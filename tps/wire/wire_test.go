@@ -117,7 +117,7 @@ type server struct {
 }
 
 func (s *server) client() *wire.Client {
-	return &wire.Client{BaseURL: s.URL, TLS: wire.CertificateTrust(s.Certificate()), Timeout: 20 * time.Second}
+	return &wire.Client{BaseURL: s.URL, TLS: wire.CertificateTrust(s.Certificate()), Timeout: time.Minute}
 }
 
 func (s *server) addr() string { return s.Listener.Addr().String() }
@@ -140,7 +140,7 @@ func serve(t *testing.T, cfg wire.Config, run runFunc) *server {
 	ts.StartTLS()
 	s := &server{Server: ts, handler: h, log: log}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -172,7 +172,7 @@ func dialTLS(t *testing.T, s *server) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 

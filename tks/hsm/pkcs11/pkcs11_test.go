@@ -337,7 +337,7 @@ func use(ctx context.Context, tok *pkcs11.Token) error {
 // eventually waits for f to succeed; until then only ErrUnavailable is right.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		err := f()
 		if err == nil {
 			return
