@@ -387,21 +387,23 @@ func TestThrottleDelays(t *testing.T) {
 
 func TestThrottleOneAtATime(t *testing.T) {
 	t.Parallel()
-	var th auth.Throttle
-	var guessed, throttled atomic.Int32
-	var wg sync.WaitGroup
-	for range 50 { // fifty guesses at once are not fifty free ones
-		wg.Go(func() {
-			err := th.Do(t.Context(), "a", func() error { guessed.Add(1); return auth.ErrBadCredentials })
-			if errors.Is(err, auth.ErrThrottled) {
-				throttled.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if guessed.Load() != 4 || throttled.Load() != 46 {
-		t.Errorf("%d guesses, %d throttled", guessed.Load(), throttled.Load())
-	}
+	synctest.Test(t, func(t *testing.T) { // the wait of a second does not end while they guess
+		var th auth.Throttle
+		var guessed, throttled atomic.Int32
+		var wg sync.WaitGroup
+		for range 50 { // fifty guesses at once are not fifty free ones
+			wg.Go(func() {
+				err := th.Do(t.Context(), "a", func() error { guessed.Add(1); return auth.ErrBadCredentials })
+				if errors.Is(err, auth.ErrThrottled) {
+					throttled.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if guessed.Load() != 4 || throttled.Load() != 46 {
+			t.Errorf("%d guesses, %d throttled", guessed.Load(), throttled.Load())
+		}
+	})
 }
 
 func TestThrottleCancelled(t *testing.T) {
