@@ -139,7 +139,7 @@ func TestReal(t *testing.T) {
 	began := time.Now()
 	cancel()
 	<-r.watch.done
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > 20*time.Second {
 		t.Errorf("the watch took %s to end", d)
 	}
 	for len(r.watch.lines) > 0 {

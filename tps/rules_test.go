@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"inkan/apdu"
 	"inkan/apdu/coolkey"
@@ -57,6 +58,10 @@ func (g *guessing) Login(ctx context.Context, f auth.Form) (auth.Answers, error)
 // down for the card, and only for that one.
 func TestDEF10(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, slowedDown) // the wait of a second does not end while a busy machine guesses
+}
+
+func slowedDown(t *testing.T) {
 	s := newSite(t)
 	s.put(ecProfile("test", map[string]string{"[card]": "[auth]\nretries = 2\n[card]"}))
 	e := s.engine()

@@ -274,7 +274,7 @@ func TestHTTPRefusals(t *testing.T) {
 			if b, err := io.ReadAll(rc.br); err != nil || len(b) > 0 {
 				t.Errorf("behind the head: %q, %v; want the end", b, err)
 			}
-			if d := time.Since(start); d > 5*time.Second {
+			if d := time.Since(start); d > 30*time.Second {
 				t.Errorf("the connection was closed after %v", d)
 			}
 		})
@@ -480,6 +480,10 @@ func TestDeadlines(t *testing.T) {
 	} {
 		t.Run("waiting="+c.name, func(t *testing.T) {
 			t.Parallel()
+			cfg := cfg
+			if c.run != nil {
+				cfg.BeginTimeout = time.Minute
+			}
 			s := serve(t, cfg, c.run)
 			rc := dialRaw(t, s)
 			start := time.Now() // before the server can start its clock
@@ -493,7 +497,7 @@ func TestDeadlines(t *testing.T) {
 				rc.write("1b\r\ns=22&msg_type=2&op") // never finished
 			}
 			rc.expectEnd(op, 28)
-			if d := time.Since(start); d < c.min || d > c.min+5*time.Second {
+			if d := time.Since(start); d < c.min || d > c.min+time.Minute {
 				t.Errorf("ended after %v, want %v", d, c.min)
 			}
 		})
