@@ -202,3 +202,26 @@ func pivState(t *testing.T, card *sim.Card) []piv.Metadata {
 	}
 	return all
 }
+
+// TestPIVHiddenSerial: a card that attests its serial number and is known by another name,
+// because something hides the number from us, is refused: so a lost card could come back.
+func TestPIVHiddenSerial(t *testing.T) {
+	t.Parallel()
+	for name, told := range map[string][]byte{"refused": {0x6D, 0x00}, "zero": {0, 0, 0, 0, 0x90, 0x00}} {
+		card := newCard(t, "yubikey-5.4")
+		s := attestedSite(t, card)
+		must(t, piv.PutData(t.Context(), managed(t, card, piv.TripleDES), piv.CHUIDObject, piv.CHUID{FASCN: piv.NonFederal, GUID: [16]byte{7}, Expiry: "20300101"}.Encode()))
+		_, err := s.run(tps.OpEnroll, oddCard{card, func(cmd []byte) []byte {
+			if cmd[1] == piv.InsSerial {
+				return told
+			}
+			return nil
+		}})
+		if err == nil || !strings.Contains(err.Error(), "and this one tells none") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if recs, err := s.db.Tokens(t.Context(), token.Filter{Limit: 9}); err != nil || len(recs) != 1 || recs[0].CUID[2] == 'Y' {
+			t.Errorf("%s: records %+v, %v", name, recs, err)
+		}
+	}
+}

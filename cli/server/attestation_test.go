@@ -153,5 +153,5 @@ func made(t *testing.T, card apdu.Card) (attest.Evidence, attest.Demands) {
 	must(t, err)
 	e, err := attest.Read(ctx, doer, piv.Authentication)
 	must(t, err)
-	return e, attest.Demands{Public: pub, Slot: piv.Authentication}
+	return e, attest.Demands{Public: pub, Slot: piv.Authentication, Serial: 0xF0000001}
 }

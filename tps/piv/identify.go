@@ -16,7 +16,7 @@ import (
 const firstSimulated = 0xF0000000
 
 // Identify implements tps.Identifier: the serial number, or what can be had of the
-// GUID in the CHUID, which such a card then keeps (piv-applet.md §13).
+// GUID in the CHUID, which such a card then keeps (piv-applet.md §13). Zero is no number.
 func (Family) Identify(ctx context.Context, d apdu.Doer) (tps.Identity, bool, error) {
 	es := apdu.Entries(apdu.Plain|apdu.Anyway, piv.SelectCommand(), apdu.Command{INS: piv.InsSerial, Ne: apdu.MaxShortNe})
 	es[0].Mode = apdu.Plain
@@ -28,7 +28,7 @@ func (Family) Identify(ctx context.Context, d apdu.Doer) (tps.Identity, bool, er
 		return tps.Identity{}, false, refusal(err)
 	}
 	n, err := piv.ReadSerial(ctx, d)
-	if err == nil {
+	if err == nil && n != 0 {
 		return tps.Identity{CUID: piv.SerialCUID(n), MSN: fmt.Sprintf("%08X", n), Simulated: n >= firstSimulated}, true, nil
 	}
 	if err := refusal(err); err != nil {

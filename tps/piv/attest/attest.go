@@ -122,7 +122,7 @@ type Demands struct {
 	Public   crypto.PublicKey // the key that was made a moment ago
 	Slot     piv.Slot
 	Policy   piv.Policy       // exactly; the defaults are those of the slot
-	Serial   uint32           // of the card; 0 = the card tells none
+	Serial   uint32           // of the card; 0 = the card tells none, as cards before firmware 5.0 may
 	Firmware piv.Version      // at least; zero = any
 	Forms    []piv.FormFactor // one of them; empty = any
 	Roots    []string         // names of the sets that the chain may lead to; empty = all
@@ -141,6 +141,8 @@ func (d Demands) check(s piv.Statement) error {
 		return fmt.Errorf("the card attested another key than the one that it made in slot %v", d.Slot)
 	case s.Serial != d.Serial && d.Serial != 0:
 		return fmt.Errorf("the attestation is of the card with serial number %d, this one has %d", s.Serial, d.Serial)
+	case s.Serial != d.Serial && s.Firmware.AtLeast(5, 0, 0):
+		return fmt.Errorf("the attestation is of the card with serial number %d, and this one tells none, which a card with firmware %v does", s.Serial, s.Firmware)
 	case !s.Firmware.AtLeast(d.Firmware.Major, d.Firmware.Minor, d.Firmware.Patch):
 		return fmt.Errorf("the attestation is of firmware %v, at least %v is demanded", s.Firmware, d.Firmware)
 	case len(d.Forms) > 0 && !slices.Contains(d.Forms, s.FormFactor):

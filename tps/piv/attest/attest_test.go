@@ -41,10 +41,16 @@ func TestVerify(t *testing.T) {
 	if got.Slot != s.Slot || got.Serial != s.Serial || got.Firmware != s.Firmware || got.Policy != s.Policy || !got.SameKey(s.Public) {
 		t.Errorf("%+v", got)
 	}
-	older := d
-	older.Firmware, older.Serial = piv.Version{Major: 5, Minor: 2}, 0
+	older, old := d, s
+	older.Firmware, older.Serial, old.Firmware = piv.Version{Major: 4, Minor: 3}, 0, piv.Version{Major: 4, Minor: 3, Patch: 5}
+	_, err = v.Verify(t.Context(), card.evidence(t, old), older)
+	must(t, err)
+	older.Serial = s.Serial
 	_, err = v.Verify(t.Context(), card.evidence(t, s), older)
 	must(t, err)
+	older.Serial = 0 // cards with this firmware do not keep it to themselves
+	_, err = v.Verify(t.Context(), card.evidence(t, s), older)
+	wants(t, err, "serial number 4711, and this one tells none")
 
 	s.Policy, d.Policy = piv.Policy{PIN: piv.PINAlways, Touch: piv.TouchNever}, piv.Policy{} // what the defaults are in 9C
 	_, err = v.Verify(t.Context(), card.evidence(t, s), d)
