@@ -250,6 +250,32 @@ func TestPIVTries(t *testing.T) {
 	}
 }
 
+// TestPIVTriesUntold: cut while it had the factory's PUK, a card that tells nothing of its
+// PUK gets its own again, and loses no try by another enrollment.
+func TestPIVTriesUntold(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.put(pivProfile("test", map[string]string{"[piv]\n": "[pin]\ntries = 7\n[piv]\npuk_tries = 4\n"}))
+	card := newCard(t, "yubikey-5.4")
+	cut := lostAnswer(t, card, piv.InsSetRetries)
+	mute := oddCard{card, func(cmd []byte) []byte {
+		if cmd[1] == piv.InsMetadata {
+			return []byte{0x6D, 0x00}
+		}
+		return cut.answer(cmd)
+	}}
+	_, err := s.run(tps.OpEnroll, mute)
+	wantStatus(t, err, tps.StatusSetPIN)
+	_, err = s.run(tps.OpEnroll, mute)
+	must(t, err)
+	s.wantPIV(card, "7351924")
+	for ref, want := range map[piv.Slot]int{piv.PIN: 7, piv.PUK: 4} {
+		if m, err := piv.ReadMetadata(t.Context(), pivCard(t, card), ref); err != nil || m.Default || m.Tries != want || m.Left != want {
+			t.Errorf("%X: %+v, %v", byte(ref), m, err)
+		}
+	}
+}
+
 // TestPIVAlgorithms: every kind of key that a card makes proves itself and is
 // certified.
 func TestPIVAlgorithms(t *testing.T) {

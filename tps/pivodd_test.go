@@ -29,6 +29,21 @@ func (o oddCard) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 	return o.Card.Transmit(ctx, cmd)
 }
 
+// lostAnswer is a card that runs a command and then fails to say so, once.
+func lostAnswer(t *testing.T, card *sim.Card, ins byte) oddCard {
+	t.Helper()
+	lost := false
+	return oddCard{card, func(cmd []byte) []byte {
+		if lost || cmd[1] != ins {
+			return nil
+		}
+		lost = true
+		_, err := card.Transmit(t.Context(), cmd)
+		must(t, err)
+		return []byte{0x6F, 0x00}
+	}}
+}
+
 // TestPIVFull: a card without room says so, keeps its certificates unconfirmed, and
 // is finished once there is room.
 func TestPIVFull(t *testing.T) {

@@ -427,3 +427,20 @@ func TestPIVTakeoverRolledBack(t *testing.T) {
 	}
 	s.wantPIV(card, "7351924")
 }
+
+// TestPIVTakeoverLostAnswer: a card whose key was derived from its PIN, and that a cut left
+// with the factory's PIN, is finished with the PIN that the key is derived from.
+func TestPIVTakeoverLostAnswer(t *testing.T) {
+	t.Parallel()
+	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpKeyChangeover} {
+		s := newSite(t)
+		s.put(pivProfile("test", taking))
+		card := newCard(t, "yubikey-5.7")
+		guarding{alg: piv.AES192, derived: true, puk: "blocked"}.by(t, card, s.cards)
+		_, err := s.run(tps.OpEnroll, lostAnswer(t, card, piv.InsSetRetries))
+		wantStatus(t, err, tps.StatusKeyChangeover)
+		_, err = s.run(op, card)
+		must(t, err)
+		must(t, forgotten(t.Context(), pivCard(t, card), map[tps.Operation]string{tps.OpEnroll: "7351924", tps.OpKeyChangeover: s.cards}[op]))
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/tps"
 	"inkan/tps/profile"
+	"inkan/tps/token"
 )
 
 // applet is a PIV applet being personalised: selected, the management key proved. No
@@ -82,7 +83,11 @@ func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
 			return err
 		}
 	}
-	if err := a.unblock(ctx, pin); err != nil {
+	err = a.unblock(ctx, pin)
+	if !told && err != nil {
+		err = a.unblockUntold(ctx, pin, err)
+	}
+	if err != nil {
 		return err
 	}
 	if tries != 0 {
@@ -92,6 +97,25 @@ func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
 	}
 	a.pin = pin
 	return nil
+}
+
+// unblockUntold goes on where a card that tells nothing refused its PUK: a cut in setTries
+// has left it the factory's. The last try is not spent on that.
+func (a *applet) unblockUntold(ctx context.Context, pin secret.PIN, refused error) error {
+	var wrong *piv.PINError
+	own := a.link.Card().Own
+	if published(own) || !errors.As(refused, &wrong) || wrong.Blocked() || wrong.Tries == 1 {
+		return refused
+	}
+	next, err := puk(ctx, a.link, own)
+	if err != nil {
+		return err
+	}
+	defer next.Wipe()
+	if err := tryPUKs(ctx, a.link, next, []token.AppletKeys{factoryOf(own)}); err != nil {
+		return err
+	}
+	return a.unblock(ctx, pin)
 }
 
 // unblock sets the PIN with the card's PUK.

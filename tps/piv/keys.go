@@ -221,6 +221,11 @@ func changePUK(ctx context.Context, l tps.Link, from, to token.AppletKeys) error
 	if told && m.Left > 0 && m.Left < len(tries) {
 		return fmt.Errorf("the card's PUK has %d tries left, too few to find out which PUK it is; nothing was changed: format the card", m.Left)
 	}
+	return tryPUKs(ctx, l, next, tries)
+}
+
+// tryPUKs gives the card the PUK next in place of the first of those that it has.
+func tryPUKs(ctx context.Context, l tps.Link, next secret.PIN, tries []token.AppletKeys) error {
 	var last error
 	for _, k := range tries {
 		old, err := puk(ctx, l, k)

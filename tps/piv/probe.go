@@ -175,6 +175,7 @@ func (r *reader) rest(ctx context.Context) {
 	}
 	r.holds("a management key behind its PIN")
 	r.c.BehindPIN = true
+	r.c.HasPIN = r.c.HasPIN || admin.Salt != nil // maybe of another PIN than a cut left the card with
 	if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {
 		r.c.BlockedPIN = atRisk(s.Tries)
 	}

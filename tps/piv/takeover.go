@@ -121,6 +121,7 @@ func unlock(ctx context.Context, d apdu.Doer, pin secret.PIN) (u unlocked, err e
 		return u, err
 	}
 	u.new, u.tries = m.Default, m.Tries
+	given := pin
 	if u.new || pin.IsZero() {
 		if pin, err = secret.NewPIN([]byte(piv.DefaultPIN)); err != nil {
 			return u, err
@@ -132,7 +133,7 @@ func unlock(ctx context.Context, d apdu.Doer, pin secret.PIN) (u unlocked, err e
 		}
 		return u, err
 	}
-	keys, err := guarded(ctx, d, pin)
+	keys, err := guarded(ctx, d, pin, given)
 	defer func() {
 		for _, k := range keys {
 			k.Wipe()
@@ -207,8 +208,10 @@ func atRisk(tries int) error {
 	return nil
 }
 
-// guarded are the management keys that the verified PIN may give. The caller wipes them.
-func guarded(ctx context.Context, d apdu.Doer, pin secret.PIN) (keys []secret.Secret, err error) {
+// guarded are the management keys that the verified PIN may give, or the one that the
+// person gave: a key stays derived from that where a cut left the card with the factory's
+// PIN. The caller wipes them.
+func guarded(ctx context.Context, d apdu.Doer, pins ...secret.PIN) (keys []secret.Secret, err error) {
 	admin, err := readAdminData(ctx, d)
 	if err != nil {
 		return nil, err
@@ -223,7 +226,10 @@ func guarded(ctx context.Context, d apdu.Doer, pin secret.PIN) (keys []secret.Se
 			keys = append(keys, k)
 		}
 	}
-	if admin.Salt != nil {
+	for i, pin := range pins {
+		if admin.Salt == nil || pin.IsZero() || i > 0 && pin.Equal(pins[0].Secret) {
+			continue
+		}
 		k, err := piv.DerivedManagementKey(pin, admin.Salt)
 		if err != nil {
 			return keys, err
