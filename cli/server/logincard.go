@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,9 +55,40 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// needsPIN finds the key of a certificate in the revision of the profile that it was
-// made by.
+// needsPIN reports whether the key of a certificate needs the PIN by all profiles that it
+// got a certificate by: how it was made says the first one, a renewal changes nothing.
 func (n *Node) needsPIN(ctx context.Context, c token.Certificate) (bool, error) {
+	key, err := keyInfo(c)
+	if err != nil {
+		return false, err
+	}
+	all, err := n.DB.CertificatesOf(ctx, c.CUID)
+	if err != nil {
+		return false, fmt.Errorf("reading the card's certificates: %w", err)
+	}
+	for _, other := range all {
+		if k, err := keyInfo(other); err != nil || !bytes.Equal(k, key) {
+			continue
+		}
+		if needs, err := n.profileNeedsPIN(ctx, other); err != nil || !needs {
+			return false, err
+		}
+	}
+	return len(all) > 0, nil
+}
+
+// keyInfo is the public key of a certificate.
+func keyInfo(c token.Certificate) ([]byte, error) {
+	x, err := x509.ParseCertificate(c.DER)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificate %s: %w", c.Serial, err)
+	}
+	return x.RawSubjectPublicKeyInfo, nil
+}
+
+// profileNeedsPIN finds the key of a certificate in the revision of the profile that it
+// was issued by.
+func (n *Node) profileNeedsPIN(ctx context.Context, c token.Certificate) (bool, error) {
 	j, err := n.DB.Journal(ctx, c.Operation)
 	if err != nil {
 		return false, fmt.Errorf("reading the journal of its enrollment: %w", err)

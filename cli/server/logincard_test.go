@@ -211,3 +211,40 @@ func TestLoginAuthorities(t *testing.T) {
 		t.Errorf("of a key that its profile does not have: %v", err)
 	}
 }
+
+// TestLoginRenewed: the key of a renewed certificate needs the PIN as it was made, whatever
+// the profile says since then.
+func TestLoginRenewed(t *testing.T) {
+	t.Parallel()
+	n, _ := opened(t)
+	_, err := n.DB.CreateUser(t.Context(), auth.User{ID: "ada", Hash: "hash"})
+	must(t, err)
+	for i, change := range []string{`pin_policy = "never"`, `pin_policy = "always"`} {
+		p, err := n.DB.Profile(t.Context(), "pivUser")
+		must(t, err)
+		was := p.Document
+		p.Document = strings.Replace(was, `pin_policy = "once"`, change, 1)
+		p, err = n.DB.PutProfile(t.Context(), p)
+		must(t, err)
+		a, _ := giveCard(t, n, byte(i))
+		p.Document = was
+		p, err = n.DB.PutProfile(t.Context(), p)
+		must(t, err)
+		x, err := x509.ParseCertificate(a.record.DER)
+		must(t, err)
+		j, err := n.DB.BeginJournal(t.Context(), token.Journal{ID: token.NewID(), CUID: apdu.CUID{0xFF, 0xFE, 9: byte(i)}, Operation: string(tps.OpRenew), Profile: p.Name, ProfileRevision: p.Revision, UserID: "ada"})
+		must(t, err)
+		c, err := n.Authority.Issue(t.Context(), ca.Request{ID: j.ID, Profile: ca.ProfileAuthentication, PublicKey: x.PublicKey, Subject: ca.Subject{UserID: "ada", Name: "Ada"}})
+		must(t, err)
+		next := a.record
+		next.ID, next.Serial, next.DER, next.Operation = "", string(c.Serial), c.DER, j.ID
+		_, err = n.DB.CreateCertificate(t.Context(), next)
+		must(t, err)
+		x, err = x509.ParseCertificate(c.DER)
+		must(t, err)
+		_, err = n.Logins.LoginCard(t.Context(), realm.Connection{Chain: []*x509.Certificate{x}})
+		if refused := errors.Is(err, auth.ErrBadCredentials) && strings.Contains(err.Error(), "without the PIN"); refused != (i == 0) || err != nil && !refused {
+			t.Errorf("%s: %v", change, err)
+		}
+	}
+}
