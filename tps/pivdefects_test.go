@@ -353,6 +353,27 @@ func TestPIVRetires(t *testing.T) {
 	}
 }
 
+// TestPIVKeeps: a key that the profile keeps stays, and is renewed, where the profile has
+// lost the key before it.
+func TestPIVKeeps(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	card := enrolledPIV(t, s, "yubikey-5.4", map[string]string{"retire = 20": "keep = true"})
+	first, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
+	must(t, err)
+	signing := "[[key]]\ntype = \"signing\"\nslot = \"9C\"\nca_profile = \"signing\"\n"
+	s.put(pivProfile("test", map[string]string{"retire = 20": "keep = true", signing: ""}))
+	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpRenew} {
+		_, err = s.run(op, card)
+		must(t, err)
+		c, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
+		must(t, err)
+		if !first.PublicKey.(*ecdsa.PublicKey).Equal(c.PublicKey) || (op == tps.OpEnroll) != first.Equal(c) {
+			t.Errorf("%s: the kept key or its certificate is another one", op)
+		}
+	}
+}
+
 // TestPIVPublishedKeys: outside a lab no card becomes active with keys that everybody
 // knows.
 func TestPIVPublishedKeys(t *testing.T) {

@@ -46,7 +46,13 @@ func parse(document []byte) (Profile, error) {
 	for i, raw := range doc.Key {
 		k := Key{Alg: "rsa-2048", CA: "embedded", Overwrite: true, Made: MadeByCard}
 		if p.Family == FamilyPIV {
-			k.Alg, k.Cert = "p256", i
+			var at struct {
+				Slot string `toml:"slot"`
+			}
+			if err := md.PrimitiveDecode(raw, &at); err != nil {
+				return Profile{}, fmt.Errorf("key %d: %w", i+1, err)
+			}
+			k.Alg, k.Cert = "p256", max(slices.Index(pivSlots, at.Slot), 0) // which stays, whatever comes before it
 		}
 		if err := md.PrimitiveDecode(raw, &k); err != nil {
 			return Profile{}, fmt.Errorf("key %d: %w", i+1, err)

@@ -32,7 +32,7 @@ func TestDecodePIV(t *testing.T) {
 		t.Errorf("%+v, %+v", p.PIV, p.PIN)
 	}
 	for i, want := range []int{0x9C, 0x9D} {
-		if k := p.Key[i]; k.PrivateSlot() != want || k.Cert != i || k.Alg != "p256" || k.Bits() != 256 {
+		if k := p.Key[i]; k.PrivateSlot() != want || k.Cert != i+1 || k.Alg != "p256" || k.Bits() != 256 {
 			t.Errorf("%+v, slot %X", k, k.PrivateSlot())
 		}
 	}

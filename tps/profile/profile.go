@@ -113,7 +113,7 @@ type Enroll struct {
 type Key struct {
 	Type string `toml:"type"`
 	// Cert is the certificate number, 0 to 7. On a CoolKey card the key is in slots 2n
-	// and 2n+1; of a PIV profile it is by default the key's place in it.
+	// and 2n+1; of a PIV profile it is by default 0 to 3 for the slots 9A, 9C, 9D and 9E.
 	Cert int `toml:"cert"`
 	// Alg is rsa-2048 (CoolKey's default), rsa-3072, rsa-4096, p256 (PIV's), p384, p521
 	// (CoolKey), ed25519, x25519 (PIV).
