@@ -412,3 +412,32 @@ func TestRenewFormerCertificates(t *testing.T) {
 		}
 	}
 }
+
+// TestRenewForbiddenMeanwhile: a renewal that was cut goes on without the key of which an
+// agent has said meanwhile that it is compromised or held. What was issued for it is not
+// on the card, and is revoked.
+func TestRenewForbiddenMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, action := range []tps.CertificateAction{tps.ActionRevoke, tps.ActionHold} {
+		x, card, cuid := renewing(t, pivCuts, nil)
+		old := x.lastActive(t, cuid)
+		_, err := x.run(tps.OpRenew, lostAnswer(t, card, piv.InsPutData))
+		wantStatus(t, err, tps.StatusRenewal)
+		_, err = x.engine().ChangeCertificate(t.Context(), tps.CertificateChange{ID: old["signing"].ID, Action: action, Reason: ca.ReasonKeyCompromise, By: "agent"})
+		must(t, err)
+		_, err = x.run(tps.OpRenew, card)
+		must(t, err)
+		certs, err := x.db.CertificatesOf(t.Context(), cuid)
+		must(t, err)
+		for _, c := range certs {
+			if good := c.State == token.CertActive; good == (c.KeyType == "signing") {
+				t.Errorf("%s: the %s certificate %s is %s", action, c.KeyType, c.Serial, c.State)
+			}
+		}
+		c, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.Signature)
+		must(t, err)
+		if len(certs) != 8 || !c.Equal(parsed(t, old["signing"])) {
+			t.Errorf("%s: %d certificates, the card shows %X", action, len(certs), c.SerialNumber)
+		}
+	}
+}

@@ -51,9 +51,10 @@ func (f Facts) renewals() (all []renewed, err error) {
 func (f Facts) renewalOf(k profile.Key) (x renewed, there bool, reason string, err error) {
 	if x, there, begun := f.resumed(k); begun {
 		if there {
-			err = f.hasKeyOf(k, x.old)
+			reason, err = f.forbidden(k, x.old), f.hasKeyOf(k, x.old)
+			x.due = x.due && reason == ""
 		}
-		return x, there, "", err
+		return x, there, reason, err
 	}
 	old, there, err := f.carried(k)
 	if err != nil || !there {
@@ -133,6 +134,9 @@ func (f Facts) hasKeyOf(k profile.Key, c token.Certificate) error {
 func (f Facts) whyNot(k profile.Key, c token.Certificate) string {
 	its := "the " + k.Type + " certificate "
 	from, until := f.Profile.Renewal.Window(c.NotAfter)
+	if reason := f.forbidden(k, c); reason != "" {
+		return reason
+	}
 	switch {
 	case !f.Profile.Renews(k.Type):
 		return its + "is not one that profile " + string(f.Profile.Name) + " renews"
@@ -142,14 +146,25 @@ func (f Facts) whyNot(k profile.Key, c token.Certificate) string {
 		return its + "is " + string(c.State)
 	case c.Pending != "":
 		return its + "is about to be revoked"
-	case slices.ContainsFunc(f.Certs, func(o token.Certificate) bool {
-		return o.State == token.CertRevoked && o.Reason == int(ca.ReasonKeyCompromise) && sameKey(o, c)
-	}):
-		return its + "has a key that is compromised"
 	case !from.IsZero() && f.Now.Before(from):
 		return its + "can be renewed from " + from.UTC().Format(time.DateOnly) + " on"
 	case !until.IsZero() && f.Now.After(until):
 		return its + "could be renewed until " + until.UTC().Format(time.DateOnly)
+	}
+	return ""
+}
+
+// forbidden says why the key of a certificate gets no other one, although a renewal may
+// have begun: an agent has said something of it meanwhile. Empty if nothing speaks against.
+func (f Facts) forbidden(k profile.Key, c token.Certificate) string {
+	its := "the " + k.Type + " certificate "
+	switch {
+	case slices.ContainsFunc(f.Certs, func(o token.Certificate) bool {
+		return o.Reason == int(ca.ReasonKeyCompromise) && (o.State == token.CertRevoked || o.Pending != "") && sameKey(o, c)
+	}):
+		return its + "has a key that is compromised"
+	case held(c):
+		return its + "is on hold"
 	}
 	return ""
 }
