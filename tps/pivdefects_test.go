@@ -354,22 +354,32 @@ func TestPIVRetires(t *testing.T) {
 }
 
 // TestPIVKeeps: a key that the profile keeps stays, and is renewed, where the profile has
-// lost the key before it.
+// lost the key before it; also on a card that tells nothing of its keys.
 func TestPIVKeeps(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	card := enrolledPIV(t, s, "yubikey-5.4", map[string]string{"retire = 20": "keep = true"})
-	first, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
-	must(t, err)
-	signing := "[[key]]\ntype = \"signing\"\nslot = \"9C\"\nca_profile = \"signing\"\n"
-	s.put(pivProfile("test", map[string]string{"retire = 20": "keep = true", signing: ""}))
-	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpRenew} {
-		_, err = s.run(op, card)
+	for _, model := range []string{"yubikey-5.4", "yubikey-5.2"} {
+		s, card := newSite(t), newCard(t, "yubikey-5.4")
+		client := oddCard{card, func(cmd []byte) []byte {
+			if cmd[1] == piv.InsMetadata && model == "yubikey-5.2" {
+				return []byte{0x6D, 0x00}
+			}
+			return nil
+		}}
+		s.put(pivProfile("test", map[string]string{"retire = 20": "keep = true"}))
+		_, err := s.run(tps.OpEnroll, client)
 		must(t, err)
-		c, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
+		first, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
 		must(t, err)
-		if !first.PublicKey.(*ecdsa.PublicKey).Equal(c.PublicKey) || (op == tps.OpEnroll) != first.Equal(c) {
-			t.Errorf("%s: the kept key or its certificate is another one", op)
+		signing := "[[key]]\ntype = \"signing\"\nslot = \"9C\"\nca_profile = \"signing\"\n"
+		s.put(pivProfile("test", map[string]string{"retire = 20": "keep = true", signing: ""}))
+		for _, op := range []tps.Operation{tps.OpEnroll, tps.OpRenew} {
+			_, err = s.run(op, client)
+			must(t, err)
+			c, err := piv.ReadCertificate(t.Context(), pivCard(t, card), piv.KeyManagement)
+			must(t, err)
+			if !first.PublicKey.(*ecdsa.PublicKey).Equal(c.PublicKey) || (op == tps.OpEnroll) != first.Equal(c) {
+				t.Errorf("%s, %s: the kept key or its certificate is another one", model, op)
+			}
 		}
 	}
 }

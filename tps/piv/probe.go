@@ -124,15 +124,19 @@ func (r *reader) secrets(ctx context.Context) {
 var errBlockedPUK = errors.New("the card's PUK is blocked, so that no PIN can be set any more: who knows the PIN can go on using the card and change it; " +
 	"else the card has to be formatted and enrolled again, and its keys are lost")
 
-// slot reads a slot's key and certificate.
+// slot reads a slot's key and certificate. Of a card that tells nothing of its keys (before
+// firmware 5.3) the certificate says which key there is.
 func (r *reader) slot(ctx context.Context, s piv.Slot, p profile.Profile) {
-	m, err := piv.ReadMetadata(ctx, r.d, s)
-	hasKey := r.told(err) && m.Algorithm.Asymmetric()
+	m, untold := piv.ReadMetadata(ctx, r.d, s)
+	hasKey := r.told(untold) && m.Algorithm.Asymmetric()
+	cert, err := piv.ReadCertificate(ctx, r.d, s)
+	if err == nil && piv.IsUnsupported(untold) {
+		m.Algorithm, hasKey = algorithmIn(cert)
+	}
 	if hasKey {
 		alg := nameOf(m.Algorithm)
 		r.c.Slots = append(r.c.Slots, tps.Slot{Number: int(s), Bits: profile.Key{Alg: alg}.Bits(), Alg: alg})
 	}
-	cert, err := piv.ReadCertificate(ctx, r.d, s)
 	for _, k := range p.Key {
 		if slotOf(k) != s {
 			continue
@@ -151,6 +155,16 @@ func (r *reader) slot(ctx context.Context, s piv.Slot, p profile.Profile) {
 	case hasKey:
 		r.holds("in slot %v a key (%v)", s, m.Algorithm)
 	}
+}
+
+// algorithmIn is that of a certificate's key, false of one that no card has.
+func algorithmIn(cert *x509.Certificate) (piv.Algorithm, bool) {
+	pub, err := x509.ParsePKIXPublicKey(cert.RawSubjectPublicKeyInfo) // of X25519 cert.PublicKey is nil
+	if err != nil {
+		return 0, false
+	}
+	alg, err := piv.AlgorithmOf(pub)
+	return alg, err == nil
 }
 
 // subjectOf is the subject of a certificate for people, with the names of its attributes.
