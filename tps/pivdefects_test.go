@@ -353,6 +353,42 @@ func TestPIVRetires(t *testing.T) {
 	}
 }
 
+// TestPIVForeignPUK: a card on which somebody changed or blocked nothing but the PUK is as
+// foreign as one with a PIN, and can be emptied; also one that does not tell.
+func TestPIVForeignPUK(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} {
+		for _, tries := range []int{0, 3} { // wrong ones
+			s, card := newSite(t), newCard(t, "yubikey-5.4")
+			client := oddCard{card, func(cmd []byte) []byte {
+				if cmd[1] == piv.InsMetadata && !told {
+					return []byte{0x6D, 0x00}
+				}
+				return nil
+			}}
+			for range tries {
+				piv.ChangePUK(t.Context(), pivCard(t, card), pinOf(t, "00000000"), pinOf(t, "00000000"))
+			}
+			if tries == 0 {
+				must(t, piv.ChangePUK(t.Context(), pivCard(t, card), pinOf(t, piv.DefaultPUK), pinOf(t, "87654321")))
+			}
+			s.put(pivProfile("test", nil))
+			_, err := s.run(tps.OpEnroll, client)
+			want := map[bool]string{true: "holds a PUK", false: "prepare-applet: the card has a PUK that is not known here"}[told]
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "prepare-applet: prepare-applet") {
+				t.Errorf("told=%t: %v", told, err)
+			}
+			wantStatus(t, err, tps.StatusDisabledToken)
+			s.put(pivProfile("test", map[string]string{"[piv]\n": "[piv]\nwipe_foreign = true\n"}))
+			_, err = s.run(tps.OpFormat, client)
+			must(t, err)
+			_, err = s.run(tps.OpEnroll, client)
+			must(t, err)
+			s.wantPIV(card, "7351924")
+		}
+	}
+}
+
 // TestPIVKeeps: a key that the profile keeps stays, and is renewed, where the profile has
 // lost the key before it; also on a card that tells nothing of its keys.
 func TestPIVKeeps(t *testing.T) {

@@ -196,10 +196,13 @@ func (r *run) conclude(ctx context.Context, s Step, err error) error {
 	if err == nil {
 		err = r.confirm(s.Name)
 	}
-	if err != nil {
-		return errors.Join(err, r.audit(ctx, s.Event, audit.Failure, s.Intent))
+	if err == nil {
+		return r.audit(ctx, s.Event, audit.Success, s.Intent)
 	}
-	return r.audit(ctx, s.Event, audit.Success, s.Intent)
+	if aerr := r.audit(ctx, s.Event, audit.Failure, s.Intent); aerr != nil {
+		return errors.Join(err, aerr)
+	}
+	return err
 }
 
 // progress tells the client; a client that does not listen is no error.

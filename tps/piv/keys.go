@@ -242,7 +242,7 @@ func tryPUKs(ctx context.Context, l tps.Link, next secret.PIN, tries []token.App
 			return errBlockedPUK
 		}
 	}
-	return fmt.Errorf("the card has a PUK that is not known here; its management key was not changed: %w", last)
+	return fmt.Errorf("the card has a PUK that is not known here; its management key was not changed: format the card (%w)", last)
 }
 
 // factoryOf are the published keys of an applet whose own are k.

@@ -10,6 +10,7 @@ import (
 	"inkan/apdu/gp"
 	"inkan/apdu/gp/loadfile"
 	"inkan/apdu/piv"
+	"inkan/apdu/secret"
 	"inkan/tps"
 	"inkan/tps/profile"
 )
@@ -110,7 +111,14 @@ func (f Family) reset(ctx context.Context, l tps.Link, p profile.Profile) error 
 		return err
 	}
 	if len(c.Holds) == 0 && published(l.Card().Own) {
-		return nil // as it left the factory
+		as, err := leftFactory(ctx, l.Doer())
+		if err != nil || as {
+			return err
+		}
+		if !p.PIV.Reset || !p.PIV.WipeForeign {
+			return tps.Fail(tps.StatusDisabledToken, errors.New("the card has a PUK that is not known here, so that no PIN can be set: it is left as it is; "+
+				"a profile with [piv] reset = true and wipe_foreign = true empties such cards"))
+		}
 	}
 	const parts = 3
 	for i, ref := range []blockable{
@@ -133,6 +141,20 @@ func (f Family) reset(ctx context.Context, l tps.Link, p profile.Profile) error 
 	}
 	_, err = piv.Select(ctx, l.Doer())
 	return err
+}
+
+// leftFactory reports whether a card on which nothing is to be seen has the factory's PUK.
+// One that does not tell is asked with it.
+func leftFactory(ctx context.Context, d apdu.Doer) (bool, error) {
+	if _, err := piv.ReadMetadata(ctx, d, piv.PUK); !piv.IsUnsupported(err) {
+		return true, refusal(err) // else it would hold a PUK
+	}
+	factory, err := secret.NewPIN([]byte(piv.DefaultPUK))
+	if err != nil {
+		return false, err
+	}
+	err = piv.ChangePUK(ctx, d, factory, factory)
+	return err == nil, refusal(err)
 }
 
 // blockable is a PIN or PUK, with the command that spends a try.

@@ -112,8 +112,14 @@ func (r *reader) secrets(ctx context.Context) {
 			r.holds("a PIN")
 		}
 	}
-	if m, err := piv.ReadMetadata(ctx, r.d, piv.PUK); r.told(err) && m.Tries > 0 && m.Left == 0 {
-		r.c.Locked = errBlockedPUK
+	if m, err := piv.ReadMetadata(ctx, r.d, piv.PUK); r.told(err) {
+		blocked := m.Tries > 0 && m.Left == 0
+		if blocked {
+			r.c.Locked = errBlockedPUK
+		}
+		if (blocked || !m.Default) && len(r.c.Holds) == 0 {
+			r.holds("a PUK") // without which no PIN can be set: somebody has used the card
+		}
 	}
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.Management); r.told(err) {
 		r.c.OwnAlgorithm = byte(m.Algorithm)
