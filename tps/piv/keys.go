@@ -215,11 +215,14 @@ func changePUK(ctx context.Context, l tps.Link, from, to token.AppletKeys) error
 		return errBlockedPUK
 	}
 	tries := []token.AppletKeys{from, to}
-	if told && published(from) && !m.Default {
+	switch {
+	case told && published(from) && m.Default:
+		tries = []token.AppletKeys{from}
+	case told && published(from):
 		tries = []token.AppletKeys{to}
 	}
 	if told && m.Left > 0 && m.Left < len(tries) {
-		return fmt.Errorf("the card's PUK has %d tries left, too few to find out which PUK it is; nothing was changed: format the card", m.Left)
+		return fmt.Errorf("the card's PUK has too few tries left (%d) to find out which PUK it is, and stays as it is: format the card", m.Left)
 	}
 	return tryPUKs(ctx, l, next, tries)
 }
