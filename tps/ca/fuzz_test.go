@@ -2,9 +2,11 @@ package ca_test
 
 import (
 	"crypto/elliptic"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"inkan/tps/ca"
@@ -27,17 +29,23 @@ func FuzzSerialCanonical(f *testing.F) {
 	})
 }
 
-// FuzzDNNoPanic: a damaged name is an error; a readable one gives one line of text.
+// FuzzDNNoPanic: a damaged name is an error; a readable one gives one line of text, which
+// steers no terminal.
 func FuzzDNNoPanic(f *testing.F) {
 	a := newAuthority(f, nil)
 	f.Add(a.Issuer().Name)
 	f.Add([]byte{0x30, 0})
+	steering, err := asn1.Marshal(pkix.Name{CommonName: "A\u009b2J"}.ToRDNSequence()) // a terminal's control sequence
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(steering)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		s, err := ca.FormatDN(der)
 		if err != nil {
 			return
 		}
-		if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) {
+		if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 			t.Errorf("%X became %q", der, s)
 		}
 	})

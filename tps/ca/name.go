@@ -176,8 +176,10 @@ func escapeValue(s string) string {
 		case strings.ContainsRune(`"+,;<>\`, r), r == '#' && i == 0, r == ' ' && (i == 0 || i == len(s)-1):
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		case r < ' ' || r == 0x7F:
-			fmt.Fprintf(&b, `\%02x`, r)
+		case unicode.IsControl(r):
+			for _, c := range []byte(string(r)) {
+				fmt.Fprintf(&b, `\%02x`, c)
+			}
 		default:
 			b.WriteRune(r)
 		}
