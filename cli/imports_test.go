@@ -16,6 +16,7 @@ var rooms = map[string][]string{
 	"apdu":                {},
 	"apdu/durable":        {},
 	"apdu/killtest":       {}, // for tests
+	"apdu/memtest":        {}, // for tests
 	"apdu/secret":         {},
 	"apdu/tlv":            {},
 	"apdu/gp":             {"apdu", "apdu/tlv"},

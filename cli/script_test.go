@@ -19,6 +19,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/gp"
+	"inkan/apdu/memtest"
 	"inkan/apdu/piv"
 	"inkan/apdu/secret"
 	"inkan/cli"
@@ -34,10 +35,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(inMemory{m}, map[string]func(){
 		"inkan": func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
+
+// inMemory are tests that write to memory.
+type inMemory struct{ *testing.M }
+
+// Run implements testscript.TestingM.
+func (m inMemory) Run() int { return memtest.Run(m.M) }
 
 // TestScript runs every script in testdata/script. A script calls the program as
 // inkan, and these commands besides:

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"inkan/apdu/gp"
+	"inkan/apdu/memtest"
 	"inkan/apdu/secret"
 	"inkan/tks"
 	"inkan/tks/hsm"
@@ -20,7 +21,7 @@ import (
 
 // TestMain removes the key file that sites share.
 func TestMain(m *testing.M) {
-	status := m.Run()
+	status := memtest.Run(m)
 	os.RemoveAll(sharedFolder) // nothing where there is none
 	os.Exit(status)
 }
