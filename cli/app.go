@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"inkan/tks/hsm/softkey"
 )
 
 // Exit statuses of every command.
@@ -29,14 +31,18 @@ const (
 type program struct {
 	in       io.Reader
 	out, err io.Writer
+	keyCost  *softkey.Params // of the key files that init makes; nil = the default. Tests take less
 }
 
 // Main runs the command line args (without the program's name in args[0] it is an
 // error) and returns the exit status. Interrupts end the context of the command.
 func Main(args []string, in io.Reader, out, err io.Writer) int {
+	return (&program{in: in, out: out, err: err}).main(args)
+}
+
+func (p *program) main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := &program{in: in, out: out, err: err}
 	app := p.app()
 	if e := app.RunContext(ctx, interspersed(app, args)); e != nil {
 		return p.fail(e)

@@ -105,7 +105,7 @@ func (p *program) initLab(c *cli.Context) error {
 	password := randomPassword()
 	defer password.Wipe()
 	err = server.Create(c.Context, c.String("data"), server.Answers{
-		Config: cfg, AdminPassword: password.Clone(), Admin: auth.User{
+		Config: cfg, KeyParams: p.keyCost, AdminPassword: password.Clone(), Admin: auth.User{
 			ID: "demo", Name: "Demo Person", Mail: "demo@example.org", UPN: "demo@example.org", Roles: []auth.Role{auth.Admin, auth.Agent, auth.Operator},
 		},
 	})
@@ -243,7 +243,7 @@ func (p *program) initSite(c *cli.Context, a initAnswers) error {
 // siteAnswers turns the answers into what server.Create takes, reading or asking
 // for the secrets.
 func (p *program) siteAnswers(ctx context.Context, a initAnswers, folder string) (server.Answers, error) {
-	out := server.Answers{CAName: a.CAName, BackupTo: a.Backup.To, Admin: auth.User{
+	out := server.Answers{CAName: a.CAName, KeyParams: p.keyCost, BackupTo: a.Backup.To, Admin: auth.User{
 		ID: token.UserID(a.Admin.User), Name: a.Admin.Name, Mail: a.Admin.Mail, Roles: []auth.Role{auth.Admin, auth.Agent, auth.Operator},
 	}}
 	var err error
