@@ -65,6 +65,7 @@ func (p *program) show(ctx context.Context, a *account) error {
 	if err != nil {
 		return err
 	}
+	i.Stored = a.Card.PINFile != ""
 	t, ok := a.client.Transport.(*http.Transport)
 	if !ok {
 		return errors.New("no connection that could show a certificate")

@@ -21,8 +21,12 @@ import (
 // is used by opening the card anew each time. It serves one goroutine at a time.
 type Identity struct {
 	Certificate *x509.Certificate
+	// Stored says that the PIN comes from a file: it does not get the last try, which
+	// every command would spend that comes after a change of the PIN.
+	Stored bool
 
 	source Source
+	tries  func(ctx context.Context, d apdu.Doer) (int, error) // that the PIN has left, the applet selected
 	pin    func(context.Context) (secret.PIN, error)
 	sign   func(ctx context.Context, d apdu.Doer, pin secret.PIN, h crypto.Hash, digest []byte) ([]byte, error)
 	failed error // of the first signature that failed: a wrong PIN costs one try
@@ -50,6 +54,7 @@ func (i *Identity) find(ctx context.Context, d apdu.Doer) error {
 		i.Certificate, err = piv.ReadCertificate(ctx, d, piv.Authentication)
 	}
 	if err == nil {
+		i.tries = pivTries
 		i.sign = signWithPIV(piv.Key{Slot: piv.Authentication, Public: i.Certificate.PublicKey})
 		return nil
 	}
@@ -63,13 +68,28 @@ func (i *Identity) find(ctx context.Context, d apdu.Doer) error {
 	if a != nil {
 		for _, c := range a.Certificates {
 			if c.cert != nil && slices.Contains(c.cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-				i.Certificate = c.cert
+				i.Certificate, i.tries = c.cert, coolKeyTries
 				i.sign = signWithCoolKey(coolkey.Key{Number: coolkey.KeyNumber(2 * c.Number), Public: c.cert.PublicKey})
 				return nil
 			}
 		}
 	}
 	return errors.New("the card has none: enroll it first")
+}
+
+func pivTries(ctx context.Context, d apdu.Doer) (int, error) {
+	if _, err := piv.Select(ctx, d); err != nil {
+		return 0, err
+	}
+	s, err := piv.ReadPINStatus(ctx, d)
+	return s.Tries, err
+}
+
+func coolKeyTries(ctx context.Context, d apdu.Doer) (int, error) {
+	if err := coolkey.Select(ctx, d); err != nil {
+		return 0, err
+	}
+	return coolkey.PINTries(ctx, d, 0)
 }
 
 func signWithPIV(k piv.Key) func(context.Context, apdu.Doer, secret.PIN, crypto.Hash, []byte) ([]byte, error) {
@@ -146,6 +166,26 @@ func (i *Identity) use(ctx context.Context, h crypto.Hash, digest []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	sig, err := i.sign(ctx, apdu.NewConn(card), pin, h, digest)
+	d := apdu.NewConn(card)
+	if err := i.spare(ctx, d); err != nil {
+		return nil, errors.Join(err, card.Close())
+	}
+	sig, err := i.sign(ctx, d, pin, h, digest)
 	return sig, errors.Join(err, card.Close())
+}
+
+// spare keeps the last try of the PIN from one out of a file. A card that does not tell is
+// given that.
+func (i *Identity) spare(ctx context.Context, d apdu.Doer) error {
+	if !i.Stored {
+		return nil
+	}
+	left, err := i.tries(ctx, d)
+	if left != 1 || err != nil {
+		if lost(err) {
+			return err
+		}
+		return nil
+	}
+	return errors.New("the card's PIN has one try left, which a PIN out of a file does not get: use the card once with a PIN that you type")
 }
