@@ -135,14 +135,20 @@ func mayEnroll(f Facts) error {
 	return within(StatusMisconfiguration, "", cmp.Or(f.Family.Check(f.Contents, f.Profile), f.Contents.Unproved))
 }
 
-// mayOverwrite refuses to replace a key that the profile wants kept. A resumed
-// enrollment replaces its own.
+// mayOverwrite refuses to replace a key that the profile wants kept, or that has to stay
+// and has nowhere to go. A resumed enrollment replaces its own.
 func mayOverwrite(f Facts, prepare bool, h history) error {
-	if prepare || f.Open != nil {
+	if prepare {
 		return nil
 	}
 	for _, k := range f.Profile.Key {
 		if _, keep := f.kept(k, prepare, h); keep {
+			continue
+		}
+		if f.Contents.Crowded != nil && k.Retire > 0 && f.makes(k, h) {
+			return within(StatusEnroll, "", fmt.Errorf("%w; the card was not changed", f.Contents.Crowded))
+		}
+		if f.Open != nil {
 			continue
 		}
 		if !k.Overwrite && slices.ContainsFunc(f.Contents.Slots, func(s Slot) bool { return s.Number == k.PrivateSlot() }) {

@@ -215,7 +215,10 @@ type Contents struct {
 	Locked error
 	// Unproved says why the card's keys would not be taken as the profile demands them to
 	// be proved, where that can be foreseen, with the status; nil = no reason is known.
-	Unproved     error
+	Unproved error
+	// Crowded says why a key that the profile has made anew could not take the place of the
+	// one on the card, which is to stay there; nil = no reason is known.
+	Crowded      error
 	Certificates []CardCertificate
 	// Former are certificates that keys had before, the newest first: a family that has
 	// room for them writes as many as fit, none reads them.

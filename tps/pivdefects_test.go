@@ -351,11 +351,15 @@ func TestPIVRetires(t *testing.T) {
 			t.Errorf("slot %v: %v", slot, err)
 		}
 	}
-	_, err = s.run(tps.OpEnroll, card)
+	before := changes(card)
+	_, err = s.run(tps.OpEnroll, before)
 	wantStatus(t, err, tps.StatusEnroll)
-	if !strings.Contains(err.Error(), "keeps 2 former keys") {
-		t.Error(err)
+	if !strings.Contains(err.Error(), "keeps 2 former keys") || len(before.seen) > 0 {
+		t.Errorf("%v; the card got %X", err, before.seen)
 	}
+	s.wantPIV(card, "7351924")
+	_, err = s.run(tps.OpRenew, card)
+	must(t, err)
 }
 
 // TestPIVForeignPUK: a card on which somebody changed or blocked nothing but the PUK is as

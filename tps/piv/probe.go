@@ -57,6 +57,9 @@ func (f Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.C
 		r.slot(ctx, s, p)
 	}
 	r.rest(ctx)
+	if l.Card().Unmanaged {
+		r.crowded(ctx)
+	}
 	if foresee {
 		r.unproved(ctx, f, p)
 	}
@@ -65,9 +68,10 @@ func (f Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.C
 
 // reader reads a card; what the card refuses is left out, everything else ends it.
 type reader struct {
-	d   apdu.Doer
-	c   tps.Contents
-	err error
+	d      apdu.Doer
+	c      tps.Contents
+	former int // keys, by the key history
+	err    error
 }
 
 // told reports whether the card told something that can be used.
@@ -186,6 +190,7 @@ func subjectOf(cert *x509.Certificate) string {
 func (r *reader) rest(ctx context.Context) {
 	if b, err := piv.GetData(ctx, r.d, piv.KeyHistoryObject); r.told(err) {
 		if h, err := piv.ParseKeyHistory(b); err == nil && h.OnCard > 0 {
+			r.former = h.OnCard
 			r.holds("former keys (%d)", h.OnCard)
 		}
 	}

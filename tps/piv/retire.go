@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 
+	"inkan/apdu"
 	"inkan/apdu/piv"
 	"inkan/tps/profile"
 )
@@ -26,7 +27,7 @@ func (a *applet) retire(ctx context.Context, k profile.Key) error {
 	}
 	d := a.link.Doer()
 	v, err := piv.ReadVersion(ctx, d)
-	if err != nil || !a.link.Card().Unmanaged || !v.AtLeast(5, 7, 0) {
+	if err != nil || !a.link.Card().Unmanaged || !moves(v) {
 		return refusal(err) // keys cannot be moved on it
 	}
 	m, err := piv.ReadMetadata(ctx, d, piv.KeyManagement)
@@ -40,12 +41,10 @@ func (a *applet) retire(ctx context.Context, k profile.Key) error {
 		}
 		return nil // nothing was ever encrypted to it
 	}
-	key, err := x509.ParsePKIXPublicKey(cert.RawSubjectPublicKeyInfo) // of X25519 cert.PublicKey is nil
-	pub, ok := key.(interface{ Equal(crypto.PublicKey) bool })
-	if err != nil || !ok || !pub.Equal(m.Public) {
+	if !certifies(cert, m.Public) {
 		return nil // made by an enrollment that was cut: nobody has its certificate
 	}
-	to, n, err := a.retiredSlot(ctx, cert.Raw, k.Retire)
+	to, n, err := retiredSlot(ctx, d, cert.Raw, k.Retire)
 	if err != nil {
 		return err
 	}
@@ -58,11 +57,41 @@ func (a *applet) retire(ctx context.Context, k profile.Key) error {
 	return piv.MoveKey(ctx, d, piv.KeyManagement, to)
 }
 
+// moves reports whether keys can be moved on a card.
+func moves(firmware piv.Version) bool { return firmware.AtLeast(5, 7, 0) }
+
+// certifies reports whether a certificate is of a key.
+func certifies(cert *x509.Certificate, key crypto.PublicKey) bool {
+	pub, err := x509.ParsePKIXPublicKey(cert.RawSubjectPublicKeyInfo) // of X25519 cert.PublicKey is nil
+	k, ok := pub.(interface{ Equal(crypto.PublicKey) bool })
+	return err == nil && ok && k.Equal(key)
+}
+
+// crowded foresees that a key could not be made, because the one in its place has nowhere
+// to go. There is room as long as fewer are counted than the profile has the card keep.
+func (r *reader) crowded(ctx context.Context) {
+	v, err := piv.ParseVersion(r.c.Version)
+	if err != nil || !moves(v) {
+		return
+	}
+	for _, c := range r.c.Certificates {
+		if c.Key.Retire == 0 || r.former < c.Key.Retire || len(c.DER) == 0 {
+			continue
+		}
+		cert, err := x509.ParseCertificate(c.DER)
+		if err != nil || !certifies(cert, c.Public) {
+			continue
+		}
+		_, _, err = retiredSlot(ctx, r.d, c.DER, c.Key.Retire)
+		r.told(err)
+		r.c.Crowded = err
+	}
+}
+
 // retiredSlot finds the place for a former key, and how many there then are: the slot
 // that has its certificate already, or the first free one of the limit.
-func (a *applet) retiredSlot(ctx context.Context, der []byte, limit int) (to piv.Slot, n int, err error) {
+func retiredSlot(ctx context.Context, d apdu.Doer, der []byte, limit int) (to piv.Slot, n int, err error) {
 	have := 0
-	d := a.link.Doer()
 	b, err := piv.GetData(ctx, d, piv.KeyHistoryObject)
 	if err == nil {
 		if h, perr := piv.ParseKeyHistory(b); perr == nil {
