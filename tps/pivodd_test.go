@@ -164,6 +164,37 @@ func TestPIVByGUID(t *testing.T) {
 	wantStatus(t, err, tps.StatusSecureChannel)
 }
 
+// TestPIVByOTP: a YubiKey 4 tells its serial number in another application than PIV, and
+// nothing of its keys, PIN and PUK. It is enrolled and served like others.
+func TestPIVByOTP(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.put(pivProfile("test", nil))
+	card := newCard(t, "yubikey-5.4")
+	old := oddCard{card, func(cmd []byte) []byte {
+		switch {
+		case cmd[1] == piv.InsSerial, cmd[1] == piv.InsMetadata:
+			return []byte{0x6D, 0x00}
+		case cmd[1] == piv.InsVersion:
+			return []byte{4, 3, 5, 0x90, 0x00}
+		case bytes.HasPrefix(cmd, []byte{0x00, 0xA4, 0x04, 0x00, 0x08, 0xA0, 0x00, 0x00, 0x05, 0x27, 0x20, 0x01, 0x01}):
+			return []byte{4, 3, 5, 0x90, 0x00}
+		case bytes.HasPrefix(cmd, []byte{0x00, 0x01, 0x10, 0x00}):
+			return []byte{0x00, 0x5E, 0xA1, 0x07, 0x90, 0x00}
+		}
+		return nil
+	}}
+	for _, op := range []tps.Operation{tps.OpEnroll, tps.OpPINReset, tps.OpRenew, tps.OpFormat, tps.OpEnroll} {
+		_, err := s.run(op, old)
+		must(t, err)
+	}
+	rec, err := s.db.Token(t.Context(), piv.SerialCUID(0x005EA107))
+	must(t, err)
+	if rec.State != token.Active {
+		t.Errorf("record %+v", rec)
+	}
+}
+
 // TestPIVProtectedKey: printed information is not written where a card keeps its
 // management key.
 func TestPIVProtectedKey(t *testing.T) {

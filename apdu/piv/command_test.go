@@ -33,6 +33,7 @@ func TestShortAnswers(t *testing.T) {
 			"select":    func() error { _, err := piv.Select(t.Context(), d); return err },
 			"version":   func() error { _, err := piv.ReadVersion(t.Context(), d); return err },
 			"serial":    func() error { _, err := piv.ReadSerial(t.Context(), d); return err },
+			"OTP":       func() error { _, err := piv.ReadOTPSerial(t.Context(), d); return err },
 			"metadata":  func() error { _, err := piv.ReadMetadata(t.Context(), d, piv.Signature); return err },
 			"get data":  func() error { _, err := piv.GetData(t.Context(), d, piv.CHUIDObject); return err },
 			"generate":  func() error { _, err := piv.Generate(t.Context(), d, 0x9A, piv.P256, piv.Policy{}); return err },

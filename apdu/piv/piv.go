@@ -229,6 +229,36 @@ func ReadSerial(ctx context.Context, d apdu.Doer) (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
+// otp is the application of a YubiKey that tells its serial number in all versions.
+var otp = apdu.MustAID("A000000527200101")
+
+// ReadOTPSerial asks for the serial number where [ReadSerial] is not supported: the
+// one-time password application of a YubiKey before version 5. Another card has no such
+// application, which is [apdu.SWFileNotFound]. PIV is selected again afterwards, all
+// logins to it have ended.
+func ReadOTPSerial(ctx context.Context, d apdu.Doer) (uint32, error) {
+	const what = "reading the serial number from the OTP application"
+	n, err := readOTPSerial(ctx, d, what)
+	if _, serr := Select(ctx, d); serr != nil {
+		return 0, errors.Join(err, serr)
+	}
+	return n, err
+}
+
+func readOTPSerial(ctx context.Context, d apdu.Doer, what string) (uint32, error) {
+	if _, err := call(ctx, d, what, command(InsSelect, 0x04, 0, otp.Bytes(), apdu.MaxShortNe)); err != nil {
+		return 0, err
+	}
+	b, err := call(ctx, d, what, command(0x01, 0x10, 0, nil, apdu.MaxShortNe))
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 4 {
+		return 0, fmt.Errorf("%s: %d bytes, want 4", what, len(b))
+	}
+	return binary.BigEndian.Uint32(b), nil
+}
+
 // SerialCUID is the card identifier of a PIV card that has a serial number but no
 // CPLC: FFFF 594B 0000 and the number.
 func SerialCUID(serial uint32) apdu.CUID {

@@ -88,7 +88,11 @@ func (r *pivReader) identity(ctx context.Context, p *PIV) {
 	if v, err := piv.ReadVersion(ctx, r.d); r.told(err) {
 		p.Version = v.String()
 	}
-	if n, err := piv.ReadSerial(ctx, r.d); r.told(err) {
+	n, err := piv.ReadSerial(ctx, r.d)
+	if refusal(err) {
+		n, err = piv.ReadOTPSerial(ctx, r.d)
+	}
+	if r.told(err) {
 		p.Serial = n
 	}
 	b, err := piv.GetData(ctx, r.d, piv.CHUIDObject)

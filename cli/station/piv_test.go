@@ -1,6 +1,8 @@
 package station_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -98,5 +100,34 @@ func TestDescribePIV(t *testing.T) {
 	card.Remove()
 	if _, err := station.Describe(ctx, card); !errors.Is(err, apdu.ErrCardRemoved) {
 		t.Errorf("a card that is gone: %v", err)
+	}
+}
+
+// yubikey4 tells its serial number in another application than PIV.
+type yubikey4 struct{ *sim.Card }
+
+func (y yubikey4) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
+	switch {
+	case cmd[1] == piv.InsSerial:
+		return []byte{0x6D, 0x00}, nil
+	case bytes.Contains(cmd, []byte{0xA0, 0x00, 0x00, 0x05, 0x27, 0x20, 0x01, 0x01}):
+		return []byte{0x90, 0x00}, nil
+	case cmd[1] == 0x01:
+		return []byte{0x00, 0x5E, 0xA1, 0x07, 0x90, 0x00}, nil
+	}
+	return y.Card.Transmit(ctx, cmd)
+}
+
+// TestDescribeYubiKey4: it has the number that the server knows it by.
+func TestDescribeYubiKey4(t *testing.T) {
+	t.Parallel()
+	card, err := sim.New(sim.Config{Model: "yubikey-5.4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer card.Close()
+	i, err := station.Describe(t.Context(), yubikey4{card})
+	if err != nil || i.CUID != "FFFF594B0000005EA107" || i.PIV.Serial != 0x5EA107 || i.Simulated {
+		t.Errorf("%+v, %v", i, err)
 	}
 }

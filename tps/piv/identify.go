@@ -28,6 +28,9 @@ func (Family) Identify(ctx context.Context, d apdu.Doer) (tps.Identity, bool, er
 		return tps.Identity{}, false, refusal(err)
 	}
 	n, err := piv.ReadSerial(ctx, d)
+	if err != nil && refusal(err) == nil {
+		n, err = piv.ReadOTPSerial(ctx, d)
+	}
 	if err == nil && n != 0 {
 		return tps.Identity{CUID: piv.SerialCUID(n), MSN: fmt.Sprintf("%08X", n), Simulated: n >= firstSimulated}, true, nil
 	}
