@@ -10,8 +10,9 @@ import (
 
 // A key that the profile keeps outlives another enrollment of the same person: an
 // encryption key that nobody archived is the only one to read what was encrypted
-// to it. That the card still has the key of an active certificate is certain:
-// whatever replaces or clears it retires the certificate, also when it is cut.
+// to it. The card still has the key of an active certificate: whatever replaces or
+// clears it here retires the certificate, also when it is cut, and a card that tells
+// its keys shows what others did.
 
 // kept is the certificate of a key that stays on the card: there is one that is
 // good, the person's own and in the slot that the profile says.
@@ -25,7 +26,7 @@ func (f Facts) kept(k profile.Key, prepare bool, h history) (token.Certificate, 
 	}
 	for _, c := range f.Certs {
 		if c.KeyType == k.Type && c.Number == k.Cert && c.CA == k.CA && c.UserID == f.Holder.ID &&
-			c.State == token.CertActive && c.Pending == "" && f.Now.Before(c.NotAfter) {
+			c.State == token.CertActive && c.Pending == "" && f.Now.Before(c.NotAfter) && f.hasKeyOf(k, c) == nil {
 			return c, true
 		}
 	}

@@ -429,6 +429,22 @@ func TestPIVKeeps(t *testing.T) {
 	}
 }
 
+// TestPIVKeepsWhatIsThere: a certificate whose key somebody replaced on the card is not kept.
+func TestPIVKeepsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	card := enrolledPIV(t, s, "yubikey-5.4", map[string]string{"retire = 20": "keep = true"})
+	rep, err := s.local.CardSecret(t.Context(), tks.SecretRequest{KeySet: "piv", KeyVersion: 1, CUID: card.Info().CUID, Use: tks.ManagementKey, Algorithm: byte(piv.TripleDES)})
+	must(t, err)
+	d := pivCard(t, card)
+	must(t, piv.Authenticate(t.Context(), d, piv.TripleDES, rep.Secret))
+	_, err = piv.Generate(t.Context(), d, piv.KeyManagement, piv.P256, piv.Policy{})
+	must(t, err)
+	_, err = s.run(tps.OpEnroll, card)
+	must(t, err)
+	s.wantPIV(card, "7351924")
+}
+
 // TestPIVPublishedKeys: outside a lab no card becomes active with keys that everybody
 // knows.
 func TestPIVPublishedKeys(t *testing.T) {
