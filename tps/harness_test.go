@@ -110,9 +110,35 @@ func siteIn(t testing.TB, dir string) *site {
 	return siteOn(t, dir, openRecords(t, dir))
 }
 
+// newRecords is a database file without records: making its tables takes longer than
+// many a test.
+var newRecords = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "inkan-tps")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "inkan.db")
+	db, err := store.Open(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// openRecords opens the database of a folder, and makes it where there is none.
 func openRecords(t testing.TB, dir string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), filepath.Join(dir, "inkan.db"))
+	path := filepath.Join(dir, "inkan.db")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		b, err := newRecords()
+		must(t, err)
+		must(t, os.WriteFile(path, b, 0o600))
+	}
+	db, err := store.Open(context.Background(), path)
 	must(t, err)
 	return db
 }
