@@ -49,6 +49,7 @@ type site struct {
 	audit  audit.Log
 	people *people
 	stores tps.Stores
+	kinds  profile.Store // db's profiles, decoded once for all engines
 	log    *slog.Logger
 	lab    bool
 	noSim  bool
@@ -163,6 +164,7 @@ func siteOver(t testing.TB, dir string, db *store.DB, v *softkey.Store) *site {
 	must(t, err)
 	s := &site{
 		t: t, db: db, keys: svc, local: svc, audit: &memoryAudit{}, lab: true, start: token.NewID(),
+		kinds:  profile.Remember(db),
 		stores: tps.Stores{Tokens: db, Certificates: db, Activities: db, Journals: db, Locks: db},
 		people: &people{all: map[string]auth.Person{
 			"ada":  {ID: "ada", Name: "Ada Lovelace", Mail: "ada@example.org", UPN: "ada@corp.example.org"},
@@ -273,7 +275,7 @@ func (s *site) engine() *tps.Engine {
 	s.t.Helper()
 	s.boot++
 	cfg := tps.Config{
-		Stores: s.stores, Profiles: s.db, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
+		Stores: s.stores, Profiles: s.kinds, Keys: s.keys, Authorities: map[string]ca.Authority{"embedded": s.ca},
 		Authenticators: map[string]auth.Authenticator{"local": s.people}, Families: []tps.Family{coolkey.Family{Applets: applets()}, s.piv()},
 		Audit: s.audit, Log: s.log, Node: "node", Boot: fmt.Sprint(s.start, "-", s.boot), DefaultProfile: "test", AllowSimulator: !s.noSim, Lab: s.lab,
 	}

@@ -235,8 +235,14 @@ type decoded struct {
 }
 
 // Remember returns s with profiles kept decoded, for whom chooses one often. What
-// Choose then returns is shared: it is not to be changed.
-func Remember(s Store) Store { return &remembering{Store: s, decoded: map[token.ProfileName]decoded{}} }
+// Choose then returns is shared: it is not to be changed. A store that does so
+// already is returned as it is.
+func Remember(s Store) Store {
+	if _, already := s.(*remembering); already {
+		return s
+	}
+	return &remembering{Store: s, decoded: map[token.ProfileName]decoded{}}
+}
 
 func (m *remembering) decode(r Record) (Profile, error) {
 	m.mu.Lock()
