@@ -59,6 +59,9 @@ func planEnroll(f Facts) (Plan, error) {
 	}
 	setPIN := !h.done(StepSetPIN) || !f.Contents.HasPIN || f.pinForKeys(prepare, h)
 	if setPIN {
+		if err := f.Contents.Locked; err != nil && !prepare && !f.takesOver() {
+			return nil, within(StatusNotPINResettable, "", err)
+		}
 		plan = append(plan, askPINStep(f))
 	}
 	plan = append(plan, known(f)...)

@@ -223,6 +223,14 @@ func TestPIVBlocked(t *testing.T) {
 			if !strings.Contains(err.Error(), "formatted and enrolled again") || len(before.seen) > 0 {
 				t.Errorf("%v; the card got %X", err, before.seen)
 			}
+			_, err = s.run(tps.OpEnroll, before)
+			wantStatus(t, err, tps.StatusNotPINResettable)
+			s.put(pivProfile("test", map[string]string{`["key-changeover"]`: `["renew"]`, "[piv]\n": "[piv]\nmanagement = \"aes-256\"\n"}))
+			_, err = s.run(tps.OpRenew, before)
+			wantStatus(t, err, tps.StatusKeyChangeover)
+			if !strings.Contains(err.Error(), "formatted and enrolled again") || len(before.seen) > 0 || s.openOn(t, card.Info().CUID) != nil {
+				t.Errorf("%v; the card got %X", err, before.seen)
+			}
 			_, err = s.run(tps.OpFormat, card)
 			must(t, err)
 			_, err = s.run(tps.OpEnroll, card)

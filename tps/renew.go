@@ -39,6 +39,9 @@ func planRenew(f Facts) (Plan, error) {
 		plan = append(plan, changeKeysStep(f))
 	}
 	if f.wantsOwn(OpRenew, false) {
+		if err := f.lockedOut(); err != nil {
+			return nil, err
+		}
 		plan = append(plan, changeAppletKeysStep(f, false))
 	}
 	facts := map[string]string{"applet": f.appletAfter(false), "old_certs": "keep"}
