@@ -125,6 +125,11 @@ func stopsBatch(f apdu.Frame, answer []byte) bool {
 
 // piece runs one message's commands.
 func (b *Batching) piece(ctx context.Context, frames []apdu.Frame) ([][]byte, error) {
+	for _, f := range frames {
+		if err := b.mayTransmit(f.Cmd); err != nil {
+			return nil, err
+		}
+	}
 	req := TokenPDUBatchRequest{Frames: frames, Progress: b.takeProgress()}
 	m, err := b.exchange(ctx, req, TypeTokenPDUBatchResponse)
 	if err != nil {

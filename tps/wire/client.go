@@ -169,7 +169,7 @@ func (c *Client) dial(ctx context.Context, begin BeginOp) (*link, error) {
 		return nil, fmt.Errorf("the server at %s answered %q: is it a token server?", req.URL.Host, resp.Status)
 	}
 	limit := MaxMessage
-	if begin.batchSize() > 0 {
+	if begin.batchSize() > 0 || begin.Extensions.IsTrue(ExtDryRun) {
 		limit = MaxBatchMessage
 	}
 	go l.inbox.run(NewReader(resp.Body, limit), func(error) {})

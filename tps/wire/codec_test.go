@@ -47,6 +47,8 @@ func reveal(m wire.Message) string {
 		return s
 	case wire.TokenPDUBatchResponse:
 		return fmt.Sprintf("responses %X", m.APDUs)
+	case wire.DryRunRequest:
+		return fmt.Sprintf("dry run %q", m.Report)
 	case wire.NewPINResponse:
 		return fmt.Sprintf("pin %q", m.PIN.Bytes())
 	}
@@ -100,6 +102,9 @@ var vectors = []struct {
 	{"batch request with progress", "s=81&msg_type=32&pdu_count=1&pdu_data=AAAEhFIAAA&current_state=40&next_task_name=WRITE",
 		wire.TokenPDUBatchRequest{Frames: []apdu.Frame{{Cmd: []byte{0x84, 0x52, 0, 0}}}, Progress: &wire.StatusUpdateRequest{Percent: 40, Task: "WRITE"}}, true},
 	{"batch response", "s=45&msg_type=33&pdu_count=2&pdu_data=AAKQAAADYWqC", wire.TokenPDUBatchResponse{APDUs: [][]byte{{0x90, 0}, {'a', 0x6A, 0x82}}}, true},
+	{"dry run", "s=11&msg_type=34", wire.DryRunRequest{}, true},
+	{"dry run report", "s=25&msg_type=34&report=e30K_w", wire.DryRunRequest{Report: []byte("{}\n\xFF")}, true},
+	{"dry run response", "s=11&msg_type=35", wire.DryRunResponse{}, true},
 	// Tolerance (§15.5, §3).
 	{"pdu lower case", "s=44&msg_type=10&pdu_size=4&pdu_data=%6a%AfA+%90", wire.TokenPDUResponse{}, false},
 	{"password raw percent", "s=43&msg_type=4&screen_name=u&password=50%&extra=", wire.LoginResponse{ScreenName: sec("u"), Password: sec("50%")}, false},

@@ -23,6 +23,8 @@ const (
 	ExtProfile = "profile"
 	// ExtTicket: the person has a ticket, and the login asks for it alone.
 	ExtTicket = "ticket"
+	// ExtDryRun: the operation is not to be done, but to be told of.
+	ExtDryRun = "dryRun"
 )
 
 // Extension is one name=value of BEGIN_OP.

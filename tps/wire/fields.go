@@ -147,6 +147,10 @@ func (r *fieldReader) message(t Type) Message {
 		return r.batchRequest()
 	case TypeTokenPDUBatchResponse:
 		return r.batchResponse()
+	case TypeDryRunRequest:
+		return r.dryRunRequest()
+	case TypeDryRunResponse:
+		return DryRunResponse{}
 	}
 	r.fail("unsupported message type")
 	return nil

@@ -30,6 +30,10 @@ const (
 	// Ours (design.md §4): only between programs that negotiated pduBatch.
 	TypeTokenPDUBatchRequest  Type = 32
 	TypeTokenPDUBatchResponse Type = 33
+
+	// Ours: only where the client asked for a dry run.
+	TypeDryRunRequest  Type = 34
+	TypeDryRunResponse Type = 35
 )
 
 // String is the name the protocol description uses.
@@ -45,6 +49,10 @@ func (t Type) String() string {
 		return "TOKEN_PDU_BATCH_REQUEST"
 	case t == TypeTokenPDUBatchResponse:
 		return "TOKEN_PDU_BATCH_RESPONSE"
+	case t == TypeDryRunRequest:
+		return "DRY_RUN_REQUEST"
+	case t == TypeDryRunResponse:
+		return "DRY_RUN_RESPONSE"
 	}
 	return "message type " + strconv.Itoa(int(t))
 }

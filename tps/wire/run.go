@@ -34,15 +34,19 @@ type Begin struct {
 	ClientVersion string   // "" = Inkan
 	Ticket        bool     // the person has a ticket in place of a login
 	Resume        bool     // the server may first finish an operation that was cut
+	DryRun        bool     // the server is to report what it would do, and nothing is done
 	Batch         int      // commands to the card per round trip, at most [MaxBatchFrames]; 0 = one (no batches offered)
 }
 
-// Result is what a successful operation was.
+// Result is what a successful operation was, or a dry run.
 type Result struct {
 	Operation Operation
 	APDUs     int // commands run on the card, without local GET RESPONSE
 	Trips     int // messages of the server that were answered
 	Elapsed   time.Duration
+	// Report is what a dry run found, as the server tells it, also beside an error: the
+	// operation would be refused. Other operations have none.
+	Report []byte
 }
 
 // Run carries out one operation on card: it relays APDUs from the server, asks p
@@ -57,9 +61,15 @@ type Result struct {
 func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompter) (Result, error) {
 	start := time.Now()
 	c := &conversation{card: card, prompter: p, batch: min(begin.Batch, MaxBatchFrames)}
+	if begin.DryRun {
+		c.dry = &dryRun{}
+	}
+	var report []byte
+	result := func() Result {
+		return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start), Report: report}
+	}
 	fail := func(status int, err error) (Result, error) {
-		return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start)},
-			&EndError{Operation: begin.Operation, Status: status, Err: err}
+		return result(), &EndError{Operation: begin.Operation, Status: status, DryRun: begin.DryRun, Err: err}
 	}
 	l, err := cl.dial(ctx, begin.message(card))
 	if err != nil {
@@ -68,6 +78,9 @@ func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompte
 	c.link = l
 	end, err := c.run(ctx)
 	l.finish(err == nil)
+	if err == nil {
+		report, err = c.dry.told(end)
+	}
 	var f *localFailure
 	switch {
 	case errors.As(err, &f):
@@ -80,7 +93,7 @@ func Run(ctx context.Context, cl *Client, begin Begin, card apdu.Card, p Prompte
 	if c.percent > 0 && c.percent < 100 { // the last report had no command to travel with: END_OP is it
 		p.Progress(100, taskDone)
 	}
-	return Result{Operation: begin.Operation, APDUs: c.apdus, Trips: c.trips, Elapsed: time.Since(start)}, nil
+	return result(), nil
 }
 
 // taskDone is the task of a finished operation (§8).
@@ -106,6 +119,9 @@ func (b Begin) message(card apdu.Card) BeginOp {
 	}
 	if b.Resume {
 		m.Extensions = append(m.Extensions, Extension{ExtResume, "true"})
+	}
+	if b.DryRun {
+		m.Extensions = append(m.Extensions, Extension{ExtDryRun, "true"})
 	}
 	if b.Ticket {
 		m.Extensions = append(m.Extensions, Extension{ExtTicket, "true"})
@@ -146,6 +162,7 @@ type conversation struct {
 	apdus    int
 	trips    int
 	percent  int // last reported
+	dry      *dryRun
 }
 
 func (c *conversation) run(ctx context.Context) (EndOp, error) {
@@ -207,7 +224,12 @@ func wipe(m Message) {
 
 // answer does what the server asks.
 func (c *conversation) answer(ctx context.Context, m Message) (Message, error) {
+	if err := c.dry.allows(m); err != nil {
+		return nil, err
+	}
 	switch m := m.(type) {
+	case DryRunRequest:
+		return c.hear(m)
 	case TokenPDURequest:
 		defer clear(m.APDU)
 		b, err := c.transmit(ctx, m.APDU)

@@ -44,6 +44,9 @@ func (s *Session) RemoteAddr() string { return s.peer }
 // longer than about 1300 bytes does not fit the clients' buffers and is refused
 // (§1.5). An error never means that the card did not act.
 func (s *Session) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
+	if err := s.mayTransmit(cmd); err != nil {
+		return nil, err
+	}
 	m, err := s.exchange(ctx, TokenPDURequest{APDU: cmd}, TypeTokenPDUResponse)
 	if err != nil {
 		return nil, fmt.Errorf("sending APDU to the client: %w", err)
@@ -128,6 +131,9 @@ func lastIndex(as []Answer, id string) int {
 // card takes is ErrPIN, and may be asked for again. The caller wipes the PIN. It
 // returns early when ctx is done.
 func (s *Session) NewPIN(ctx context.Context, min, max int) (secret.PIN, error) {
+	if s.DryRun() {
+		return secret.PIN{}, fmt.Errorf("asking for a new PIN: %w", ErrDryRun)
+	}
 	m, err := s.exchange(ctx, NewPINRequest{Min: min, Max: max}, TypeNewPINResponse)
 	if err != nil {
 		return secret.PIN{}, fmt.Errorf("asking for a new PIN: %w", err)

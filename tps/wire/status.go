@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -68,14 +69,30 @@ func Explain(status int) Explanation {
 type EndError struct {
 	Operation Operation
 	Status    int // code of §9, never 0
+	DryRun    bool
 	// Err is what went wrong on this side; nil where the server said it in END_OP.
 	Err error
 }
 
+// Explain is [Explain] for this end: a dry run changes no card.
+func (e *EndError) Explain() Explanation {
+	x := Explain(e.Status)
+	if e.DryRun && x.Card == CardResumable {
+		x.Card = CardUnchanged
+	}
+	if errors.Is(e.Err, ErrNoDryRun) || errors.Is(e.Err, ErrDryRun) {
+		x.Do = "have the server updated first"
+	}
+	return x
+}
+
 // Error implements error.
 func (e *EndError) Error() string {
-	x := Explain(e.Status)
+	x := e.Explain()
 	var b strings.Builder
+	if e.DryRun {
+		b.WriteString("dry run of ")
+	}
 	fmt.Fprintf(&b, "%v failed (status %d): ", e.Operation, e.Status)
 	if e.Err != nil {
 		fmt.Fprintf(&b, "%v; ", e.Err)

@@ -78,7 +78,7 @@ func TestOperationNames(t *testing.T) {
 			t.Errorf("%d: valid %t, %q", int(o), o.Valid(), o)
 		}
 	}
-	if s := wire.Type(34).String(); s != "message type 34" {
+	if s := wire.Type(36).String(); s != "message type 36" {
 		t.Error(s)
 	}
 }

@@ -72,7 +72,7 @@ func encodeRequest(m Message) ([]byte, error) {
 	switch m.Type() {
 	case TypeTokenPDURequest:
 		limit = maxAPDUChunk
-	case TypeTokenPDUBatchRequest:
+	case TypeTokenPDUBatchRequest, TypeDryRunRequest:
 		limit = MaxBatchMessage // the body; its parameters keep well below
 	}
 	if len(frame) > limit {
