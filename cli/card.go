@@ -15,6 +15,7 @@ import (
 
 	"inkan/apdu/secret"
 	"inkan/cli/station"
+	"inkan/tps"
 	"inkan/tps/wire"
 )
 
@@ -26,6 +27,7 @@ func (p *program) cardCommand() *cli.Command {
 	with := slices.Concat(serverFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "user", Usage: "`NAME` to log in with"},
 		&cli.StringFlag{Name: "password-file", Usage: "`FILE` with the password, - for standard input"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "tell what would be done, step by step, and what would be lost; nothing is done"},
 		&cli.BoolFlag{Name: "resume", Usage: "first finish another operation that was cut on this card"},
 	}, source)
 	pin := &cli.StringFlag{Name: "pin-file", Usage: "`FILE` with the PIN, - for standard input"}
@@ -98,6 +100,8 @@ type cardResult struct {
 	Next      string  `json:"next,omitempty"`
 	// Proved is what an enrolled PIV card was used for at once.
 	Proved []station.Used `json:"proved,omitempty"`
+	// Plan is what a dry run found.
+	Plan *tps.Preview `json:"plan,omitempty"`
 	// Until is when the first certificate on a renewed card ends, where it can be read.
 	Until *time.Time `json:"until,omitempty"`
 }
@@ -132,20 +136,26 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if err != nil {
 		return err
 	}
-	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), cardPINFile: c.String("card-pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json")}
+	person := &person{p: p, user: c.String("user"), passwordFile: c.String("password-file"), pinFile: c.String("pin-file"), cardPINFile: c.String("card-pin-file"), quiet: isSet(c, "quiet") || isSet(c, "json"), dry: c.Bool("dry-run")}
 	defer person.done()
 	if file := c.String("ticket-file"); file != "" {
 		if c.String("user") != "" || c.String("password-file") != "" {
 			return usagef("--ticket-file goes without --user and --password-file")
+		}
+		if person.dry {
+			return usagef("--dry-run goes without --ticket-file: a ticket is good once, and would be used up")
 		}
 		person.passwordFile = file
 	}
 	witness := &station.Witness{Prompter: person}
 	defer witness.PIN.Wipe()
 	res, err := wire.Run(c.Context, cl, wire.Begin{
-		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), Ticket: c.String("ticket-file") != "", Batch: batch,
+		Operation: op, TokenType: c.String("profile"), Profile: c.String("profile"), ClientVersion: clientVersion(), Resume: c.Bool("resume"), DryRun: person.dry, Ticket: c.String("ticket-file") != "", Batch: batch,
 	}, card, witness)
 	person.done()
+	if person.dry {
+		return p.printDryRun(c, res, err)
+	}
 	out := cardResult{Operation: op.String(), Result: "done", Seconds: res.Elapsed.Seconds(), APDUs: res.APDUs, Trips: res.Trips}
 	if err == nil && op == wire.Enroll {
 		out.Proved, err = proveEnrolled(c, card, witness)
@@ -167,13 +177,18 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if !isSet(c, "json") {
 		return err
 	}
-	out.Result, out.Error = "failed", err.Error()
+	out.fail(err)
+	return reported{errors.Join(err, p.print(c, out, nil))}
+}
+
+// fail is the result of an operation that ended with err.
+func (r *cardResult) fail(err error) {
+	r.Result, r.Error = "failed", err.Error()
 	var end *wire.EndError
 	if errors.As(err, &end) {
-		x := wire.Explain(end.Status)
-		out.Status, out.Card, out.Next = end.Status, x.Card.String(), x.Do
+		x := end.Explain()
+		r.Status, r.Card, r.Next = end.Status, x.Card.String(), x.Do
 	}
-	return reported{errors.Join(err, p.print(c, out, nil))}
 }
 
 // endOn is when the first certificate on a card ends, nil where that cannot be read.

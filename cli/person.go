@@ -26,6 +26,7 @@ type person struct {
 	passwordFile, pinFile string
 	cardPINFile           string
 	quiet                 bool
+	dry                   bool // of a dry run: the card's PIN is nobody's business
 	bar                   *bar
 	logins, pins          int
 }
@@ -34,6 +35,9 @@ type person struct {
 func (t *person) Login(ctx context.Context, f auth.Form) (auth.Answers, error) {
 	t.pause()
 	if slices.ContainsFunc(f.Fields, func(q auth.Field) bool { return q.ID == tps.FieldCardPIN }) {
+		if t.dry {
+			return nil, fmt.Errorf("the server asks for the card's PIN: %w", wire.ErrDryRun)
+		}
 		return t.cardPIN(ctx, f)
 	}
 	t.logins++

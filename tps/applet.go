@@ -122,14 +122,15 @@ func (r *run) recordApplet(ctx context.Context, version string) error {
 }
 
 // lost says what the card's applet takes with it, in words; empty if that is nothing.
-func (f Facts) lost() string {
+func (f Facts) lost() string { return strings.Join(f.losses(), ", ") }
+
+func (f Facts) losses() (parts []string) {
 	if !f.Contents.Present {
-		return ""
+		return nil
 	}
 	if len(f.Contents.Holds) > 0 {
-		return strings.Join(f.Contents.Holds, ", ")
+		return f.Contents.Holds
 	}
-	var parts []string
 	if n := len(f.Contents.Slots); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d key slots", n))
 	}
@@ -145,7 +146,7 @@ func (f Facts) lost() string {
 	if f.Contents.HasPIN {
 		parts = append(parts, "the PIN")
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 // appletStory tells of the applet that an operation loaded over another, and of

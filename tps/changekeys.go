@@ -148,7 +148,7 @@ func (r *run) replaceable(v gp.KeyVersion, payload []byte) bool {
 // the changeover is not asked for again: the new keys stay, the old ones go.
 func (r *run) dropLeft(ctx context.Context) error {
 	c, pending := pendingChangeover(r.facts.Open)
-	if !pending || !slices.Contains(r.card.OldVersions, c.from) {
+	if !pending || r.dry != nil || !slices.Contains(r.card.OldVersions, c.from) {
 		return nil
 	}
 	if err := r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Attempt, c.data()); err != nil {

@@ -73,13 +73,13 @@ type Config struct {
 type Engine struct {
 	Config
 	families map[FamilyName]Family
-	guesses  auth.Throttle // wrong logins, per card
-	owed     owed
+	guesses  *auth.Throttle // wrong logins, per card
+	owed     *owed
 }
 
 // New checks cfg and fills in its defaults. It connects to nothing.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{Config: cfg, families: map[FamilyName]Family{}}
+	e := &Engine{Config: cfg, families: map[FamilyName]Family{}, guesses: &auth.Throttle{}, owed: &owed{}}
 	if cfg.Profiles != nil {
 		e.Profiles = profile.Remember(cfg.Profiles)
 	}

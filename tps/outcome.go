@@ -50,7 +50,7 @@ func (r *run) outcome(ctx context.Context, err error) error {
 	if aerr := r.audit(ctx, event, result, fields); aerr != nil {
 		r.e.Log.ErrorContext(ctx, "writing the audit record", slog.Any("err", aerr))
 	}
-	r.logLine(ctx, err)
+	r.logLine(ctx, "operation", err)
 	if err == nil {
 		r.progress(ctx, 100, doneTasks[r.req.Operation])
 	}
@@ -103,7 +103,7 @@ func (r *run) message(err error) string {
 	return text
 }
 
-func (r *run) logLine(ctx context.Context, err error) {
+func (r *run) logLine(ctx context.Context, what string, err error) {
 	attrs := []slog.Attr{
 		slog.String("op", string(r.req.Operation)), slog.String("cuid", r.card.CUID.String()),
 		slog.String("profile", string(r.profile.Name)), slog.String("user", string(r.person.ID)),
@@ -111,10 +111,10 @@ func (r *run) logLine(ctx context.Context, err error) {
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("step", string(r.at)), slog.Int("status", int(StatusOf(err))), slog.Any("err", err))
-		r.e.Log.LogAttrs(ctx, slog.LevelWarn, "operation failed", attrs...)
+		r.e.Log.LogAttrs(ctx, slog.LevelWarn, what+" failed", attrs...)
 		return
 	}
-	r.e.Log.LogAttrs(ctx, slog.LevelInfo, "operation done", attrs...)
+	r.e.Log.LogAttrs(ctx, slog.LevelInfo, what+" done", attrs...)
 }
 
 // audit writes one audit record; a step whose record cannot be written must not act.

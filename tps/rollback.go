@@ -23,8 +23,9 @@ func (r *run) rollback(ctx context.Context) error {
 		return nil
 	}
 	if err := mayResume(r.facts); err != nil {
-		return err
+		return r.dry.refused(err)
 	}
+	r.dry.open(*open, FateRolledBack)
 	if err := r.dropLeft(ctx); err != nil {
 		return within(StatusKeyChangeover, "roll-back", err)
 	}
@@ -48,8 +49,9 @@ func (r *run) settleOpen(ctx context.Context) (done bool, err error) {
 		return false, nil
 	}
 	if err := mayResume(r.facts); err != nil {
-		return false, err
+		return false, r.dry.refused(err)
 	}
+	r.dry.open(*open, FateRecorded)
 	if err := r.e.finish(ctx, *open); err != nil {
 		return false, within(StatusUpdateFailed, StepRecord, err)
 	}

@@ -22,7 +22,8 @@ type run struct {
 	req   Request
 	cl    Client
 	start time.Time
-	id    string // of the session: journal, activity and audit carry it
+	id    string     // of the session: journal, activity and audit carry it
+	dry   *rehearsal // nil: the operation is done, not only told of
 
 	conn    *apdu.Conn      // identify
 	card    Card            // identify, prove
@@ -68,7 +69,7 @@ func (r *run) operate(ctx context.Context) error {
 		return err
 	}
 	if open := r.facts.Open; open != nil && Operation(open.Operation) != r.req.Operation {
-		if err := r.finishOpen(ctx); err != nil {
+		if err := r.finishOpen(ctx); err != nil || r.dry != nil {
 			return err
 		}
 	}
@@ -99,14 +100,19 @@ func (r *run) steps(ctx context.Context, as ...ahead) error {
 
 // perform plans from the facts and executes.
 func (r *run) perform(ctx context.Context) error {
+	r.dry.veil(ctx, r)
 	plan, err := MakePlan(r.facts)
 	if err != nil {
-		return err
+		return r.dry.refused(err)
 	}
 	r.plan = plan
 	r.e.Log.DebugContext(ctx, "planned", slog.String("op", string(r.req.Operation)), slog.String("cuid", r.card.CUID.String()), slog.Any("steps", plan.Names()))
 	if r.facts.Open != nil {
 		r.journal = *r.facts.Open
+		r.dry.open(r.journal, FateContinued)
+	}
+	if r.dry != nil {
+		return r.rehearse(ctx)
 	}
 	return r.execute(ctx)
 }
@@ -120,6 +126,10 @@ func (r *run) finishOpen(ctx context.Context) error {
 	r.facts.Asked = r.req
 	if err := r.perform(ctx); err != nil {
 		return fmt.Errorf("finishing the unfinished %s: %w", r.facts.Open.Operation, err)
+	}
+	if r.dry != nil {
+		r.dry.finishFirst()
+		return nil
 	}
 	r.journal, r.behind = token.Journal{}, false
 	r.wipe()

@@ -30,6 +30,9 @@ const FieldTicket = "TICKET"
 
 // takeTicket asks for a ticket, once: it does not become right by being typed again.
 func (r *run) takeTicket(ctx context.Context) error {
+	if r.dry != nil {
+		return refuse(StatusLogin, "a ticket is good once, and a dry run takes none: log in")
+	}
 	if r.e.Tickets == nil || !slices.Contains(TicketOperations(), r.req.Operation) {
 		return refuse(StatusLogin, "%s takes no tickets: log in", r.req.Operation)
 	}
