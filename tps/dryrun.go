@@ -39,6 +39,7 @@ func (e *Engine) DryRun(ctx context.Context, req Request, cl Client) (Preview, e
 type rehearsal struct {
 	records *shadow
 	preview Preview
+	forgot  bool // a card that is rolled back would have been made to forget its keys
 }
 
 // eventDryRun is the audit event of a dry run, whatever the operation.
@@ -72,7 +73,7 @@ func (r *run) rehearse(ctx context.Context) error {
 		if name == StepIssue && !r.plan.makes(keyType) {
 			r.holdIssued(keyType)
 		}
-		if s.Kind != Settling && name != StepKeep {
+		if s.Kind != Settling && name != StepKeep && name != StepForget { // of which there is no more than its record here
 			continue
 		}
 		if err := r.ready(ctx, s); err != nil {
@@ -173,6 +174,13 @@ func (d *rehearsal) tell(f Facts, plan Plan, s Step) {
 func (d *rehearsal) open(j token.Journal, fate string) {
 	if d != nil && d.preview.Open == nil {
 		d.preview.Open = &PreviewOpen{Operation: Operation(j.Operation), User: j.UserID, Started: j.Started, Fate: fate}
+	}
+}
+
+// rolledBack makes of a card that was read again what rolling back would have made of it.
+func (d *rehearsal) rolledBack(f *Facts) {
+	if d != nil && d.forgot {
+		f.Contents = f.Family.(PINKeyed).Forgotten(f.Contents)
 	}
 }
 

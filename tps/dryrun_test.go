@@ -1,6 +1,7 @@
 package tps_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -214,6 +215,7 @@ func (x *rehearsing) agrees(op tps.Operation, card *sim.Card, p tps.Preview, tol
 // dryState is a condition of a card.
 type dryState struct {
 	name    string
+	model   string                              // of the card; "" = those of the family in turn
 	family  string                              // that alone has it; "" = all
 	make    func(*rehearsing, string) *sim.Card // of a model; nil = as the factory leaves it
 	given   []tps.Operation
@@ -258,12 +260,15 @@ var dryStates = []dryState{
 	{name: "format cut", given: enrolledOnce, cut: tps.OpFormat, at: 0.6},
 	{name: "renewal cut", given: enrolledOnce, cut: tps.OpRenew, at: 0.9},
 	{name: "changeover cut", given: enrolledOnce, cut: tps.OpKeyChangeover, at: 0.9},
+	{name: "changeover cut before the old keys go", family: "coolkey", model: "gp-keeps-factory", given: enrolledOnce, cut: tps.OpKeyChangeover, at: 0.95,
+		edits: map[string]string{`set = "site"`: `set = "wide"`, "\nversion = 2\n": "\nversion = 3\n"}},
 	{name: "PIN reset cut", given: enrolledOnce, cut: tps.OpPINReset, at: 1},
 	{name: "enrollment unrecorded", given: enrolledOnce, cut: tps.OpEnroll, at: unrecorded},
 	{name: "format unrecorded", given: enrolledOnce, cut: tps.OpFormat, at: unrecorded},
 	{name: "foreign", family: "piv", make: guarded},
 	{name: "foreign, taken", family: "piv", make: guarded, edits: taking},
-	{name: "taken, cut", family: "piv", make: guarded, edits: taking, cut: tps.OpEnroll, at: 0.6},
+	{name: "taken, cut early", family: "piv", model: "yubikey-5.7", make: guarded, edits: taking, cut: tps.OpEnroll, at: 0.4},
+	{name: "taken, cut late", family: "piv", model: "yubikey-5.7", make: guarded, edits: taking, cut: tps.OpEnroll, at: 0.5},
 	{name: "PUK blocked", family: "piv", given: enrolledOnce, then: func(x *rehearsing, c *sim.Card) {
 		guarding{puk: "blocked"}.setPUK(x.t, pivCard(x.t, c), "")
 	}},
@@ -370,7 +375,7 @@ func TestDryRun(t *testing.T) {
 			if st.family != "" && st.family != family.name || st.family == "" && !everything() && i%3 != turn {
 				continue
 			}
-			model := family.models[i/3%len(family.models)]
+			model := cmp.Or(st.model, family.models[i/3%len(family.models)])
 			t.Run(fmt.Sprintf("family=%s/state=%s", family.name, st.name), func(t *testing.T) {
 				t.Parallel()
 				x := newRehearsing(t)
@@ -382,7 +387,7 @@ func TestDryRun(t *testing.T) {
 				maps.Copy(edits, st.edits)
 				x.put(family.profile("test", edits))
 				for j, done := range all {
-					if everything() && (i+j)%2 != 0 || !everything() && j != i/3%len(all) {
+					if everything() && st.model == "" && (i+j)%2 != 0 || !everything() && j != i/3%len(all) {
 						continue
 					}
 					x.tells(st, st.prepared(x, model), all, done)

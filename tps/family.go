@@ -120,6 +120,8 @@ type PINKeyed interface {
 	// Forget removes from a card with keys that are known here what says that it keeps
 	// them itself. It may be repeated.
 	Forget(ctx context.Context, l Link) error
+	// Forgotten are the contents of a card with contents c behind Forget. It is pure.
+	Forgotten(c Contents) Contents
 }
 
 // PINUser is the optional ability of a Family to say that GenerateKey needs the PIN

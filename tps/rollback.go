@@ -35,7 +35,11 @@ func (r *run) rollback(ctx context.Context) error {
 	if err := r.e.rollBack(ctx, *open, r.facts.Contents.Version); err != nil {
 		return within(StatusInternal, "roll-back", fmt.Errorf("rolling back the unfinished %s: %w", open.Operation, err))
 	}
-	return r.steps(ctx, ahead{StepRead, r.gather})
+	if err := r.steps(ctx, ahead{StepRead, r.gather}); err != nil {
+		return err
+	}
+	r.dry.rolledBack(&r.facts)
+	return nil
 }
 
 // settleOpen writes the records of an unfinished operation whose card is done:

@@ -122,10 +122,10 @@ func forgetCardKeys(f Facts, h history) Plan {
 // forget leaves a card that is used as if it had been prepared here.
 func (r *run) forget(ctx context.Context) error {
 	r.applet = nil
-	if r.dry == nil {
-		if err := r.family.(PINKeyed).Forget(ctx, r.link); err != nil {
-			return fmt.Errorf("having the card forget the keys that it kept: %w", err)
-		}
+	if r.dry != nil {
+		r.dry.forgot = true
+	} else if err := r.family.(PINKeyed).Forget(ctx, r.link); err != nil {
+		return fmt.Errorf("having the card forget the keys that it kept: %w", err)
 	}
 	return r.updateToken(ctx, func(t *token.Token) {
 		if t.State == token.Unformatted {

@@ -186,6 +186,9 @@ func subjectOf(cert *x509.Certificate) string {
 	return text
 }
 
+// holdsGuarded is what a card with a guarded management key holds.
+const holdsGuarded = "a management key behind its PIN"
+
 // rest reads what else people would miss.
 func (r *reader) rest(ctx context.Context) {
 	if b, err := piv.GetData(ctx, r.d, piv.KeyHistoryObject); r.told(err) {
@@ -198,7 +201,7 @@ func (r *reader) rest(ctx context.Context) {
 	if !r.told(err) || !admin.BehindPIN() {
 		return
 	}
-	r.holds("a management key behind its PIN")
+	r.holds(holdsGuarded)
 	r.c.BehindPIN = true
 	r.c.HasPIN = r.c.HasPIN || admin.Salt != nil // maybe of another PIN than a cut left the card with
 	if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {

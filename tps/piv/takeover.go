@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/apdu/piv"
@@ -76,6 +77,13 @@ func (Family) Forget(ctx context.Context, l tps.Link) error {
 		}
 	}
 	return remove(ctx, d, piv.AdminData)
+}
+
+// Forgotten implements tps.PINKeyed.
+func (Family) Forgotten(c tps.Contents) tps.Contents {
+	c.BehindPIN, c.BlockedPIN = false, nil
+	c.Holds = slices.DeleteFunc(slices.Clone(c.Holds), func(h string) bool { return h == holdsGuarded })
+	return c
 }
 
 // remove deletes an object, which need not be there.
