@@ -45,14 +45,14 @@ func (p *program) cardCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list readers and what is in them", Description: "   inkan card list", Action: p.listCards},
 			{Name: "info", Usage: "show what a card shows to anybody", Description: "   inkan card info --sim card.img", Flags: source, Action: p.cardInfo},
-			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
+			operation("format", "empty a card: applet, keys, no owner", "   inkan card format --server https://tps.example:8443 --user ada --dry-run   # the steps, and what would be lost; nothing is done\n   inkan card format --server https://tps.example:8443 --user ada", wire.Format),
 			operation("enroll", "give a person the card: PIN, keys, certificates", "   inkan card enroll --server https://tps.example:8443 --user ada --profile userKey\n   inkan card enroll --server https://tps.example:8443 --user ada --profile pivUser     # a YubiKey, or another PIV card\n   inkan card enroll --server https://tps.example:8443 --user ada --card-pin-file now   # one that keeps its management key behind its PIN", wire.Enroll, pin, cardPIN, ticket),
 			operation("renew", "new certificates for the keys on your card, which stay, as does the PIN", "The card's profile says when ([renewal]: by default from 30 days before the end of a certificate to 30 days\n"+
 				"behind it) and what becomes of the old certificates.\n\n   inkan card renew --server https://tps.example:8443 --user ada", wire.Renew, ticket),
 			operation("reset-pin", "set a new PIN on your card", "   inkan card reset-pin --server https://tps.example:8443 --user ada\n   inkan card reset-pin --server https://tps.example:8443 --ticket-file ticket.txt", wire.ResetPIN, pin, ticket),
 			operation("unblock", "set a new PIN on your card after too many wrong ones: the same as reset-pin", "The server has the PUK of PIV cards; nobody types it. A card whose PUK is blocked too has to be formatted and\n"+
 				"enrolled again.\n\n   inkan card unblock --server https://tps.example:8443 --user ada", wire.ResetPIN, pin, ticket),
-			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover, cardPIN),
+			operation("rekey", "move a card to the site's own keys", "   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey --dry-run\n   inkan card rekey --server https://tps.example:8443 --user ada --profile siteKey", wire.KeyChangeover, cardPIN),
 			{
 				Name: "test", Usage: "log in to the card and use every key on it",
 				Description: "PIV cards in a reader are used by piv-go too, a program of others, where this build has it. A key that\n" +
@@ -123,6 +123,9 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if c.String("server") == "" {
 		return usagef("%s needs --server", c.Command.FullName())
 	}
+	if c.Bool("dry-run") && c.String("ticket-file") != "" {
+		return usagef("--dry-run goes without --ticket-file: a ticket is good once, and would be used up")
+	}
 	batch, err := parseBatch(c.String("batch-apdus"))
 	if err != nil {
 		return err
@@ -141,9 +144,6 @@ func (p *program) runCard(c *cli.Context, op wire.Operation) error {
 	if file := c.String("ticket-file"); file != "" {
 		if c.String("user") != "" || c.String("password-file") != "" {
 			return usagef("--ticket-file goes without --user and --password-file")
-		}
-		if person.dry {
-			return usagef("--dry-run goes without --ticket-file: a ticket is good once, and would be used up")
 		}
 		person.passwordFile = file
 	}

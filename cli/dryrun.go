@@ -32,18 +32,17 @@ func (p *program) printDryRun(c *cli.Context, res wire.Result, failed error) err
 		return p.print(c, out, func(w io.Writer) { printPreview(w, *out.Plan) })
 	}
 	if r := out.refusal(); r != nil {
-		var end *wire.EndError
-		errors.As(failed, &end)
-		failed = fmt.Errorf("%v would be refused (status %d): %s; %v; %s", res.Operation, r.Status, r.Text, wire.CardUnchanged, end.Explain().Do)
-		out.Result, out.Status, out.Error, out.Next = "would be refused", int(r.Status), r.Text, end.Explain().Do
+		next := wire.Explain(int(r.Status)).Do
+		failed = fmt.Errorf("%v would be refused (status %d): %s; %v; %s", res.Operation, r.Status, printable(r.Text), wire.CardUnchanged, next)
+		out.Result, out.Status, out.Error, out.Next = "would be refused", int(r.Status), r.Text, next
 	} else {
 		out.fail(failed)
 	}
 	if isSet(c, "json") {
 		return reported{errors.Join(failed, p.print(c, out, nil))}
 	}
-	if out.Plan != nil && out.Plan.Open != nil { // it would be gone all the same
-		p.print(c, out, func(w io.Writer) { printPreview(w, *out.Plan) })
+	if out.Plan != nil && out.Plan.Open != nil { // which would be settled all the same
+		return errors.Join(failed, p.print(c, out, func(w io.Writer) { printPreview(w, *out.Plan) }))
 	}
 	return failed
 }

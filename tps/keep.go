@@ -35,7 +35,7 @@ func (f Facts) kept(k profile.Key, prepare bool, h history) (token.Certificate, 
 
 // keepStep takes what is on the card for what the enrollment would have made.
 func keepStep(k profile.Key, c token.Certificate) Step {
-	return Step{Name: StepKeep.of(k.Type), Kind: Harmless, Weight: 1, Task: "PROGRESS_ENROLL_CERT", Fail: StatusEnroll,
+	return Step{Name: StepKeep.of(k.Type), Kind: Harmless, Weight: 1, Task: string(StepKeep), Fail: StatusEnroll,
 		Do: func(_ context.Context, r *run) error {
 			pub, err := publicOf(c)
 			if err != nil {

@@ -22,6 +22,7 @@ var tasks = map[string]string{
 	"adopt-keys":                         "completing the card's record",
 	"ask-pin":                            "choosing a PIN",
 	"ask-card-pin":                       "asking for the card's PIN",
+	"keep-certificate":                   "keeping a key and its certificate",
 	"change-keys":                        "changing the card's keys",
 	"change-applet-keys":                 "changing the applet's own keys",
 	"forget-card-keys":                   "having the card forget the keys that it kept",
