@@ -150,6 +150,37 @@ func changeAppletKeysStep(f Facts, prepared bool) Step {
 	}
 }
 
+// changeLeft finishes the change of the applet's own keys that a cut operation began, before
+// that is rolled back: the applet may have some of the new ones already, and whatever comes
+// next goes by its record. A card that is about to be emptied needs it not.
+func (r *run) changeLeft(ctx context.Context) error {
+	kc, ok := r.family.(KeyChanger)
+	e, begun := historyOf(r.facts.Open).last(StepAppletKeys)
+	if !ok || !begun || e.Confirmed || r.req.Operation == OpFormat || r.card.Own.IsZero() || r.card.Own.String() != e.Data["from"] {
+		return nil
+	}
+	to, err := token.ParseAppletKeys(e.Data["to"])
+	if err != nil {
+		return fmt.Errorf("reading the journaled keys: %w", err)
+	}
+	if err := r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Attempt, e.Data); err != nil {
+		return err
+	}
+	r.applet = nil
+	err = kc.ChangeKeys(ctx, r.link, r.profile, to)
+	if errors.Is(err, tks.ErrUnknownKeyVersion) {
+		err = nil // so that nothing has come of it
+	} else if err == nil {
+		r.card.Own = to
+		err = r.recordAppletKeys(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("finishing the change of the applet's keys: %w", err)
+		return errors.Join(err, r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Failure, map[string]string{"info": err.Error()}))
+	}
+	return r.audit(ctx, "TOKEN_KEY_CHANGEOVER", audit.Success, e.Data)
+}
+
 // recordAppletKeys writes the applet's proved keys to the card's record at once.
 func (r *run) recordAppletKeys(ctx context.Context) error {
 	return r.updateToken(ctx, func(t *token.Token) { t.AppletKeys = r.card.Own })

@@ -54,3 +54,37 @@ func TestPIVRotation(t *testing.T) {
 		}
 	}
 }
+
+// TestPIVRotationCut: a rotation that was cut between PUK and management key is finished by
+// whatever comes next, before that: the card's record would name the wrong PUK. So is one
+// behind a PIN reset that was cut while the card had the factory's PUK.
+func TestPIVRotationCut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		model     string
+		cut, next tps.Operation
+		at        byte
+	}{
+		{"yubikey-5.7", tps.OpKeyChangeover, tps.OpPINReset, piv.InsChange}, {"piv", tps.OpKeyChangeover, tps.OpEnroll, piv.InsChange},
+		{"yubikey-5.7", tps.OpKeyChangeover, tps.OpRenew, piv.InsChange}, {"yubikey-5.7", tps.OpPINReset, tps.OpKeyChangeover, piv.InsSetRetries},
+	} {
+		s := newSite(t)
+		card := enrolledPIV(t, s, c.model, nil)
+		s.put(pivProfile("test", map[string]string{"[piv]\n": "[pin]\ntries = 7\n[piv]\nkey_version = 2\n"}))
+		if _, err := s.run(c.cut, lostAnswer(t, card, c.at)); err == nil {
+			t.Errorf("the %s was not cut", c.cut)
+		}
+		for _, op := range []tps.Operation{c.next, tps.OpPINReset} {
+			_, err := s.run(op, card)
+			must(t, err)
+		}
+		rec, err := s.db.Token(t.Context(), card.Info().CUID)
+		must(t, err)
+		if m, err := piv.ReadMetadata(t.Context(), pivCard(t, card), piv.PUK); err != nil || m.Left != m.Tries || rec.AppletKeys.Version != 2 {
+			t.Errorf("%+v: PUK %+v, %v, record %+v", c, m, err, rec)
+		}
+		if _, err := usePIV(t.Context(), pivCard(t, card), "7351924"); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -29,6 +29,9 @@ func (r *run) rollback(ctx context.Context) error {
 	if err := r.dropLeft(ctx); err != nil {
 		return within(StatusKeyChangeover, "roll-back", err)
 	}
+	if err := r.changeLeft(ctx); err != nil {
+		return within(StatusKeyChangeover, "roll-back", err)
+	}
 	if err := r.forgetLeft(ctx); err != nil {
 		return within(StatusKeyChangeover, "roll-back", err)
 	}

@@ -214,6 +214,9 @@ func changePUK(ctx context.Context, l tps.Link, from, to token.AppletKeys) error
 	if told && m.Tries > 0 && m.Left == 0 {
 		return errBlockedPUK
 	}
+	if told && m.Default && !published(from) { // since a cut in setTries
+		from = factoryOf(from)
+	}
 	tries := []token.AppletKeys{from, to}
 	switch {
 	case told && published(from) && m.Default:
