@@ -3,11 +3,10 @@ package cli
 import (
 	"io"
 
-	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 )
 
-// MainQuick is Main, but that the key files of init open quickly.
+// MainQuick is Main, but that it makes and opens the key files of softkeytest.
 func MainQuick(args []string, in io.Reader, out, err io.Writer) int {
-	cost := softkey.FloorParams()
-	return (&program{in: in, out: out, err: err, keyCost: &cost}).main(args)
+	return (&program{in: in, out: out, err: err, keyCost: softkeytest.Cheap()}).main(args)
 }

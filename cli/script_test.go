@@ -27,7 +27,7 @@ import (
 	"inkan/cli/server"
 	"inkan/sim"
 	"inkan/tks"
-	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/local"
 	"inkan/tps/auth"
 	"inkan/tps/ca"
@@ -93,9 +93,8 @@ func prepareLab(ts *testscript.TestScript, neg bool, args []string) {
 	cfg.Listen = config.Listen{Address: net.JoinHostPort("127.0.0.1", port), Names: []string{"localhost", "127.0.0.1"}, URL: "https://localhost:" + port}
 	ts.Setenv("SERVER", cfg.Listen.URL)
 	cfg.CA.URL = cfg.Listen.URL
-	params := softkey.FloorParams()
 	ts.Check(server.Create(context.Background(), folder, server.Answers{
-		Config: cfg, KeyParams: &params, PasswordCost: cheap, AdminPassword: secret.New([]byte("demo-password")),
+		Config: cfg, KeyParams: softkeytest.Cheap(), PasswordCost: cheap, AdminPassword: secret.New([]byte("demo-password")),
 		Admin: auth.User{ID: "demo", Name: "Demo Person", Roles: auth.Roles},
 	}))
 }

@@ -15,12 +15,14 @@ import (
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/kdf"
 	"inkan/tks/local"
 )
 
 // TestMain removes the key file that sites share.
 func TestMain(m *testing.M) {
+	softkeytest.Cheap() // also of the processes that tests kill, which open the key files of others
 	status := memtest.Run(m)
 	os.RemoveAll(sharedFolder) // nothing where there is none
 	os.Exit(status)
@@ -50,8 +52,7 @@ func passphrase() secret.Secret { return secret.New([]byte("passphrase of the te
 
 // createVault makes a key file with the key sets of a site.
 func createVault(path string) (*softkey.Store, error) {
-	p := softkey.FloorParams()
-	v, err := softkey.Create(path, passphrase(), &p)
+	v, err := softkey.Create(path, passphrase(), softkeytest.Cheap())
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 	"inkan/cli/server"
 	"inkan/fixtures"
 	"inkan/sim"
-	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/remote"
 	"inkan/tks/remote/remotetest"
 	"inkan/tps/auth"
@@ -122,9 +122,8 @@ func (a *testArray) folderFor(name string, roles ...config.Role) string {
 	cfg.TPS.AllowSimulator = true
 	cfg.Listen = config.Listen{Address: "127.0.0.1:0", Names: []string{"localhost"}, URL: "https://localhost:8443"}
 	cfg.CA.URL = cfg.Listen.URL
-	params := softkey.FloorParams()
 	folder := a.t.TempDir()
-	must(a.t, server.Create(a.t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap,
+	must(a.t, server.Create(a.t.Context(), folder, server.Answers{Config: cfg, KeyParams: softkeytest.Cheap(), PasswordCost: cheap,
 		Admin: auth.User{ID: "admin", Name: "Ada Lovelace", Mail: "ada@example.org", Roles: auth.Roles}, AdminPassword: secret.New([]byte("analytical"))}))
 	return folder
 }

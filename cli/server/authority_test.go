@@ -28,6 +28,7 @@ import (
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tps/ca"
 	"inkan/tps/wire"
 )
@@ -225,9 +226,8 @@ func TestOtherAuthority(t *testing.T) {
 	c, err := config.Config{Node: config.Node{Name: "two", Lab: true}, Listen: config.Listen{Address: "127.0.0.1:0"},
 		Database: config.Database{File: shared}}.Complete()
 	must(t, err)
-	params := softkey.FloorParams()
 	two := filepath.Join(t.TempDir(), "two")
-	if err := server.Create(t.Context(), two, server.Answers{Config: c, KeyParams: &params}); !errors.Is(err, server.ErrOtherAuthority) {
+	if err := server.Create(t.Context(), two, server.Answers{Config: c, KeyParams: softkeytest.Cheap()}); !errors.Is(err, server.ErrOtherAuthority) {
 		t.Errorf("a new folder: %v", err)
 	}
 	three := prepared(t, filepath.Join(t.TempDir(), "three"))

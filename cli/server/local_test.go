@@ -27,6 +27,7 @@ import (
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/local"
 	"inkan/tps/api"
 	"inkan/tps/auth"
@@ -43,8 +44,7 @@ func prepared(t *testing.T, folder string) string {
 	cfg.Node.Name, cfg.Node.Lab = "lab", true
 	cfg.Listen = config.Listen{Address: "127.0.0.1:0", Names: []string{"localhost"}, URL: "https://localhost:8443"}
 	cfg.CA.URL = cfg.Listen.URL
-	params := softkey.FloorParams()
-	must(t, server.Create(t.Context(), folder, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap,
+	must(t, server.Create(t.Context(), folder, server.Answers{Config: cfg, KeyParams: softkeytest.Cheap(), PasswordCost: cheap,
 		Admin: auth.User{ID: "admin", Name: "Administrator", Roles: auth.Roles}, AdminPassword: secret.New([]byte("a long password"))}))
 	return folder
 }

@@ -5,6 +5,11 @@ import (
 	"testing"
 
 	"inkan/apdu/memtest"
+	"inkan/tks/hsm/softkey/softkeytest"
 )
 
-func TestMain(m *testing.M) { os.Exit(memtest.Run(m)) }
+// TestMain also serves the processes that tests kill, which open the key files of others.
+func TestMain(m *testing.M) {
+	softkeytest.Cheap()
+	os.Exit(memtest.Run(m))
+}

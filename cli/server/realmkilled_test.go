@@ -24,6 +24,7 @@ import (
 	"inkan/cli/server"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tps/audit"
 	"inkan/tps/realm"
 	"inkan/tps/store"
@@ -159,8 +160,7 @@ var realmChanges = map[string]func(context.Context, *realm.Realm) error{
 // change is made again. Without INKAN_REAL it tries every third step.
 func TestRealmKilled(t *testing.T) {
 	base := t.TempDir()
-	params := softkey.FloorParams()
-	made, err := softkey.Create(filepath.Join(base, "keystore"), secret.New([]byte("a passphrase")), &params)
+	made, err := softkey.Create(filepath.Join(base, "keystore"), secret.New([]byte("a passphrase")), softkeytest.Cheap())
 	must(t, err)
 	must(t, made.Close())
 	r, db, keys := realmOf(t, base, nil)

@@ -21,7 +21,7 @@ import (
 	"inkan/apdu/secret"
 	"inkan/cli/config"
 	"inkan/cli/server"
-	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tps/api"
 	"inkan/tps/auth"
 	"inkan/tps/realm"
@@ -42,9 +42,8 @@ func newSite(t *testing.T, database config.Database) *site {
 	cfg, err := config.Config{Node: config.Node{Name: "node-a", Lab: true}, Database: database,
 		Listen: config.Listen{Address: "127.0.0.1:0", Names: []string{"localhost"}, URL: "https://localhost:8443"}}.Complete()
 	must(t, err)
-	params := softkey.FloorParams()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	must(t, server.Create(t.Context(), a, server.Answers{Config: cfg, KeyParams: &params, PasswordCost: cheap, Admin: auth.User{ID: "admin", Roles: auth.Roles},
+	must(t, server.Create(t.Context(), a, server.Answers{Config: cfg, KeyParams: softkeytest.Cheap(), PasswordCost: cheap, Admin: auth.User{ID: "admin", Roles: auth.Roles},
 		AdminPassword: secret.New([]byte("a long password"))}))
 	must(t, os.CopyFS(b, os.DirFS(a)))
 	for _, name := range []string{"keys/keystore", "passphrase", "keys/ledger"} { // CopyFS adds modes

@@ -17,7 +17,7 @@ import (
 	"inkan/cli/sealing"
 	"inkan/cli/server"
 	"inkan/tks/hsm/hsmtest"
-	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tps/seal"
 )
 
@@ -91,8 +91,7 @@ var changes = map[string]func(context.Context, string, place, server.Options) er
 		if err != nil {
 			return err
 		}
-		params := softkey.FloorParams()
-		_, err = sealing.DisableToKeyFile(ctx, folder, secret.New(p), "file:"+filepath.Join(folder, "..", "passphrase"), &params, o)
+		_, err = sealing.DisableToKeyFile(ctx, folder, secret.New(p), "file:"+filepath.Join(folder, "..", "passphrase"), softkeytest.Cheap(), o)
 		return err
 	},
 }

@@ -10,13 +10,13 @@ import (
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/local"
 )
 
 func newStore(t testing.TB) *softkey.Store {
 	t.Helper()
-	p := softkey.FloorParams()
-	s, err := softkey.Create(filepath.Join(t.TempDir(), "keystore"), secret.New([]byte("passphrase")), &p)
+	s, err := softkey.Create(filepath.Join(t.TempDir(), "keystore"), secret.New([]byte("passphrase")), softkeytest.Cheap())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"inkan/tks"
 	"inkan/tks/hsm"
 	"inkan/tks/hsm/softkey"
+	"inkan/tks/hsm/softkey/softkeytest"
 	"inkan/tks/local"
 	"inkan/tks/remote"
 	"inkan/tks/remote/remotetest"
@@ -27,8 +28,7 @@ func must(t testing.TB, err error) {
 
 func newStore(t testing.TB) *softkey.Store {
 	t.Helper()
-	p := softkey.FloorParams()
-	s, err := softkey.Create(filepath.Join(t.TempDir(), "keystore"), secret.New([]byte("passphrase")), &p)
+	s, err := softkey.Create(filepath.Join(t.TempDir(), "keystore"), secret.New([]byte("passphrase")), softkeytest.Cheap())
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s

@@ -149,7 +149,7 @@ func (c content) tryOne() (string, error) {
 	defer os.RemoveAll(dir)
 	pass := secret.Random(32)
 	defer pass.Wipe()
-	p := FloorParams()
+	p := least()
 	path := filepath.Join(dir, "keystore")
 	s, err := Create(path, pass, &p)
 	if err != nil {
