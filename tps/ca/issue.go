@@ -150,7 +150,8 @@ func (e *Embedded) complete(ctx context.Context, rec Issued) (Certificate, error
 	if err != nil {
 		return Certificate{}, err
 	}
-	if err := e.checkSigned(der); err != nil {
+	cert, err := e.checkSigned(der)
+	if err != nil {
 		return Certificate{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	err = e.cfg.Store.CompleteIssued(ctx, rec.RequestID, der)
@@ -160,19 +161,19 @@ func (e *Embedded) complete(ctx context.Context, rec Issued) (Certificate, error
 	if err != nil {
 		return Certificate{}, storeError("storing a certificate", err)
 	}
-	return certificateOf(der)
+	return describe(cert)
 }
 
 // checkSigned makes sure that what the signer produced verifies.
-func (e *Embedded) checkSigned(der []byte) error {
+func (e *Embedded) checkSigned(der []byte) (*x509.Certificate, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return fmt.Errorf("decoding the signed certificate: %w", err)
+		return nil, fmt.Errorf("decoding the signed certificate: %w", err)
 	}
 	if err := cert.CheckSignatureFrom(e.cert); err != nil {
-		return fmt.Errorf("checking the signed certificate: %w", err)
+		return nil, fmt.Errorf("checking the signed certificate: %w", err)
 	}
-	return nil
+	return cert, nil
 }
 
 // IssueServer issues a TLS server certificate for a node: P-256, P-384, P-521 or
@@ -202,18 +203,22 @@ func (e *Embedded) IssueServer(ctx context.Context, pub crypto.PublicKey, dnsNam
 	return e.complete(ctx, rec)
 }
 
-// certificateOf describes a certificate.
+// certificateOf describes a certificate that was stored.
 func certificateOf(der []byte) (Certificate, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return Certificate{}, fmt.Errorf("decoding a certificate: %w", err)
 	}
+	return describe(cert)
+}
+
+func describe(cert *x509.Certificate) (Certificate, error) {
 	subject, err := FormatDN(cert.RawSubject)
 	if err != nil {
 		return Certificate{}, err
 	}
 	return Certificate{
-		DER:       bytes.Clone(der),
+		DER:       bytes.Clone(cert.Raw),
 		Serial:    serialOf(cert.SerialNumber),
 		Issuer:    Issuer{Name: bytes.Clone(cert.RawIssuer), KeyID: bytes.Clone(cert.AuthorityKeyId)},
 		Subject:   subject,

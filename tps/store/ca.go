@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"inkan/tps/ca"
@@ -12,13 +13,14 @@ import (
 
 // Authority is the memory of one certificate authority; see [DB.Authority].
 type Authority struct {
-	db   *DB
-	name string
+	db    *DB
+	name  string
+	there atomic.Bool // its row is known to be: that one is never deleted
 }
 
 // Authority returns the records of the authority with that name, an empty
 // memory if there are none yet. It does not write.
-func (db *DB) Authority(name string) *Authority { return &Authority{db, name} }
+func (db *DB) Authority(name string) *Authority { return &Authority{db: db, name: name} }
 
 const issuedColumns = "request_id, serial, profile, key_hash, tbs, der, not_after, revoked_at, revocation_reason, revocation_revision, created"
 
@@ -43,15 +45,12 @@ func (a *Authority) AnyIssued(ctx context.Context) (ca.Issued, error) {
 
 // CreateIssued implements ca.Issuances.
 func (a *Authority) CreateIssued(ctx context.Context, i ca.Issued) error {
-	err := a.db.tx(ctx, func(q querier) error {
-		if err := a.exist(ctx, q); err != nil {
-			return err
-		}
-		_, err := exec(ctx, q, "INSERT INTO issued (authority, "+issuedColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	err := a.exist(ctx)
+	if err == nil {
+		_, err = a.db.exec(ctx, "INSERT INTO issued (authority, "+issuedColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 			a.name, i.RequestID, string(i.Serial), i.Profile, blob(i.KeyHash), blob(i.TBS), blob(i.DER), stamp(i.NotAfter),
 			stamp(i.Revocation.At), int(i.Revocation.Reason), i.Revocation.Revision, stamp(i.Created))
-		return err
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("recording certificate request %s: %w", i.RequestID, err)
 	}
@@ -59,25 +58,25 @@ func (a *Authority) CreateIssued(ctx context.Context, i ca.Issued) error {
 }
 
 // exist makes sure that the authority has its row with the change number.
-func (a *Authority) exist(ctx context.Context, q querier) error {
-	_, err := exec(ctx, q, "INSERT INTO authorities (name, change) VALUES (?, 0) ON CONFLICT (name) DO NOTHING", a.name)
+func (a *Authority) exist(ctx context.Context) error {
+	if a.there.Load() {
+		return nil
+	}
+	_, err := a.db.exec(ctx, "INSERT INTO authorities (name, change) VALUES (?, 0) ON CONFLICT (name) DO NOTHING", a.name)
+	if err == nil {
+		a.there.Store(true)
+	}
 	return err
 }
 
 // CompleteIssued implements ca.Issuances.
 func (a *Authority) CompleteIssued(ctx context.Context, requestID string, der []byte) error {
-	err := a.db.tx(ctx, func(q querier) error {
-		i, err := queryOne(ctx, q, scanIssued, "SELECT "+issuedColumns+
-			" FROM issued WHERE authority = ? AND request_id = ?", a.name, requestID)
-		if err != nil {
-			return err
+	n, err := a.db.exec(ctx, "UPDATE issued SET der = ? WHERE authority = ? AND request_id = ? AND length(der) = 0", blob(der), a.name, requestID)
+	if err == nil && n == 0 {
+		if _, err = a.Issued(ctx, requestID); err == nil {
+			err = token.ErrConflict
 		}
-		if i.DER != nil {
-			return token.ErrConflict
-		}
-		_, err = exec(ctx, q, "UPDATE issued SET der = ? WHERE authority = ? AND request_id = ?", blob(der), a.name, requestID)
-		return err
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("recording the certificate of request %s: %w", requestID, err)
 	}
@@ -135,10 +134,10 @@ func (a *Authority) LatestCRL(ctx context.Context) (latest ca.CRL, change int64,
 
 // PutCRL implements ca.Revocations. Older lists are deleted.
 func (a *Authority) PutCRL(ctx context.Context, c ca.CRL) error {
+	if err := a.exist(ctx); err != nil {
+		return fmt.Errorf("storing revocation list %d: %w", c.Number, err)
+	}
 	err := a.db.tx(ctx, func(q querier) error {
-		if err := a.exist(ctx, q); err != nil {
-			return err
-		}
 		latest, err := a.latestCRL(ctx, q)
 		if err != nil {
 			return err
