@@ -252,19 +252,35 @@ func (r *run) updateToken(ctx context.Context, change func(*token.Token)) error 
 }
 
 func (e *Engine) updateToken(ctx context.Context, cuid apdu.CUID, change func(*token.Token)) (token.Token, error) {
+	t, err := e.tokenOf(ctx, cuid)
+	if err != nil {
+		return t, err
+	}
+	return e.replaceToken(ctx, t, change)
+}
+
+func (e *Engine) tokenOf(ctx context.Context, cuid apdu.CUID) (token.Token, error) {
+	t, err := e.Stores.Tokens.Token(ctx, cuid)
+	if err != nil {
+		return t, fmt.Errorf("reading the token record: %w", err)
+	}
+	return t, nil
+}
+
+// replaceToken changes a record that was read, or the one that somebody else made of it.
+func (e *Engine) replaceToken(ctx context.Context, t token.Token, change func(*token.Token)) (token.Token, error) {
 	const tries = 4
 	for try := 1; ; try++ {
-		t, err := e.Stores.Tokens.Token(ctx, cuid)
-		if err != nil {
-			return t, fmt.Errorf("reading the token record: %w", err)
-		}
 		change(&t)
-		t, err = e.Stores.Tokens.ReplaceToken(ctx, t)
+		done, err := e.Stores.Tokens.ReplaceToken(ctx, t)
 		if err == nil {
-			return t, nil
+			return done, nil
 		}
 		if !errors.Is(err, token.ErrConflict) || try == tries {
 			return t, fmt.Errorf("writing the token record: %w", err)
+		}
+		if t, err = e.tokenOf(ctx, t.CUID); err != nil {
+			return t, err
 		}
 	}
 }

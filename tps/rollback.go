@@ -71,13 +71,13 @@ func (r *run) settleOpen(ctx context.Context) (done bool, err error) {
 // rollBack settles a journal whose card is not done. What the card has of an applet
 // now is its version, empty where the operation was cut while it had none.
 func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) error {
-	if err := e.claimIssued(ctx, j); err != nil {
+	if _, err := e.claimIssued(ctx, j); err != nil {
 		return err
 	}
 	emptied := historyOf(&j).changedCard() && Operation(j.Operation) != OpRenew // which leaves the keys
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	certs, err := e.certificatesOf(ctx, j)
 	if err != nil {
-		return fmt.Errorf("reading the card's certificates: %w", err)
+		return err
 	}
 	for _, c := range certs {
 		switch {
@@ -117,9 +117,9 @@ type finder interface {
 }
 
 // claimIssued makes sure that every certificate the journal asked for has a
-// record. An authority that cannot look a request up is asked for it again: the
-// same identity returns the same certificate.
-func (e *Engine) claimIssued(ctx context.Context, j token.Journal) error {
+// record; claimed says that one had none. An authority that cannot look a request up
+// is asked for it again: the same identity returns the same certificate.
+func (e *Engine) claimIssued(ctx context.Context, j token.Journal) (claimed bool, err error) {
 	recorded := map[string]bool{"": true} // requests whose certificate has its record
 	for _, entry := range j.Entries {
 		if entry.Confirmed {
@@ -132,18 +132,19 @@ func (e *Engine) claimIssued(ctx context.Context, j token.Journal) error {
 		}
 		i, err := issuanceOf(j, entry)
 		if err != nil {
-			return err
+			return claimed, err
 		}
 		if f, ok := e.Authorities[i.ca].(finder); ok {
 			if _, err := f.Find(ctx, i.request.ID); errors.Is(err, ca.ErrUnknown) {
 				continue
 			}
 		}
+		claimed = true
 		if _, err := e.issue(ctx, i); err != nil {
-			return err
+			return claimed, err
 		}
 	}
-	return nil
+	return claimed, nil
 }
 
 // issuanceOf is the certificate that a journal entry was about to ask for.

@@ -75,23 +75,41 @@ func settled(j token.Journal) (map[string]string, bool) {
 // settle brings certificate and token records to what the card is now.
 func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 	facts, _ := settled(j)
-	switch Operation(j.Operation) {
-	case OpFormat:
+	if Operation(j.Operation) == OpFormat {
 		if err := e.settleRevocations(ctx, j); err != nil {
 			return err
 		}
-	case OpEnroll, OpRenew:
-		if err := e.activateCertificates(ctx, j, facts); err != nil {
+	}
+	t, err := e.tokenOf(ctx, j.CUID)
+	if err != nil {
+		return err
+	}
+	end := func(t *token.Token) { settleToken(t, j, facts) }
+	if op := Operation(j.Operation); op != OpEnroll && op != OpRenew {
+		_, err := e.replaceToken(ctx, t, end)
+		return err
+	}
+	certs, err := e.certificatesOf(ctx, j)
+	if err != nil {
+		return err
+	}
+	if _, lost := lostStates[t.State]; !lost { // declared so meanwhile
+		if err := e.activateCertificates(ctx, j, facts, certs); err != nil {
 			return err
 		}
 	}
-	if _, err := e.updateToken(ctx, j.CUID, func(t *token.Token) { settleToken(t, j, facts) }); err != nil {
+	if _, err := e.replaceToken(ctx, t, end); err != nil {
 		return err
 	}
-	if op := Operation(j.Operation); op == OpEnroll || op == OpRenew {
-		return e.retireCertificates(ctx, j, facts)
+	return e.retireCertificates(ctx, j, facts, certs)
+}
+
+func (e *Engine) certificatesOf(ctx context.Context, j token.Journal) ([]token.Certificate, error) {
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the card's certificates: %w", err)
 	}
-	return nil
+	return certs, nil
 }
 
 // settleToken is what an operation makes of a token record.
@@ -119,26 +137,16 @@ func settleToken(t *token.Token, j token.Journal, facts map[string]string) {
 	}
 }
 
-// activateCertificates makes the certificates on the card active, unless the card
-// was declared lost meanwhile.
-func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
-	t, err := e.Stores.Tokens.Token(ctx, j.CUID)
-	if err != nil {
-		return fmt.Errorf("reading the token record: %w", err)
-	}
-	if _, lost := lostStates[t.State]; lost {
-		return nil
-	}
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
-	if err != nil {
-		return fmt.Errorf("reading the card's certificates: %w", err)
-	}
-	for _, c := range certs {
+// activateCertificates makes those of certs active that the operation has brought
+// onto the card, also in certs.
+func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, facts map[string]string, certs []token.Certificate) error {
+	for i := range certs {
+		c := &certs[i]
 		if _, onCard := facts["cert "+c.ID]; !onCard || c.Operation != j.ID || c.State != token.CertUninitialized {
 			continue
 		}
 		c.State = token.CertActive
-		if err := e.replaceCertificate(ctx, c); err != nil {
+		if err := e.replaceCertificate(ctx, *c); err != nil {
 			return err
 		}
 	}
@@ -147,14 +155,15 @@ func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, fact
 
 // retireCertificates deals with all certificates that an enrollment or renewal did not
 // bring onto the card: what it had issued besides is revoked, what the card had before
-// is treated as old_certs of its key says, or of [enroll].
-func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string) error {
-	if err := e.claimIssued(ctx, j); err != nil {
-		return err
+// is treated as old_certs of its key says, or of [enroll]. certs are those that have a
+// record.
+func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string, certs []token.Certificate) error {
+	claimed, err := e.claimIssued(ctx, j)
+	if err == nil && claimed {
+		certs, err = e.certificatesOf(ctx, j)
 	}
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
 	if err != nil {
-		return fmt.Errorf("reading the card's certificates: %w", err)
+		return err
 	}
 	for _, c := range certs {
 		_, onCard := facts["cert "+c.ID]
@@ -178,9 +187,9 @@ func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts 
 // settleRevocations revokes what a formatted card carried.
 func (e *Engine) settleRevocations(ctx context.Context, j token.Journal) error {
 	facts, _ := settled(j)
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+	certs, err := e.certificatesOf(ctx, j)
 	if err != nil {
-		return fmt.Errorf("reading the card's certificates: %w", err)
+		return err
 	}
 	reason, _ := strconv.Atoi(facts["reason"])
 	for _, c := range certs {

@@ -230,7 +230,7 @@ func (r *run) request(ctx context.Context, k profile.Key, res KeyResult, id stri
 		return token.Certificate{}, err
 	}
 	return r.e.issue(ctx, issuance{
-		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, evidence: res.Evidence, request: ca.Request{
+		ca: k.CA, journal: r.journal, key: k.Type, number: k.Cert, evidence: res.Evidence, first: r.journal.ID == r.id, request: ca.Request{
 			ID: id, Profile: k.CAProfile, PublicKey: res.Public, CSR: res.CSR, CUID: r.card.CUID, Subject: subject(r.facts.Holder),
 		},
 	})
@@ -246,6 +246,7 @@ type issuance struct {
 	ca, key  string
 	number   int
 	evidence string // see token.Certificate
+	first    bool   // nobody has asked for it before: there is no record of it
 	journal  token.Journal
 	request  ca.Request
 }
@@ -260,13 +261,15 @@ func (e *Engine) issue(ctx context.Context, i issuance) (token.Certificate, erro
 	if err != nil {
 		return token.Certificate{}, fmt.Errorf("issuing the %s certificate: %w", i.key, err)
 	}
-	have, err := e.Stores.Certificates.CertificatesOf(ctx, i.journal.CUID)
-	if err != nil {
-		return token.Certificate{}, err
-	}
-	for _, h := range have {
-		if h.Operation == i.journal.ID && h.Serial == string(c.Serial) && bytes.Equal(h.Issuer, c.Issuer.Name) { // DEF-44
-			return h, nil
+	if !i.first {
+		have, err := e.Stores.Certificates.CertificatesOf(ctx, i.journal.CUID)
+		if err != nil {
+			return token.Certificate{}, err
+		}
+		for _, h := range have {
+			if h.Operation == i.journal.ID && h.Serial == string(c.Serial) && bytes.Equal(h.Issuer, c.Issuer.Name) { // DEF-44
+				return h, nil
+			}
 		}
 	}
 	rec, err := e.Stores.Certificates.CreateCertificate(ctx, token.Certificate{
