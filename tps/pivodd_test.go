@@ -3,6 +3,8 @@ package tps_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"inkan/apdu"
 	"inkan/apdu/piv"
+	"inkan/apdu/tlv"
 	"inkan/sim"
 	"inkan/tks"
 	"inkan/tps"
@@ -103,6 +106,34 @@ func TestPIVNonsense(t *testing.T) {
 				s.wantPIV(card, "7351924")
 			})
 		}
+	}
+}
+
+// TestPIVOtherKey: a card that tells another public key than that of the pair it made
+// gets no certificate.
+func TestPIVOtherKey(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.put(pivProfile("test", nil))
+	card := newCard(t, "yubikey-5.7")
+	other, err := ecdh.P256().GenerateKey(rand.Reader)
+	must(t, err)
+	_, err = s.run(tps.OpEnroll, oddCard{card, func(cmd []byte) []byte {
+		if cmd[1] != piv.InsGenerate {
+			return nil
+		}
+		if _, err := card.Transmit(t.Context(), cmd); err != nil {
+			t.Error(err)
+		}
+		return append(tlv.Encode(0x7F49, tlv.Encode(0x86, other.PublicKey().Bytes())), 0x90, 0x00)
+	}})
+	wantStatus(t, err, tps.StatusEnroll)
+	if !strings.Contains(err.Error(), "the card does not prove that it has the key") {
+		t.Error(err)
+	}
+	certs, err := s.db.CertificatesOf(t.Context(), card.Info().CUID)
+	if must(t, err); len(certs) > 0 {
+		t.Errorf("%d certificates were issued", len(certs))
 	}
 }
 

