@@ -40,10 +40,14 @@ func (db *DB) CertificatesOf(ctx context.Context, cuid apdu.CUID) ([]token.Certi
 		" FROM certificates WHERE cuid = ? ORDER BY created, id", cuid.String())
 }
 
+// unsettled repeats the condition of the index on state and pending, without which that
+// is not used.
+const unsettled = "SELECT " + certificateColumns + " FROM certificates WHERE (state = 'uninitialized' OR pending <> '')" +
+	" AND (pending <> '' OR created < ?) ORDER BY created, id"
+
 // Unsettled implements token.Certificates, oldest first.
 func (db *DB) Unsettled(ctx context.Context, t time.Time) ([]token.Certificate, error) {
-	return queryAll(ctx, db.read, scanCertificate, "SELECT "+certificateColumns+
-		" FROM certificates WHERE pending <> '' OR (state = 'uninitialized' AND created < ?) ORDER BY created, id", stamp(t))
+	return queryAll(ctx, db.read, scanCertificate, unsettled, stamp(t))
 }
 
 // CreateCertificate implements token.Certificates. token.ErrConflict if the id

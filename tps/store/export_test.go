@@ -49,11 +49,15 @@ func (db *DB) Count(ctx context.Context, table string) (int64, error) {
 	return queryOne(ctx, db.read, scanInt, "SELECT COUNT(*) FROM "+table)
 }
 
-// PlanByKDD is how the database looks for a card by its KDD.
-func (db *DB) PlanByKDD(ctx context.Context) (string, error) {
+// Searches are statements for few of many records, by the index each is to use.
+var Searches = map[string]string{"tokens_kdd": tokenByKDD, "journals_open": openJournals, "certificates_unsettled": unsettled}
+
+// Plan is how the database goes about a statement: its first step.
+func (db *DB) Plan(ctx context.Context, query string) (string, error) {
 	var id, parent, unused int64
 	var plan string
-	err := db.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+tokenByKDD, "00").Scan(&id, &parent, &unused, &plan)
+	args := make([]any, strings.Count(query, "?"))
+	err := db.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+query, args...).Scan(&id, &parent, &unused, &plan)
 	return plan, err
 }
 

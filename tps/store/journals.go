@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/tps/token"
@@ -58,11 +60,18 @@ func (db *DB) OpenJournal(ctx context.Context, cuid apdu.CUID) (token.Journal, e
 		" FROM journals WHERE cuid = ? AND ended = ''", cuid.String())
 }
 
+// openJournals has no order: with one, SQLite would read all journals there are in that
+// order, instead of the open ones by their index.
+const openJournals = "SELECT " + journalColumns + " FROM journals WHERE ended = ''"
+
 // OpenJournals returns the unfinished journals of all cards, oldest first: what
 // the sweeper looks through.
 func (db *DB) OpenJournals(ctx context.Context) ([]token.Journal, error) {
-	return queryAll(ctx, db.read, scanJournal, "SELECT "+journalColumns+
-		" FROM journals WHERE ended = '' ORDER BY started, id")
+	all, err := queryAll(ctx, db.read, scanJournal, openJournals)
+	slices.SortFunc(all, func(a, b token.Journal) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return all, err
 }
 
 // Journal implements token.Journals.

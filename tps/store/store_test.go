@@ -284,14 +284,16 @@ func Example() {
 	// true
 }
 
-// TestFindsByIndex: every operation looks for its card's KDD, however many cards
-// there are.
+// TestFindsByIndex: what every operation looks for, and the sweeper every minute, is
+// found by an index, however many cards and operations there have been.
 func TestFindsByIndex(t *testing.T) {
 	t.Parallel()
 	db := openDB(t, filepath.Join(t.TempDir(), "inkan.db"))
-	plan, err := db.PlanByKDD(t.Context())
-	if err != nil || !strings.Contains(plan, "USING INDEX tokens_kdd") {
-		t.Errorf("%q (%v)", plan, err)
+	for index, search := range store.Searches {
+		plan, err := db.Plan(t.Context(), search)
+		if err != nil || !strings.Contains(plan, "USING INDEX "+index) {
+			t.Errorf("%s: %q (%v)", index, plan, err)
+		}
 	}
 }
 
