@@ -82,7 +82,7 @@ func (g *Group[T]) leave(ctx context.Context, c *call[T], run func([]T)) error {
 
 // run serves those who wait, the first of whom is the caller, and hands on.
 func (g *Group[T]) run(run func([]T)) {
-	runtime.Gosched() // who is about to come in comes along; costs nothing where nobody is
+	g.gather()
 	g.mu.Lock()
 	n := min(len(g.waiting), maxRun)
 	batch := slices.Clone(g.waiting[:n])
@@ -96,6 +96,18 @@ func (g *Group[T]) run(run func([]T)) {
 	run(all)
 	for _, c := range batch {
 		c.err = nil
+	}
+}
+
+// gather lets come along who is about to come in, as long as there are more of them;
+// it costs nothing where nobody is.
+func (g *Group[T]) gather() {
+	for had, n := -1, 0; n > had && n < maxRun; {
+		had = n
+		runtime.Gosched()
+		g.mu.Lock()
+		n = len(g.waiting)
+		g.mu.Unlock()
 	}
 }
 
