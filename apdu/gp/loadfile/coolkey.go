@@ -1,8 +1,10 @@
 package loadfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -66,8 +68,8 @@ func (f *File) CoolKey() (CoolKeyVersion, error) {
 	body, _ := f.Component(Method)
 	var v CoolKeyVersion
 	builds := 0
-	for i := range body {
-		if id, ok := matchBuild(body[i:]); ok {
+	for b := range from(body, 0x1A, 0x03, 0x11) {
+		if id, ok := matchBuild(b); ok {
 			v.BuildID = id
 			builds++
 		}
@@ -75,14 +77,23 @@ func (f *File) CoolKey() (CoolKeyVersion, error) {
 	if builds != 1 {
 		return CoolKeyVersion{}, ErrNotCoolKey
 	}
-	for i := range body {
-		if n, ok := matchVersions(body[i:]); ok {
+	for b := range from(body, 0x1A) {
+		if n, ok := matchVersions(b); ok {
 			v.Protocol = Version{Major: n[0], Minor: n[1]}
 			v.Applet = Version{Major: n[2], Minor: n[3]}
 			break
 		}
 	}
 	return v, nil
+}
+
+// from are the rests of b that begin with head.
+func from(b []byte, head ...byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i := bytes.Index(b, head); i >= 0 && yield(b[i:]); i = bytes.Index(b, head) {
+			b = b[i+1:]
+		}
+	}
 }
 
 // buildPattern is the compiled answer to GET BUILD ID, two calls of
