@@ -24,15 +24,18 @@ func measurePIV(t *testing.T, s size, r results) {
 	batched, _ := life(t, cl, sim.Config{Model: pivModel}, profilePIV, wire.DefaultBatch)
 	r.put("piv_trips_single", "%.0f", float64(single))
 	r.put("piv_trips_batch", "%.0f", float64(batched))
-	var rates []float64
+	var rates, costs []float64
 	for range s.rounds {
 		all := formatted(t, cl, pivModel, profilePIV, s.cards*s.each)
-		start := time.Now()
+		before, start := n.now(t), time.Now()
 		atOnce(s.cards, len(all), func(i int) { run(t, cl, wire.Enroll, profilePIV, all[i]) })
-		rates = append(rates, float64(len(all))/time.Since(start).Seconds())
+		took, after := time.Since(start), n.now(t)
+		rates = append(rates, float64(len(all))/took.Seconds())
+		costs = append(costs, (after.CPU-before.CPU).Seconds()*1000/float64(len(all)))
 		for _, c := range all {
 			must(t, c.Close())
 		}
 	}
 	r.put("piv_enroll_per_s", "%.0f", median(rates))
+	r.put("cpu_ms_per_piv_enroll", "%.2f", median(costs))
 }
