@@ -156,7 +156,7 @@ func changeAppletKeysStep(f Facts, prepared bool) Step {
 func (r *run) changeLeft(ctx context.Context) error {
 	kc, ok := r.family.(KeyChanger)
 	e, begun := historyOf(r.facts.Open).last(StepAppletKeys)
-	if !ok || !begun || e.Confirmed || r.req.Operation == OpFormat || r.card.Own.IsZero() || r.card.Own.String() != e.Data["from"] {
+	if !ok || !begun || e.Confirmed || r.dry != nil || r.req.Operation == OpFormat || r.card.Own.IsZero() || r.card.Own.String() != e.Data["from"] {
 		return nil
 	}
 	to, err := token.ParseAppletKeys(e.Data["to"])

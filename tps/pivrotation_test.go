@@ -68,12 +68,15 @@ func TestPIVRotationCut(t *testing.T) {
 		{"yubikey-5.7", tps.OpKeyChangeover, tps.OpPINReset, piv.InsChange}, {"piv", tps.OpKeyChangeover, tps.OpEnroll, piv.InsChange},
 		{"yubikey-5.7", tps.OpKeyChangeover, tps.OpRenew, piv.InsChange}, {"yubikey-5.7", tps.OpPINReset, tps.OpKeyChangeover, piv.InsSetRetries},
 	} {
-		s := newSite(t)
+		x := newRehearsing(t)
+		s := x.site
 		card := enrolledPIV(t, s, c.model, nil)
 		s.put(pivProfile("test", map[string]string{"[piv]\n": "[pin]\ntries = 7\n[piv]\nkey_version = 2\n"}))
 		if _, err := s.run(c.cut, lostAnswer(t, card, c.at)); err == nil {
 			t.Errorf("the %s was not cut", c.cut)
 		}
+		_, err := x.dry(c.next, card)
+		must(t, err)
 		for _, op := range []tps.Operation{c.next, tps.OpPINReset} {
 			_, err := s.run(op, card)
 			must(t, err)
