@@ -69,18 +69,25 @@ func mayPrepare(f Facts) error {
 		return refuse(StatusApplet, "the card has applet %s, newer than the %s of profile %s, which allows no downgrade ([applet] downgrade)",
 			f.Contents.Version, f.wantedVersion(), f.Profile.Name)
 	}
-	if g, ok := f.Family.(Guard); ok {
-		// Keys of this site on a card without a state are of an operation that was rolled back.
-		ours := !f.Card.Own.IsZero() && f.Card.Own.Set != tks.Factory
-		known := ours || f.state() != token.Unformatted || historyOf(f.Open).begunAnywhere(StepPrepare)
-		if err := g.MayWipe(f.Card, f.Contents, known, f.Profile); err != nil {
-			return within(StatusDisabledToken, "", err)
-		}
+	if err := f.mayWipe(); err != nil {
+		return within(StatusDisabledToken, "", err)
 	}
 	if f.Ready.Applet != nil {
 		return within(StatusMisconfiguration, "", f.Ready.Applet)
 	}
 	return within(StatusMisconfiguration, "", f.Family.Check(f.Contents, f.Profile))
+}
+
+// mayWipe is why the family protects what the card holds; nil where it does not.
+func (f Facts) mayWipe() error {
+	g, ok := f.Family.(Guard)
+	if !ok {
+		return nil
+	}
+	// Keys of this site on a card without a state are of an operation that was rolled back.
+	ours := !f.Card.Own.IsZero() && f.Card.Own.Set != tks.Factory
+	known := ours || f.state() != token.Unformatted || historyOf(f.Open).begunAnywhere(StepPrepare)
+	return g.MayWipe(f.Card, f.Contents, known, f.Profile)
 }
 
 // prepareStep leaves an empty applet of the wanted version.

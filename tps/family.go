@@ -104,7 +104,7 @@ type Guard interface {
 }
 
 // PINKeyed is the optional ability of a KeyChanger whose applets may keep their own keys
-// themselves, behind the PIN ([Contents.BehindPIN]). With the PIN that such a card has it
+// themselves, behind the PIN ([Contents.Behind]). With the PIN that such a card has it
 // is taken over as it is; without, it can only be emptied.
 type PINKeyed interface {
 	// MayTake protects what the card holds, as Guard does, and says why its PIN is not
@@ -208,7 +208,7 @@ type Contents struct {
 	Slots        []Slot
 	Loose        bool // a slot in use takes a key of another size in place of its own
 	OwnAlgorithm byte // of the applet's own keys, as it counts algorithms; 0 = not told
-	BehindPIN    bool // the applet says that it keeps its own keys behind its PIN ([PINKeyed])
+	Behind       Behind
 	// BlockedPIN says why the PIN is not to be tried, and what remains possible; nil = it may be.
 	BlockedPIN error
 	// Holds says in words what the card has that people would miss; nil = nothing.
@@ -226,6 +226,16 @@ type Contents struct {
 	// room for them writes as many as fit, none reads them.
 	Former []CardCertificate
 }
+
+// Behind says whether an applet keeps its own keys behind its PIN ([PINKeyed]).
+type Behind int
+
+// What an applet shows of that.
+const (
+	NotBehindPIN   Behind = iota
+	MaybeBehindPIN        // its keys are not those of a new one, and nothing says where they are
+	BehindPIN             // it says so
+)
 
 // Slot is a key slot in use.
 type Slot struct {

@@ -24,6 +24,7 @@ import (
 type guarding struct {
 	alg     piv.Algorithm
 	derived bool   // from the PIN, in place of stored behind it
+	silent  bool   // nothing on the card says so, as piv-go leaves it
 	puk     string // of the card; "" = the factory's, "blocked"
 }
 
@@ -31,6 +32,8 @@ func (g guarding) String() string {
 	how := "stored"
 	if g.derived {
 		how = "derived"
+	} else if g.silent {
+		how = "silent"
 	}
 	return fmt.Sprintf("%v-%s-puk=%s", g.alg, how, g.puk)
 }
@@ -45,9 +48,15 @@ func (g guarding) put(t *testing.T, d apdu.Doer, pin string) secret.Secret {
 		key, err = piv.DerivedManagementKey(pinOf(t, pin), admin.Salt)
 		must(t, err)
 	} else {
-		must(t, piv.PutData(ctx, d, piv.PrintedInformation, piv.StoredManagementKey(key)))
+		stored := piv.StoredManagementKey(key)
+		if g.silent {
+			stored[1], stored[3] = 26, 24 // whatever the key's length
+		}
+		must(t, piv.PutData(ctx, d, piv.PrintedInformation, stored))
 	}
-	must(t, piv.PutData(ctx, d, piv.AdminData, admin.Encode()))
+	if !g.silent {
+		must(t, piv.PutData(ctx, d, piv.AdminData, admin.Encode()))
+	}
 	must(t, piv.SetManagementKey(ctx, d, g.alg, key, false))
 	return key
 }
@@ -125,8 +134,8 @@ func TestPIVTakeover(t *testing.T) {
 	t.Parallel()
 	for model, all := range map[string][]guarding{
 		"piv":         {{alg: piv.TripleDES}, {alg: piv.AES256, puk: "blocked"}},
-		"yubikey-5.4": {{alg: piv.TripleDES, puk: "87654321"}, {alg: piv.TripleDES, derived: true, puk: "blocked"}, {alg: piv.AES128}},
-		"yubikey-5.7": {{alg: piv.AES192}, {alg: piv.AES256, puk: "87654321"}, {alg: piv.AES192, derived: true}},
+		"yubikey-5.4": {{alg: piv.TripleDES, puk: "87654321"}, {alg: piv.TripleDES, derived: true, puk: "blocked"}, {alg: piv.AES128}, {alg: piv.TripleDES, silent: true}},
+		"yubikey-5.7": {{alg: piv.AES192}, {alg: piv.AES256, puk: "87654321"}, {alg: piv.AES192, derived: true}, {alg: piv.AES128, silent: true, puk: "blocked"}, {alg: piv.AES256, silent: true, puk: "8402716"}},
 	} {
 		for _, g := range all {
 			t.Run(fmt.Sprintf("model=%s/%v", model, g), func(t *testing.T) {
@@ -184,51 +193,58 @@ func TestPIVTakeoverRefused(t *testing.T) {
 		edit    func(*client, *tps.Request)
 		status  tps.Status
 		want    string
+		silent  string // in its place, of a card that does not say where its key is
 		asked   int
 		left    int
 	}{
-		"foreign":          {nil, plain, nil, tps.StatusDisabledToken, "a management key behind its PIN", 0, 3},
-		"old client":       {taking, plain, func(_ *client, r *tps.Request) { r.Forms = false }, tps.StatusSecureChannel, "this client cannot ask for that", 0, 3},
-		"blocked":          {taking, wrong(3), nil, tps.StatusDisabledToken, "the card's PIN is blocked", 0, 0},
-		"one try left":     {taking, wrong(2), nil, tps.StatusDisabledToken, "one try left, which is not risked", 0, 1},
-		"wrong twice":      {taking, plain, func(c *client, _ *tps.Request) { c.cardPINs = []string{"000000"} }, tps.StatusLogin, "1 try left", 2, 1},
-		"no PIN at all":    {taking, plain, func(c *client, _ *tps.Request) { c.cardPINs = []string{"12", "", "123456789"} }, tps.StatusLogin, "6 to 8 characters", 3, 3},
-		"not what is used": {taking, func(t *testing.T, card *sim.Card) { guardedElsewhere(t, card) }, nil, tps.StatusSecureChannel, "nothing was changed", 1, 3},
+		"foreign":          {nil, plain, nil, tps.StatusDisabledToken, "a management key behind its PIN", "not known here and holds a PIN, ", 0, 3},
+		"old client":       {taking, plain, func(_ *client, r *tps.Request) { r.Forms = false }, tps.StatusSecureChannel, "keeps its keys behind its PIN, and this client cannot ask for that", "may keep them behind its PIN, and this client cannot ask for that", 0, 3},
+		"blocked":          {taking, wrong(3), nil, tps.StatusDisabledToken, "the card's PIN is blocked", "can be emptied only by resetting it, which profile test does not allow", 0, 0},
+		"one try left":     {taking, wrong(2), nil, tps.StatusDisabledToken, "one try left, which is not risked", "one try left, which is not risked", 0, 1},
+		"wrong twice":      {taking, plain, func(c *client, _ *tps.Request) { c.cardPINs = []string{"000000"} }, tps.StatusLogin, "1 try left", "1 try left", 2, 1},
+		"no PIN at all":    {taking, plain, func(c *client, _ *tps.Request) { c.cardPINs = []string{"12", "", "123456789"} }, tps.StatusLogin, "6 to 8 characters", "6 to 8 characters", 3, 3},
+		"not what is used": {taking, func(t *testing.T, card *sim.Card) { guardedElsewhere(t, card) }, nil, tps.StatusSecureChannel, "what is there is not its management key; nothing was changed", "not behind the card's PIN either; nothing was changed", 1, 3},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			s.put(pivProfile("test", c.profile))
-			card := newCard(t, "yubikey-5.7")
-			_, key := guarding{alg: piv.AES192}.by(t, card, s.cards)
-			c.hold(t, card)
-			seen := changes(card)
-			edits := []func(*client, *tps.Request){}
-			if c.edit != nil {
-				edits = append(edits, c.edit)
-			}
-			person, err := s.run(tps.OpEnroll, seen, edits...)
-			wantStatus(t, err, c.status)
-			if !strings.Contains(err.Error(), c.want) || len(person.asks) != c.asked || person.asked > 0 {
-				t.Errorf("%v; asked %d times", err, len(person.asks))
-			}
-			if len(person.asks) > 1 && (!person.asks[1].Invalid || name == "wrong twice" && !strings.Contains(person.asks[1].Description, "wrong PIN, 2 tries left")) {
-				t.Errorf("asked again with %+v", person.asks[1])
-			}
-			if slices.ContainsFunc(seen.seen, func(cmd []byte) bool { return cmd[1] != piv.InsVerify }) {
-				t.Errorf("the card got %X", seen.seen)
-			}
-			if _, err := s.db.Token(t.Context(), card.Info().CUID); !errors.Is(err, token.ErrNotFound) {
-				t.Errorf("a record of a card that was refused: %v", err)
-			}
-			if m, err := piv.ReadMetadata(t.Context(), pivCard(t, card), piv.PIN); err != nil || m.Left != c.left {
-				t.Errorf("PIN %+v, %v, want %d tries left", m, err, c.left)
-			}
-			if name == "not what is used" {
-				return
-			}
-			must(t, piv.Authenticate(t.Context(), pivCard(t, card), piv.AES192, key))
-		})
+		for _, silent := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/silent=%v", name, silent), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				s.put(pivProfile("test", c.profile))
+				card := newCard(t, "yubikey-5.7")
+				_, key := guarding{alg: piv.AES192, silent: silent}.by(t, card, s.cards)
+				c.hold(t, card)
+				seen := changes(card)
+				edits := []func(*client, *tps.Request){}
+				if c.edit != nil {
+					edits = append(edits, c.edit)
+				}
+				want := c.want
+				if silent {
+					want = c.silent
+				}
+				person, err := s.run(tps.OpEnroll, seen, edits...)
+				wantStatus(t, err, c.status)
+				if !strings.Contains(err.Error(), want) || len(person.asks) != c.asked || person.asked > 0 {
+					t.Errorf("%v; asked %d times", err, len(person.asks))
+				}
+				if len(person.asks) > 1 && (!person.asks[1].Invalid || name == "wrong twice" && !strings.Contains(person.asks[1].Description, "wrong PIN, 2 tries left")) {
+					t.Errorf("asked again with %+v", person.asks[1])
+				}
+				if slices.ContainsFunc(seen.seen, func(cmd []byte) bool { return cmd[1] != piv.InsVerify }) {
+					t.Errorf("the card got %X", seen.seen)
+				}
+				if _, err := s.db.Token(t.Context(), card.Info().CUID); !errors.Is(err, token.ErrNotFound) {
+					t.Errorf("a record of a card that was refused: %v", err)
+				}
+				if m, err := piv.ReadMetadata(t.Context(), pivCard(t, card), piv.PIN); err != nil || m.Left != c.left {
+					t.Errorf("PIN %+v, %v, want %d tries left", m, err, c.left)
+				}
+				if name == "not what is used" {
+					return
+				}
+				must(t, piv.Authenticate(t.Context(), pivCard(t, card), piv.AES192, key))
+			})
+		}
 	}
 }
 
@@ -283,15 +299,18 @@ func (s *site) guardKnown(t *testing.T, card *sim.Card, g guarding, forgetRecord
 // that says which card it is.
 func TestPIVTakeoverKnown(t *testing.T) {
 	t.Parallel()
-	for model, puks := range map[string][]string{"piv": {"", "blocked"}, "yubikey-5.4": {""}, "yubikey-5.7": {"blocked"}} {
-		for _, puk := range puks {
-			t.Run("model="+model+"/puk="+puk, func(t *testing.T) {
+	for model, all := range map[string][]guarding{
+		"piv":         {{alg: piv.AES128}, {alg: piv.AES128, puk: "blocked"}, {alg: piv.AES256, silent: true}},
+		"yubikey-5.4": {{alg: piv.AES128}},
+		"yubikey-5.7": {{alg: piv.AES128, puk: "blocked"}},
+	} {
+		for _, g := range all {
+			t.Run(fmt.Sprintf("model=%s/%v", model, g), func(t *testing.T) {
 				t.Parallel()
 				s := newSite(t)
 				s.cards = "7351924" // which enrollment gave it
 				card := enrolledPIV(t, s, model, nil)
 				certs := s.certificatesOf(card)
-				g := guarding{alg: piv.AES128, puk: puk}
 				s.guardKnown(t, card, g, false)
 				if model != "piv" {
 					c, err := s.run(tps.OpKeyChangeover, card)
@@ -306,7 +325,7 @@ func TestPIVTakeoverKnown(t *testing.T) {
 					must(t, err)
 				}
 				_, err := s.run(tps.OpPINReset, card)
-				wantStatus(t, err, map[bool]tps.Status{true: tps.StatusNotPINResettable, false: tps.StatusSecureChannel}[model == "piv" && puk == "blocked"])
+				wantStatus(t, err, map[bool]tps.Status{true: tps.StatusNotPINResettable, false: tps.StatusSecureChannel}[model == "piv" && g.puk == "blocked"])
 				c, err := s.run(tps.OpKeyChangeover, card)
 				must(t, err)
 				if len(c.asks) != 1 || c.asked != 0 {
@@ -328,39 +347,58 @@ func TestPIVTakeoverKnown(t *testing.T) {
 // TestPIVTakeoverUntold: cards that tell nothing of their PIN and PUK are taken over too.
 func TestPIVTakeoverUntold(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.put(pivProfile("test", taking))
-	card := newCard(t, "yubikey-5.4")
-	guarding{alg: piv.TripleDES, puk: "87654321"}.by(t, card, s.cards)
-	mute := oddCard{card, func(cmd []byte) []byte {
-		if cmd[1] == piv.InsMetadata {
-			return []byte{0x6D, 0x00}
+	for _, silent := range []bool{false, true} {
+		s := newSite(t)
+		s.put(pivProfile("test", taking))
+		card := newCard(t, "yubikey-5.4")
+		guarding{alg: piv.TripleDES, puk: "87654321", silent: silent}.by(t, card, s.cards)
+		mute := oddCard{card, func(cmd []byte) []byte {
+			if cmd[1] == piv.InsMetadata {
+				return []byte{0x6D, 0x00}
+			}
+			return nil
+		}}
+		c, err := s.run(tps.OpEnroll, mute, func(c *client, _ *tps.Request) { c.cardPINs = []string{"000000", s.cards} })
+		must(t, err)
+		if len(c.asks) != 2 || !strings.Contains(c.asks[1].Description, "cut it may be 123456") {
+			t.Errorf("asked %+v", c.asks)
 		}
-		return nil
-	}}
-	c, err := s.run(tps.OpEnroll, mute, func(c *client, _ *tps.Request) { c.cardPINs = []string{"000000", s.cards} })
-	must(t, err)
-	if len(c.asks) != 2 || !strings.Contains(c.asks[1].Description, "cut it may be 123456") {
-		t.Errorf("asked %+v", c.asks)
+		s.wantPIV(card, "7351924")
+		must(t, forgotten(t.Context(), pivCard(t, card), "7351924"))
 	}
-	s.wantPIV(card, "7351924")
-	must(t, forgotten(t.Context(), pivCard(t, card), "7351924"))
 }
 
-// TestPIVTakeoverNewPIN: a card with a guarded management key and the PIN of a new card
-// is enrolled without being asked for it.
-func TestPIVTakeoverNewPIN(t *testing.T) {
+// TestPIVTakeoverUnasked: nobody is asked for the PIN of a new card, nor, where the card
+// does not say that its management key is behind its PIN, where it may be emptied.
+func TestPIVTakeoverUnasked(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.put(pivProfile("test", taking))
-	card := newCard(t, "yubikey-5.7")
-	guarding{alg: piv.AES192, puk: "blocked"}.by(t, card, piv.DefaultPIN)
-	c, err := s.run(tps.OpEnroll, card)
-	must(t, err)
-	if len(c.asks) > 0 {
-		t.Errorf("asked %+v", c.asks)
+	for name, c := range map[string]struct {
+		g      guarding
+		pin    string
+		edits  map[string]string
+		resets bool
+	}{
+		"new PIN":         {guarding{alg: piv.AES192, puk: "blocked"}, piv.DefaultPIN, taking, false},
+		"new PIN, silent": {guarding{alg: piv.AES192, silent: true}, piv.DefaultPIN, taking, false},
+		"emptied":         {guarding{alg: piv.AES192, silent: true}, "8402716", map[string]string{"reset = true": "reset = true\nwipe_foreign = true"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.put(pivProfile("test", c.edits))
+			card := newCard(t, "yubikey-5.7")
+			c.g.by(t, card, c.pin)
+			seen := changes(card)
+			person, err := s.run(tps.OpEnroll, seen)
+			must(t, err)
+			reset := slices.ContainsFunc(seen.seen, func(cmd []byte) bool { return cmd[1] == piv.InsReset })
+			if len(person.asks) > 0 || reset != c.resets {
+				t.Errorf("asked %+v, reset %v", person.asks, reset)
+			}
+			s.wantPIV(card, "7351924")
+			must(t, forgotten(t.Context(), pivCard(t, card), "7351924"))
+		})
 	}
-	s.wantPIV(card, "7351924")
 }
 
 // TestPIVTakeoverCuts is TestPIVCuts for cards whose management key is behind their PIN:
@@ -385,7 +423,7 @@ func TestPIVTakeoverCuts(t *testing.T) {
 				t.Parallel()
 				x := &cutter{site: newSite(t), cutCase: c, family: family, model: model, turn: 2 * turn % 6}
 				x.sample = !everything() || model != "yubikey-5.7"
-				g := guarding{alg: piv.AES128, puk: "blocked"}
+				g := guarding{alg: piv.AES128, puk: "blocked", silent: model == "yubikey-5.7"}
 				x.hold = func(t *testing.T, card *sim.Card) { g.by(t, card, x.cards) }
 				if c.op == tps.OpKeyChangeover {
 					x.cards = "9518402" // which enrollment gave it

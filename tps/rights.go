@@ -110,8 +110,11 @@ func mayUseOwn(f Facts) error {
 	if _, ok := f.Family.(KeyChanger); !ok || !f.Contents.Present || !f.Card.Own.IsZero() || f.takesOver() {
 		return nil
 	}
-	if f.Contents.BehindPIN {
+	if f.Contents.Behind == BehindPIN {
 		return refuse(StatusSecureChannel, "the card keeps its applet's own keys behind its PIN, and they are not known here; with the PIN they can be changed: inkan card rekey")
+	}
+	if f.Contents.Behind == MaybeBehindPIN {
+		return refuse(StatusSecureChannel, "the card's applet has keys of its own that are not known here; if a program keeps them behind its PIN, inkan card rekey changes them, else the card has to be formatted")
 	}
 	return refuse(StatusSecureChannel, "the card's applet has keys of its own that are not known here; the card has to be formatted")
 }

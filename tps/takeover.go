@@ -14,7 +14,9 @@ import (
 
 // A card whose applet keeps its own keys behind its PIN ([PINKeyed]) is taken over by
 // enrollment and key changeover: the person gives the PIN that it has, and it gets keys
-// of its own before it loses those that it kept. What else it holds stays.
+// of its own before it loses those that it kept. What else it holds stays. A card that
+// does not say whether it does ([MaybeBehindPIN]) is asked with its PIN where nothing
+// else is left.
 //
 //	ask-card-pin        before anything is touched
 //	change-applet-keys  the card's keys in place of those that it keeps
@@ -36,7 +38,16 @@ const byPIN = "by"
 func (f Facts) takesOver() bool {
 	_, ok := f.Family.(PINKeyed)
 	op := f.Asked.Operation
-	return ok && f.Contents.BehindPIN && f.Card.Own.IsZero() && (op == OpEnroll || op == OpKeyChangeover) && f.wantsOwn(op, false)
+	return ok && f.Card.Own.IsZero() && (op == OpEnroll || op == OpKeyChangeover) && f.wantsOwn(op, false) && f.behindPIN()
+}
+
+// behindPIN reports whether the card keeps its applet's keys behind its PIN, or is to be
+// asked by it since it may, and the operation cannot empty it instead.
+func (f Facts) behindPIN() bool {
+	if f.Contents.Behind != MaybeBehindPIN || f.Asked.Operation == OpKeyChangeover {
+		return f.Contents.Behind != NotBehindPIN
+	}
+	return f.mayWipe() != nil
 }
 
 // takenOver reports whether the card's keys may have been changed by its PIN.
@@ -55,9 +66,17 @@ func mayTake(f Facts) error {
 		return within(StatusDisabledToken, "", err)
 	}
 	if f.asksCardPIN() && !f.Asked.Forms {
-		return refuse(StatusSecureChannel, "the card keeps its keys behind its PIN, and this client cannot ask for that (it knows no extended login); use inkan card or inkan kiosk; the card is as it was")
+		return refuse(StatusSecureChannel, "the card %s, and this client cannot ask for that (it knows no extended login); use inkan card or inkan kiosk; the card is as it was", f.whyPIN())
 	}
 	return nil
+}
+
+// whyPIN says of the card why its PIN is asked for.
+func (f Facts) whyPIN() string {
+	if f.Contents.Behind == MaybeBehindPIN {
+		return "has keys that are not known here, and may keep them behind its PIN"
+	}
+	return "keeps its keys behind its PIN"
 }
 
 // asksCardPIN reports whether the card has a PIN that nobody here knows: its own, or the
@@ -83,7 +102,7 @@ func askCardPIN(f Facts) Plan {
 // askCardPIN asks for the PIN until the card takes it, as often as the profile allows
 // and the card has tries to spare.
 func (r *run) askCardPIN(ctx context.Context) error {
-	form := auth.Form{Title: "PIN of the card", Description: "The card keeps its keys behind its PIN: enter the PIN that it has now.",
+	form := auth.Form{Title: "PIN of the card", Description: "The card " + r.facts.whyPIN() + ": enter the PIN that it has now.",
 		Fields: []auth.Field{{ID: FieldCardPIN, Name: "PIN of the card", Secret: true}}}
 	for try := 1; ; try++ {
 		answers, err := r.cl.Login(ctx, form)

@@ -86,8 +86,14 @@ func StoredManagementKey(key secret.Secret) []byte {
 }
 
 // ParseStoredManagementKey takes the management key out of the content of the printed
-// information, which the caller clears.
+// information, which the caller clears. piv-go 2.6.0 writes a key of 16 or 32 bytes behind
+// the length of one of 24; it is taken for what it is.
 func ParseStoredManagementKey(b []byte) (secret.Secret, error) {
+	const header = 4
+	if n := len(b) - header; (n == AES128.KeyLen() || n == AES256.KeyLen()) &&
+		b[0] == byte(tagStored) && b[2] == byte(tagStoredKey) && int(b[3]) == AES192.KeyLen() {
+		return secret.New(bytes.Clone(b[header:])), nil
+	}
 	v, ok := tlv.Find(b, tagStored, tagStoredKey)
 	if !ok || len(v) != AES128.KeyLen() && len(v) != AES192.KeyLen() && len(v) != AES256.KeyLen() {
 		return secret.Secret{}, errors.New("there is no management key in the printed information")

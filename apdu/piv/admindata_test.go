@@ -41,7 +41,8 @@ func TestAdminData(t *testing.T) {
 }
 
 // TestManagementKeyBehindPIN: 24 bytes as ykman and piv-go store them, the other lengths
-// as ykman does; a derived key as Python's hashlib.pbkdf2_hmac gives it.
+// as ykman does, and as piv-go does, anew and over a key; a derived key as Python's
+// hashlib.pbkdf2_hmac gives it.
 func TestManagementKeyBehindPIN(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{16, 24, 32} {
@@ -50,6 +51,12 @@ func TestManagementKeyBehindPIN(t *testing.T) {
 		got, err := piv.ParseStoredManagementKey(content)
 		if err != nil || !bytes.Equal(got.Bytes(), key) || !bytes.Equal(piv.StoredManagementKey(got), content) {
 			t.Errorf("%d bytes: %v", n, err)
+		}
+		for _, outer := range []byte{26, byte(n + 2)} {
+			content[1], content[3] = outer, 24
+			if got, err := piv.ParseStoredManagementKey(content); err != nil || !bytes.Equal(got.Bytes(), key) {
+				t.Errorf("%d bytes behind the lengths %d and 24: %v", n, outer, err)
+			}
 		}
 	}
 	for _, none := range []string{"", "\x88\x00", "\x88\x03\x89\x01\x07", "\x01\x03Ada\xFE\x00"} {
@@ -71,6 +78,7 @@ func FuzzAdminDataRoundTrip(f *testing.F) {
 	f.Add([]byte{0x80, 0x03, 0x81, 0x01, 0x03})
 	f.Add(append([]byte{0x80, 0x15, 0x81, 0x01, 0x01, 0x82, 0x10}, make([]byte, 16)...))
 	f.Add([]byte{0x88, 0x12, 0x89, 0x10, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+	f.Add(append([]byte{0x88, 0x1A, 0x89, 0x18}, make([]byte, 32)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if key, err := piv.ParseStoredManagementKey(b); err == nil {
 			again, err := piv.ParseStoredManagementKey(piv.StoredManagementKey(key))

@@ -50,7 +50,7 @@ func (f Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.C
 	if err != nil {
 		return tps.Contents{}, refusal(err)
 	}
-	r := reader{d: d, c: tps.Contents{Present: true, Loose: true}}
+	r := reader{d: d, c: tps.Contents{Present: true, Loose: true}, pinTries: -1}
 	r.version(ctx, app, l.Card().Unmanaged)
 	r.secrets(ctx)
 	for _, s := range slots {
@@ -68,10 +68,12 @@ func (f Family) Probe(ctx context.Context, l tps.Link, p profile.Profile) (tps.C
 
 // reader reads a card; what the card refuses is left out, everything else ends it.
 type reader struct {
-	d      apdu.Doer
-	c      tps.Contents
-	former int // keys, by the key history
-	err    error
+	d        apdu.Doer
+	c        tps.Contents
+	pinTries int  // that the PIN has left; -1 = not told
+	factory  bool // the management key is the factory's
+	former   int  // keys, by the key history
+	err      error
 }
 
 // told reports whether the card told something that can be used.
@@ -112,7 +114,10 @@ func (r *reader) secrets(ctx context.Context) {
 	r.c.HasPIN = true
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.PIN); r.told(err) {
 		r.c.HasPIN = !m.Default
-		if !m.Default || m.Tries > 0 && m.Left == 0 {
+		if m.Tries > 0 {
+			r.pinTries = m.Left
+		}
+		if !m.Default || r.pinTries == 0 {
 			r.holds("a PIN")
 		}
 	}
@@ -126,7 +131,7 @@ func (r *reader) secrets(ctx context.Context) {
 		}
 	}
 	if m, err := piv.ReadMetadata(ctx, r.d, piv.Management); r.told(err) {
-		r.c.OwnAlgorithm = byte(m.Algorithm)
+		r.c.OwnAlgorithm, r.factory = byte(m.Algorithm), m.Default
 	}
 }
 
@@ -197,14 +202,29 @@ func (r *reader) rest(ctx context.Context) {
 			r.holds("former keys (%d)", h.OnCard)
 		}
 	}
-	admin, err := readAdminData(ctx, r.d)
-	if !r.told(err) || !admin.BehindPIN() {
+	if admin, err := readAdminData(ctx, r.d); r.told(err) {
+		r.behind(ctx, admin)
+	}
+}
+
+// behind learns whether the management key is behind the PIN, and whether that may be
+// tried. Only some programs say so on the card; what they store cannot be seen without.
+func (r *reader) behind(ctx context.Context, admin piv.AdminContent) {
+	if !admin.BehindPIN() && r.factory {
 		return
 	}
-	r.holds(holdsGuarded)
-	r.c.BehindPIN = true
-	r.c.HasPIN = r.c.HasPIN || admin.Salt != nil // maybe of another PIN than a cut left the card with
-	if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {
-		r.c.BlockedPIN = atRisk(s.Tries)
+	if r.pinTries < 0 {
+		if s, err := piv.ReadPINStatus(ctx, r.d); r.told(err) {
+			r.pinTries = s.Tries
+		}
 	}
+	switch {
+	case admin.BehindPIN():
+		r.holds(holdsGuarded)
+		r.c.Behind = tps.BehindPIN
+		r.c.HasPIN = r.c.HasPIN || admin.Salt != nil // maybe of another PIN than a cut left the card with
+	case r.pinTries != 0: // a blocked one gives nothing away
+		r.c.Behind = tps.MaybeBehindPIN
+	}
+	r.c.BlockedPIN = atRisk(r.pinTries)
 }

@@ -17,11 +17,15 @@ import (
 
 // Programs of Yubico leave a card's management key to its PIN: they store it in the
 // printed information, which is read with the PIN alone, or derive it from the PIN, and
-// say so in the admin data. Whoever knows the PIN has the management key, and with both
-// the card gives even its PUK away (INS FA), which such programs like to block.
+// say so in the admin data. piv-go, and yubikey-agent with it, store it there and say
+// nothing. Whoever knows the PIN has the management key, and with both the card gives
+// even its PUK away (INS FA), which such programs like to block.
 
 // MayTake implements tps.PINKeyed.
 func (Family) MayTake(c tps.Contents, known bool, p profile.Profile) error {
+	if len(c.Holds) == 0 {
+		c.Holds = []string{orKeys("")}
+	}
 	if err := foreign(c, known, p); err != nil {
 		return err
 	}
@@ -36,7 +40,8 @@ func (Family) ProveByPIN(ctx context.Context, l tps.Link, pin secret.PIN) error 
 }
 
 // ChangeByPIN implements tps.PINKeyed: the PUK first, then the management key. Until
-// then the card keeps the old one, and whoever comes again finds it as before.
+// then the card keeps the old one, and whoever comes again finds it as before. A card that
+// keeps it and does not say so is made to: what is to be forgotten shows without the PIN.
 func (Family) ChangeByPIN(ctx context.Context, l tps.Link, p profile.Profile, pin secret.PIN, to token.AppletKeys) error {
 	key, err := newManagementKey(ctx, l, to)
 	if err != nil {
@@ -48,6 +53,11 @@ func (Family) ChangeByPIN(ctx context.Context, l tps.Link, p profile.Profile, pi
 		return err
 	}
 	defer u.key.Wipe()
+	if u.unsaid != nil {
+		if err := piv.PutData(ctx, l.Doer(), piv.AdminData, u.unsaid.Encode()); err != nil {
+			return err
+		}
+	}
 	if err := u.takePUK(ctx, l, p, pin, to); err != nil {
 		return err
 	}
@@ -81,7 +91,7 @@ func (Family) Forget(ctx context.Context, l tps.Link) error {
 
 // Forgotten implements tps.PINKeyed.
 func (Family) Forgotten(c tps.Contents) tps.Contents {
-	c.BehindPIN, c.BlockedPIN = false, nil
+	c.Behind, c.BlockedPIN = tps.NotBehindPIN, nil
 	c.Holds = slices.DeleteFunc(slices.Clone(c.Holds), func(h string) bool { return h == holdsGuarded })
 	return c
 }
@@ -112,10 +122,11 @@ func readAdminData(ctx context.Context, d apdu.Doer) (piv.AdminContent, error) {
 
 // unlocked is a card whose PIN is verified and whose management key is proved.
 type unlocked struct {
-	alg   piv.Algorithm
-	key   secret.Secret // the caller's to wipe
-	new   bool          // the PIN is that of a new card
-	tries int           // of the PIN; 0 = not told
+	alg    piv.Algorithm
+	key    secret.Secret     // the caller's to wipe
+	new    bool              // the PIN is that of a new card
+	tries  int               // of the PIN; 0 = not told
+	unsaid *piv.AdminContent // what the admin data would say if they told of the key; nil = they do
 }
 
 // unlock selects the applet and proves the management key that the PIN guards.
@@ -141,7 +152,11 @@ func unlock(ctx context.Context, d apdu.Doer, pin secret.PIN) (u unlocked, err e
 		}
 		return u, err
 	}
-	keys, err := guarded(ctx, d, pin, given)
+	admin, err := readAdminData(ctx, d)
+	if err != nil {
+		return u, err
+	}
+	keys, err := guarded(ctx, d, admin, pin, given)
 	defer func() {
 		for _, k := range keys {
 			k.Wipe()
@@ -154,10 +169,14 @@ func unlock(ctx context.Context, d apdu.Doer, pin secret.PIN) (u unlocked, err e
 		return u, err
 	}
 	for _, k := range keys {
-		for _, alg := range fitting(k, m) {
-			err := piv.Authenticate(ctx, d, alg, k)
+		for _, alg := range fitting(k.Secret, m) {
+			err := piv.Authenticate(ctx, d, alg, k.Secret)
 			if err == nil {
 				u.alg, u.key = alg, k.Clone()
+				if k.stored && !admin.Stored {
+					admin.Stored = true
+					u.unsaid = &admin
+				}
 				return u, nil
 			}
 			if err := refusal(err); err != nil {
@@ -165,12 +184,19 @@ func unlock(ctx context.Context, d apdu.Doer, pin secret.PIN) (u unlocked, err e
 			}
 		}
 	}
+	if !admin.BehindPIN() {
+		return u, tps.Fail(tps.StatusSecureChannel, errNoneBehind)
+	}
 	return u, tps.Fail(tps.StatusSecureChannel, errNotGuarded)
 }
 
-// errNotGuarded says what remains possible.
-var errNotGuarded = errors.New("the card says that its management key is behind its PIN, but what is there is not its management key; " +
-	"nothing was changed: whoever has that key can use the card, else it has to be formatted, and its keys are lost")
+// What remains possible where the PIN does not help.
+var (
+	errNotGuarded = errors.New("the card says that its management key is behind its PIN, but what is there is not its management key; " +
+		"nothing was changed: whoever has that key can use the card, else it has to be formatted, and its keys are lost")
+	errNoneBehind = errors.New("the card's management key is not known here, and it is not behind the card's PIN either; " +
+		"nothing was changed: whoever has that key can use the card, else it has to be formatted, and its keys are lost (a profile with [piv] reset does that)")
+)
 
 // What a PIN cannot do any more, and what remains possible.
 var (
@@ -216,23 +242,23 @@ func atRisk(tries int) error {
 	return nil
 }
 
+// guardedKey is what may be the management key.
+type guardedKey struct {
+	secret.Secret
+	stored bool // in the printed information
+}
+
 // guarded are the management keys that the verified PIN may give, or the one that the
 // person gave: a key stays derived from that where a cut left the card with the factory's
 // PIN. The caller wipes them.
-func guarded(ctx context.Context, d apdu.Doer, pins ...secret.PIN) (keys []secret.Secret, err error) {
-	admin, err := readAdminData(ctx, d)
-	if err != nil {
+func guarded(ctx context.Context, d apdu.Doer, admin piv.AdminContent, pins ...secret.PIN) (keys []guardedKey, err error) {
+	b, err := piv.GetData(ctx, d, piv.PrintedInformation)
+	defer clear(b)
+	if err := refusal(err); err != nil && lost(err) {
 		return nil, err
 	}
-	if admin.Stored {
-		b, err := piv.GetData(ctx, d, piv.PrintedInformation)
-		defer clear(b)
-		if err := refusal(err); err != nil && lost(err) {
-			return nil, err
-		}
-		if k, err := piv.ParseStoredManagementKey(b); err == nil {
-			keys = append(keys, k)
-		}
+	if k, err := piv.ParseStoredManagementKey(b); err == nil {
+		keys = append(keys, guardedKey{k, true})
 	}
 	for i, pin := range pins {
 		if admin.Salt == nil || pin.IsZero() || i > 0 && pin.Equal(pins[0].Secret) {
@@ -242,7 +268,7 @@ func guarded(ctx context.Context, d apdu.Doer, pins ...secret.PIN) (keys []secre
 		if err != nil {
 			return keys, err
 		}
-		keys = append(keys, k)
+		keys = append(keys, guardedKey{k, false})
 	}
 	return keys, nil
 }
