@@ -108,7 +108,11 @@ func (r *run) putKeys(ctx context.Context, c changeover) error {
 	}
 	rep, err := r.e.Keys.WrapKeySet(ctx, tks.KeySetRequest{CardProof: r.link.proof(), NewKeySet: c.toSet, NewKeyVersion: c.to})
 	if err != nil {
-		return fmt.Errorf("wrapping the new keys: %w", err)
+		err = fmt.Errorf("wrapping the new keys: %w", err)
+		if errors.Is(err, tks.ErrUnknownKeyVersion) { // the card has got nothing yet
+			err = Final(err)
+		}
+		return err
 	}
 	replaces := gp.KeyVersion(0) // add a set beside the present one
 	if r.replaceable(c.from, rep.Data) {

@@ -130,7 +130,8 @@ type PINUser interface {
 	NeedsPIN(k profile.Key) bool
 }
 
-// Applet is an applet being personalised.
+// Applet is an applet being personalised. What a card refuses for good is marked with
+// [Final].
 type Applet interface {
 	// SetPIN sets the person's PIN and resets the try counter.
 	SetPIN(ctx context.Context, pin secret.PIN, tries int) error

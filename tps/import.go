@@ -41,7 +41,7 @@ type Archive interface {
 	Ready(ctx context.Context) error
 	// Keep encrypts a private key and stores it, durably before it returns. It is called
 	// before the card has the key. Of a key that a cut kept from the card nothing more is
-	// heard: no certificate has it.
+	// heard: no certificate has it. A refusal that is for good is marked with [Final].
 	Keep(ctx context.Context, k ArchivedKey) error
 }
 

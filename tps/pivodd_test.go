@@ -47,8 +47,7 @@ func lostAnswer(t *testing.T, card *sim.Card, ins byte) oddCard {
 	}}
 }
 
-// TestPIVFull: a card without room says so, keeps its certificates unconfirmed, and
-// is finished once there is room.
+// TestPIVFull: a card without room says so, and is enrolled once there is room.
 func TestPIVFull(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -98,11 +98,13 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 	return e.close(ctx, j, "rolled-back")
 }
 
-// emptied records that a card lost its content on the way.
+// emptied records that a card lost its content on the way. One whose applet was prepared
+// is a formatted one from here on.
 func (e *Engine) emptied(ctx context.Context, j token.Journal, applet string) error {
+	prepared := historyOf(&j).done(StepPrepare)
 	_, err := e.updateToken(ctx, j.CUID, func(t *token.Token) {
 		t.AppletID = applet
-		if _, lost := lostStates[t.State]; !lost && t.State != token.Unformatted {
+		if _, lost := lostStates[t.State]; !lost && (prepared || t.State != token.Unformatted) {
 			t.State, t.Reason, t.UserID = token.Formatted, token.NoReason, ""
 		}
 	})
@@ -118,7 +120,8 @@ type finder interface {
 
 // claimIssued makes sure that every certificate the journal asked for has a
 // record; claimed says that one had none. An authority that cannot look a request up
-// is asked for it again: the same identity returns the same certificate.
+// is asked for it again: the same identity returns the same certificate, and what it
+// refuses it did not issue.
 func (e *Engine) claimIssued(ctx context.Context, j token.Journal) (claimed bool, err error) {
 	recorded := map[string]bool{"": true} // requests whose certificate has its record
 	for _, entry := range j.Entries {
@@ -140,7 +143,7 @@ func (e *Engine) claimIssued(ctx context.Context, j token.Journal) (claimed bool
 			}
 		}
 		claimed = true
-		if _, err := e.issue(ctx, i); err != nil {
+		if _, err := e.issue(ctx, i); err != nil && !errors.Is(err, ca.ErrRefused) {
 			return claimed, err
 		}
 	}

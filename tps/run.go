@@ -114,7 +114,7 @@ func (r *run) perform(ctx context.Context) error {
 	if r.dry != nil {
 		return r.rehearse(ctx)
 	}
-	return r.execute(ctx)
+	return r.withdraw(ctx, r.execute(ctx))
 }
 
 // finishOpen finishes the unfinished operation of the card, with the profile

@@ -119,6 +119,9 @@ func (k Key) agreement() (*ecdh.PublicKey, error) {
 	return nil, fmt.Errorf("a %T: %w", k.Public, errors.ErrUnsupported)
 }
 
+// ErrNotPossessed means that a card does not have the private key of a public one.
+var ErrNotPossessed = errors.New("the card does not have the private key")
+
 // ProveAgreement has the card agree with a key made for the purpose, and fails unless
 // it comes to the same secret: then it has the private half. That is the only proof of
 // possession there is of a key that signs nothing (X25519).
@@ -140,7 +143,7 @@ func (k Key) ProveAgreement(ctx context.Context, d apdu.Doer) error {
 		return err
 	}
 	if subtle.ConstantTimeCompare(got, want) != 1 {
-		return fmt.Errorf("the card does not have the private key of slot %v: it agreed on something else", k.Slot)
+		return fmt.Errorf("%w of slot %v: it agreed on something else", ErrNotPossessed, k.Slot)
 	}
 	return nil
 }

@@ -54,7 +54,15 @@ func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
 		return err
 	}
 	defer initial.Wipe()
-	return coolkey.CreateAndSetPIN(ctx, s, userPIN, tries, initial, pin)
+	return forGood(coolkey.CreateAndSetPIN(ctx, s, userPIN, tries, initial, pin))
+}
+
+// forGood marks what the applet answers to a command that it would answer the same way
+// again.
+func forGood(err error) error {
+	return tps.FinalIf(err, coolkey.SWNoMemory, coolkey.SWUnsupported, coolkey.SWIncorrectAlgorithm, coolkey.SWInvalidParameter,
+		coolkey.SWLocationUnsupported, coolkey.SWKeyTypeUnsupported, coolkey.SWKeySize, apdu.SWWrongData, apdu.SWFuncNotSupported,
+		apdu.SWNoMemory, apdu.SWIncorrectP1P2, apdu.SWInsNotSupported)
 }
 
 func randomPIN() (secret.PIN, error) {
@@ -88,13 +96,13 @@ func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult,
 	}
 	res, err := generate(ctx, s, slots(k), k.Bits(), wrapped)
 	if err != nil {
-		return tps.KeyResult{}, err
+		return tps.KeyResult{}, forGood(err)
 	}
 	if err := coolkey.VerifyProof(res, challenge.Bytes()); err != nil {
-		return tps.KeyResult{}, fmt.Errorf("the card does not prove that it has the key: %w", err)
+		return tps.KeyResult{}, tps.Final(fmt.Errorf("the card does not prove that it has the key: %w", err))
 	}
 	if got := bits(res.Public); got != k.Bits() {
-		return tps.KeyResult{}, fmt.Errorf("the card made a key of %d bits instead of %d", got, k.Bits())
+		return tps.KeyResult{}, tps.Final(fmt.Errorf("the card made a key of %d bits instead of %d", got, k.Bits()))
 	}
 	return tps.KeyResult{Public: res.Public, Proof: res.Proof}, nil
 }
@@ -156,7 +164,7 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 	}
 	answers, err := apdu.RunAll(ctx, s, slices.Concat(entries, reads))
 	if err != nil {
-		return fmt.Errorf("writing the combined object and reading it back: %w", err)
+		return forGood(fmt.Errorf("writing the combined object and reading it back: %w", err))
 	}
 	if len(reads) == 0 {
 		return nil

@@ -52,7 +52,7 @@ func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secr
 		return err
 	}
 	if err := coolkey.ImportEncrypted(ctx, s, slots(k), coolkey.Import{WrappedPrivateKey: w, TransportKey: wrapped}); err != nil {
-		return err
+		return forGood(err)
 	}
 	return coolkey.DeleteObject(ctx, s, coolkey.Channel(), coolkey.IDImport, coolkey.Zeroize)
 }

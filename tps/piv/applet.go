@@ -68,6 +68,10 @@ func (a *applet) read(ctx context.Context, d apdu.Doer) error {
 // profile wants another number of tries than the card has, the card makes PIN and PUK
 // the factory's on the way; a cut there is found and mended by the next SetPIN.
 func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
+	return forGood(a.giveNewPIN(ctx, pin, tries))
+}
+
+func (a *applet) giveNewPIN(ctx context.Context, pin secret.PIN, tries int) error {
 	d := a.link.Doer()
 	m, err := piv.ReadMetadata(ctx, d, piv.PUK)
 	told := err == nil
@@ -75,7 +79,7 @@ func (a *applet) SetPIN(ctx context.Context, pin secret.PIN, tries int) error {
 		return err
 	}
 	if told && m.Tries > 0 && m.Left == 0 {
-		return tps.Fail(tps.StatusNotPINResettable, errBlockedPUK)
+		return tps.Fail(tps.StatusNotPINResettable, tps.Final(errBlockedPUK))
 	}
 	own := a.link.Card().Own
 	if told && m.Default && !published(own) {
@@ -128,7 +132,7 @@ func (a *applet) unblock(ctx context.Context, pin secret.PIN) error {
 	err = piv.Unblock(ctx, a.link.Doer(), v, pin)
 	var wrong *piv.PINError
 	if errors.As(err, &wrong) && wrong.Blocked() {
-		return tps.Fail(tps.StatusNotPINResettable, errBlockedPUK)
+		return tps.Fail(tps.StatusNotPINResettable, tps.Final(errBlockedPUK))
 	}
 	return err
 }
@@ -162,15 +166,15 @@ func (a *applet) setTries(ctx context.Context, pin secret.PIN, tries int) error 
 func (a *applet) GenerateKey(ctx context.Context, k profile.Key) (tps.KeyResult, error) {
 	slot, alg := slotOf(k), algorithms[k.Alg]
 	if err := a.retire(ctx, k); err != nil {
-		return tps.KeyResult{}, err
+		return tps.KeyResult{}, forGood(err)
 	}
 	pub, err := piv.Generate(ctx, a.link.Doer(), slot, alg, policyOf(k))
 	if err != nil {
-		return tps.KeyResult{}, err
+		return tps.KeyResult{}, forGood(err)
 	}
 	res := tps.KeyResult{Public: pub}
 	if res.CSR, err = a.possession(ctx, k, pub); err != nil {
-		return tps.KeyResult{}, fmt.Errorf("the card does not prove that it has the key: %w", err)
+		return tps.KeyResult{}, forGood(fmt.Errorf("the card does not prove that it has the key: %w", err))
 	}
 	res.Evidence, err = a.Attest(ctx, k, pub)
 	return res, err

@@ -76,7 +76,7 @@ func (a *applet) Attest(ctx context.Context, k profile.Key, pub crypto.PublicKey
 	slot := slotOf(k)
 	e, err := attest.Read(ctx, a.link.Doer(), slot)
 	if err != nil {
-		return "", fmt.Errorf("the card does not attest its key, as profile %s demands: %w", a.profile.Name, err)
+		return "", forGood(fmt.Errorf("the card does not attest its key, as profile %s demands: %w", a.profile.Name, err))
 	}
 	want, err := a.demands(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func (a *applet) Attest(ctx context.Context, k profile.Key, pub crypto.PublicKey
 	}
 	want.Public, want.Slot, want.Policy = pub, slot, policyOf(k)
 	if _, err := a.family.Attest.Verify(ctx, e, want); err != nil {
-		return "", fmt.Errorf("the key in slot %v: %w", slot, err)
+		return "", tps.Final(fmt.Errorf("the key in slot %v: %w", slot, err))
 	}
 	return string(e.PEM()), nil
 }

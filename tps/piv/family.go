@@ -181,6 +181,12 @@ func (Family) Versions(ctx context.Context, d apdu.Doer) (v profile.AppletVersio
 	return profile.AppletVersions{AppletMajor: int(w.Major), AppletMinor: int(w.Minor)}, true, nil
 }
 
+// forGood marks what a card answers to a command that it would answer the same way again.
+func forGood(err error) error {
+	return tps.FinalIf(err, apdu.SWWrongLength, apdu.SWAuthBlocked, apdu.SWWrongData, apdu.SWFuncNotSupported, apdu.SWNoMemory,
+		apdu.SWIncorrectP1P2, apdu.SWReferencedNotFound, apdu.SWWrongP1P2, apdu.SWInsNotSupported)
+}
+
 // refusal turns what a card refuses into nothing and leaves every other error.
 func refusal(err error) error {
 	var sw apdu.StatusWord

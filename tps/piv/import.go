@@ -28,7 +28,7 @@ func (a *applet) ImportKey(ctx context.Context, k profile.Key, pkcs8 secret.Secr
 		return errors.New("the key to be imported is no PKCS #8 key") // the parser's error may show bytes
 	}
 	if err := a.retire(ctx, k); err != nil {
-		return err
+		return forGood(err)
 	}
-	return piv.Import(ctx, a.link.Doer(), slotOf(k), key, policyOf(k))
+	return forGood(piv.Import(ctx, a.link.Doer(), slotOf(k), key, policyOf(k)))
 }

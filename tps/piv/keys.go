@@ -159,12 +159,16 @@ func (Family) ChangeKeys(ctx context.Context, l tps.Link, _ profile.Profile, to 
 	return setManagementKey(ctx, l.Doer(), piv.Algorithm(to.Algorithm), key)
 }
 
-// newManagementKey is the management key of to, which the card is to get.
+// newManagementKey is the management key of to, which the card is to get. It is asked for
+// before anything on the card is changed.
 func newManagementKey(ctx context.Context, l tps.Link, to token.AppletKeys) (secret.Secret, error) {
 	alg := piv.Algorithm(to.Algorithm)
 	key, ok, err := managementKey(ctx, l, to, alg)
 	if err == nil && !ok {
-		err = fmt.Errorf("there is no management key of %v in the key set %s", alg, to.Set)
+		err = tps.Final(fmt.Errorf("there is no management key of %v in the key set %s", alg, to.Set))
+	}
+	if errors.Is(err, tks.ErrUnknownKeyVersion) {
+		err = tps.Final(err)
 	}
 	return key, err
 }

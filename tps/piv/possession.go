@@ -14,6 +14,7 @@ import (
 	"io"
 
 	"inkan/apdu/piv"
+	"inkan/tps"
 	"inkan/tps/profile"
 )
 
@@ -24,12 +25,20 @@ func (a *applet) possession(ctx context.Context, k profile.Key, pub crypto.Publi
 		if err := a.login(ctx, k); err != nil {
 			return nil, err
 		}
-		return nil, piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer())
+		err := piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer())
+		if errors.Is(err, piv.ErrNotPossessed) {
+			err = tps.Final(err)
+		}
+		return nil, err
 	}
 	s := &signer{a: a, ctx: ctx, key: k, pub: pub}
-	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ // verifies what was signed
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ // verifies what was signed
 		Subject: pkix.Name{CommonName: a.link.Card().CUID.String()}, SignatureAlgorithm: s.algorithm(),
 	}, s)
+	if err != nil && s.signed { // something else than the key signs
+		err = tps.Final(err)
+	}
+	return csr, err
 }
 
 var errNoPIN = errors.New("the PIN is not known, which the key needs")
@@ -51,6 +60,8 @@ type signer struct {
 	ctx context.Context // of the one call that it lives for
 	key profile.Key
 	pub crypto.PublicKey
+
+	signed bool // the card has given a signature
 }
 
 // Public implements crypto.Signer.
@@ -74,6 +85,12 @@ func (s *signer) algorithm() x509.SignatureAlgorithm {
 
 // Sign implements crypto.Signer.
 func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	sig, err := s.sign(digest, opts)
+	s.signed = err == nil
+	return sig, err
+}
+
+func (s *signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	input, err := piv.Key{Slot: slotOf(s.key), Public: s.pub}.Input(opts.HashFunc(), digest)
 	if err != nil {
 		return nil, err

@@ -49,10 +49,10 @@ func (a *applet) Write(ctx context.Context, c tps.Contents) error {
 	}
 	answers, err := apdu.RunAll(ctx, d, append(writes, reads...)) // in one list: a round trip less
 	if errors.Is(err, apdu.SWNoMemory) {
-		return fmt.Errorf("the card is full: %w", err)
+		return tps.Final(fmt.Errorf("the card is full: %w", err))
 	}
 	if err != nil {
-		return fmt.Errorf("writing the card's objects and reading them back: %w", err)
+		return forGood(fmt.Errorf("writing the card's objects and reading them back: %w", err))
 	}
 	for i, o := range compared {
 		got, err := piv.ParseObject(o.tag, answers[len(writes)+i].Data)
@@ -101,7 +101,7 @@ func (a *applet) certificate(c tps.CardCertificate) (object, error) {
 		o.content = piv.CompressCertificate(c.DER)
 	}
 	if len(o.content) > maxObject {
-		return o, fmt.Errorf("the %s certificate takes %d bytes on the card, which has room for %d", c.Key.Type, len(o.content), maxObject)
+		return o, tps.Final(fmt.Errorf("the %s certificate takes %d bytes on the card, which has room for %d", c.Key.Type, len(o.content), maxObject))
 	}
 	return o, nil
 }
