@@ -75,6 +75,9 @@ func (c Config) Check() error {
 	if d := time.Duration(c.CA.OCSPLifetime); d < time.Minute || d > 24*time.Hour {
 		add("[ca] ocsp_lifetime", fmt.Errorf("%s is not between a minute and a day", d))
 	}
+	if s := c.Auth.Cards; s != On && s != Off {
+		add("[auth] cards", fmt.Errorf("%q is neither %s nor %s", s, On, Off))
+	}
 	add("[attestation]", c.Attestation.check())
 	add("[realm]", c.Realm.check())
 	if q := c.TKS.KeyingQuorum; q != QuorumMajority && q != QuorumAnswering {

@@ -130,11 +130,23 @@ type CA struct {
 
 // Auth says who may log in; local users need no configuration.
 type Auth struct {
+	// Cards says whether people log in with the certificates on their cards: on or off;
+	// default on.
+	Cards Switch `toml:"cards"`
 	// Authorities are PEM files of authorities, in the data folder, from which the
 	// certificates on cards may come that people log in with, besides the embedded one.
 	// Whatever they issued, it has to be on an active card of somebody known here.
 	Authorities []string `toml:"authorities"`
 }
+
+// Switch is on or off. The empty one is what its setting's default says.
+type Switch string
+
+// Values of a Switch.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
+)
 
 // Audit says where the audit record is kept.
 type Audit struct {

@@ -54,6 +54,7 @@ func (c *Config) defaults() {
 	set(&c.CA.URL, c.Listen.URL)
 	set(&c.CA.CRLLifetime, Duration(24*time.Hour))
 	set(&c.CA.OCSPLifetime, Duration(time.Hour))
+	set(&c.Auth.Cards, On)
 	set(&c.Audit.Folder, "audit")
 	set(&c.Realm.RotateEvery, Duration(90*24*time.Hour))
 	set(&c.Realm.RotateAhead, Duration(24*time.Hour))

@@ -35,6 +35,7 @@ func TestRoles(t *testing.T) {
 		"[node]\nroles = [\"tks\"]\n[listen]\nplain = \"127.0.0.1:0\"": "needs the role tps",
 		"[tks]\nkeying_quorum = \"none\"":                              "neither majority nor answering",
 		"[tks]\ncall_timeout = \"2m\"":                                 "[tks] call_timeout",
+		"[auth]\ncards = \"never\"":                                    `[auth] cards: "never" is neither on nor off`,
 	} {
 		if _, err := config.Decode([]byte(doc)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", doc, err, says)

@@ -10,13 +10,19 @@ import (
 	"os"
 	"slices"
 
+	"inkan/cli/config"
 	"inkan/tps/auth"
 	"inkan/tps/profile"
+	"inkan/tps/realm"
 	"inkan/tps/token"
 )
 
-// cardLogins takes the certificates on cards for logins.
-func (n *Node) cardLogins() (*auth.Cards, error) {
+// cardLogins takes the certificates on cards for logins; nil where the configuration
+// does not.
+func (n *Node) cardLogins() (realm.Cards, error) {
+	if !n.takesCards() {
+		return nil, nil
+	}
 	n.loginAuthorities = n.Authority.Certificates()
 	for _, file := range n.Config.Auth.Authorities {
 		more, err := readCertificates(n.path(file))
@@ -27,6 +33,9 @@ func (n *Node) cardLogins() (*auth.Cards, error) {
 	}
 	return auth.NewCards(auth.CardsConfig{Authorities: n.loginAuthorities, Records: n.DB, NeedsPIN: n.needsPIN})
 }
+
+// takesCards reports whether people log in with the certificates on their cards.
+func (n *Node) takesCards() bool { return n.Config.Auth.Cards == config.On }
 
 // readCertificates reads a PEM file of certificates of authorities.
 func readCertificates(file string) ([]*x509.Certificate, error) {

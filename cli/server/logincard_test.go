@@ -160,6 +160,35 @@ func TestLoginByCard(t *testing.T) {
 	}
 }
 
+// TestNoLoginByCard: where the configuration says so nobody is asked for a certificate,
+// and whoever wants to log in with one is told. Passwords are taken as ever.
+func TestNoLoginByCard(t *testing.T) {
+	t.Parallel()
+	p := servedPlain(t, "", `cards = "on"`, `cards = "off"`)
+	a, _ := giveCard(t, p.Node, 1)
+	s := p.showing(t, 0, &a.Certificate)
+	asked := false
+	over := s.Transport.(*http.Transport).TLSClientConfig
+	over.ClientSessionCache = nil
+	over.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &a.Certificate, nil
+	}
+	const login = api.Base + api.TokenPath
+	if status, text := s.ask(t, "POST", login, "", `{"certificate":true}`, nil); status != http.StatusUnauthorized || !strings.Contains(text, "nobody logs in with a card at this node") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := s.ask(t, "POST", login, "", `{"UserID":"ada","password":"analytical"}`, nil); status != http.StatusOK {
+		t.Errorf("with a password: %d %s", status, text)
+	}
+	if asked {
+		t.Error("a certificate was asked for")
+	}
+	if text := p.log.String(); !strings.Contains(text, "card_logins=off") {
+		t.Errorf("logged %s", text)
+	}
+}
+
 // TestLoginAuthorities: certificates of a further authority are taken that the
 // configuration names, for cards that are known here.
 func TestLoginAuthorities(t *testing.T) {

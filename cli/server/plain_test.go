@@ -54,15 +54,16 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// servedPlain serves a folder, whose configuration has the line [listen] plain,
-// until the test ends.
-func servedPlain(t *testing.T, plain string) *plainNode {
+// servedPlain serves a folder, whose configuration has the line [listen] plain and the
+// edits (old and new text in turn), until the test ends.
+func servedPlain(t *testing.T, plain string, edits ...string) *plainNode {
 	t.Helper()
 	folder := prepared(t, t.TempDir())
 	path := filepath.Join(folder, sealing.ConfigFile)
 	doc, err := os.ReadFile(path)
 	must(t, err)
-	must(t, os.WriteFile(path, bytes.Replace(doc, []byte(`plain = ""`), fmt.Appendf(nil, "plain = %q", plain), 1), 0o600))
+	edits = append(edits, `plain = ""`, fmt.Sprintf("plain = %q", plain))
+	must(t, os.WriteFile(path, []byte(strings.NewReplacer(edits...).Replace(string(doc))), 0o600))
 	applet, err := fixtures.Applet(fixtures.DefaultApplet)
 	must(t, err)
 	applet[len(applet)-1] = 1 // not the synthetic one any more, which no real card gets

@@ -136,7 +136,7 @@ func (n *Node) openPublic(ctx context.Context, r *running) error {
 	}
 	s := n.httpServer(h)
 	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	if n.servesPeople() {
+	if n.servesPeople() && n.takesCards() {
 		n.askCertificates(s.TLSConfig)
 	}
 	r.add(door{ln, s, true})
@@ -240,7 +240,7 @@ func (n *Node) run(ctx context.Context, r *running) error {
 		}()
 	}
 	n.log.InfoContext(ctx, "serving", slog.String("address", r.at.Address), slog.String("peers", r.at.Peers), slog.String("url", n.Config.Listen.URL),
-		slog.String("folder", n.Folder), slog.Any("roles", n.Config.Node.Roles))
+		slog.String("folder", n.Folder), slog.Any("roles", n.Config.Node.Roles), slog.String("card_logins", string(n.Config.Auth.Cards)))
 	n.serving.Store(true)
 	defer n.serving.Store(false)
 	if r.ready != nil {

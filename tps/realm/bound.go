@@ -21,6 +21,9 @@ type Connection struct {
 	Chain []*x509.Certificate
 }
 
+// errNoCards is the answer where nobody logs in with a card.
+var errNoCards = &auth.CertificateError{Reason: "nobody logs in with a card at this node"}
+
 // thumbprint is the SHA-256 of the certificate in base64url, x5t#S256 of RFC 8705 §3.1;
 // empty without one.
 func (c Connection) thumbprint() string {
@@ -62,7 +65,7 @@ func confirm(thumbprint string) *confirmation {
 // as long as it and its card are good. Errors are those of [Cards].
 func (l *Logins) LoginCard(ctx context.Context, on Connection) (Grant, error) {
 	if l.cards == nil {
-		return Grant{}, fmt.Errorf("nobody logs in with a certificate here: %w", auth.ErrBadCredentials)
+		return Grant{}, errNoCards
 	}
 	p, err := l.cards.Login(ctx, on.Chain, on.Address)
 	if err != nil {
@@ -74,7 +77,10 @@ func (l *Logins) LoginCard(ctx context.Context, on Connection) (Grant, error) {
 // bound refuses a connection without the certificate that a token of a person is bound
 // to, and a certificate that is not theirs any more.
 func (l *Logins) bound(ctx context.Context, id token.UserID, thumbprint string, on Connection) error {
-	if l.cards == nil || len(on.Chain) == 0 || subtle.ConstantTimeCompare([]byte(on.thumbprint()), []byte(thumbprint)) != 1 {
+	if l.cards == nil {
+		return fmt.Errorf("%w: %w", ErrToken, errNoCards)
+	}
+	if len(on.Chain) == 0 || subtle.ConstantTimeCompare([]byte(on.thumbprint()), []byte(thumbprint)) != 1 {
 		return ErrBound
 	}
 	p, err := l.cards.Check(ctx, on.Chain)

@@ -85,7 +85,7 @@ func TestBound(t *testing.T) {
 	_, err = l.Person(ctx, next.Access, over(""))
 	refused(t, "after a refresh", err, realm.ErrBound)
 	_, err = realm.NewLogins(n.Realm, n.db, n.db, nil).Person(ctx, next.Access, over("ada's"))
-	refused(t, "where no cards are taken", err, realm.ErrBound)
+	refused(t, "where no cards are taken", err, realm.ErrToken)
 	must(t, l.Logout(ctx, next.Refresh))
 	_, err = l.Refresh(ctx, next.Refresh, over("ada's"))
 	refused(t, "after the logout", err, realm.ErrToken)
