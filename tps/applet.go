@@ -113,18 +113,19 @@ func prepareStep(f Facts) Step {
 // does not have any more, at once: what comes after may fail.
 func (r *run) recordApplet(ctx context.Context, version string) error {
 	had := *r.facts.Record
-	r.card.Own = token.AppletKeys{}
+	keys := had.AppletKeys // of an applet of another family, if that has keys of its own
 	if _, ok := r.family.(KeyChanger); ok {
-		r.card.Own.Set = tks.Factory
+		r.card.Own = token.AppletKeys{Set: tks.Factory}
+		keys = r.card.Own
 	}
-	if (had.AppletID == "" || had.AppletID == version) && (had.AppletKeys.IsZero() || had.AppletKeys == r.card.Own) {
+	if (had.AppletID == "" || had.AppletID == version) && (had.AppletKeys.IsZero() || had.AppletKeys == keys) {
 		return nil // the operation's end records it
 	}
 	return r.updateToken(ctx, func(t *token.Token) {
 		if t.AppletID != "" {
 			t.AppletID = version
 		}
-		t.AppletKeys = r.card.Own
+		t.AppletKeys = keys
 	})
 }
 

@@ -132,6 +132,11 @@ type Facts struct {
 	Profile  profile.Profile
 	Person   auth.Person // who logged in
 	Holder   auth.Person // whom the card is for: the person of Open, else Person
+	// Recorded is the family of the record's profile, empty if that is not known.
+	Recorded FamilyName
+	// Elsewhere is a profile of another family than Family's whose certificates on the
+	// card are still good; empty = none.
+	Elsewhere token.ProfileName
 	// OtherActive is another ACTIVE token of the person.
 	OtherActive *apdu.CUID
 	Ready       Readiness

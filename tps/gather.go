@@ -37,6 +37,9 @@ func (r *run) gather(ctx context.Context) error {
 		Asked: r.req, Record: rec, Open: open, Certs: certs, Profile: r.profile, Person: r.person, Holder: r.holder(open),
 		Family: r.family, Lab: r.e.Lab, Bound: r.e.Bound, Now: r.e.Now(),
 	}
+	if err := r.readFamilies(ctx); err != nil {
+		return err
+	}
 	r.facts.OtherActive, err = r.otherActive(ctx)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func planKeyChangeover(f Facts) (Plan, error) {
 		plan = append(plan, changeAppletKeysStep(f, false))
 	}
 	plan = append(plan, forgetCardKeys(f, historyOf(f.Open))...)
-	return append(plan, recordStep(f, map[string]string{"applet": f.appletAfter(false)})), nil
+	return append(plan, recordStep(f, map[string]string{"applet": f.recordedApplet()})), nil
 }
 
 // lockedOut refuses a card on which no PIN can be set any more; with its PIN it can.

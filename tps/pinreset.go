@@ -42,7 +42,7 @@ func planPINReset(f Facts) (Plan, error) {
 	if f.wantsOwn(OpPINReset, false) {
 		plan = append(plan, changeAppletKeysStep(f, false))
 	}
-	once := map[string]string{"applet": f.appletAfter(false)}
+	once := map[string]string{"applet": f.recordedApplet()}
 	if p.ResetPINResetToNo {
 		once["pin_reset"] = "no"
 	}

@@ -17,7 +17,7 @@ func mayServe(f Facts) error {
 	if p.Auth.Role != "" && !f.Person.Is(p.Auth.Role) {
 		return refuse(StatusLogin, "profile %s is for people with the role %s", p.Name, p.Auth.Role)
 	}
-	for _, check := range []func(Facts) error{mayWithState, mayWithUnknown, mayWithOwner, mayWithKeys, mayResume} {
+	for _, check := range []func(Facts) error{mayWithState, mayWithUnknown, mayWithOwner, mayLeave, mayWithKeys, mayResume} {
 		if err := check(f); err != nil {
 			return err
 		}

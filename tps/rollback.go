@@ -79,10 +79,17 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 	if err != nil {
 		return err
 	}
+	inUse := false // with another applet
 	for _, c := range certs {
+		other, err := e.ofOtherFamily(ctx, c, j)
+		if err != nil {
+			return err
+		}
 		switch {
 		case c.State == token.CertUninitialized:
 			err = e.revoke(ctx, c, ca.ReasonCessationOfOperation)
+		case c.State == token.CertActive && other:
+			inUse = true
 		case c.State == token.CertActive && emptied: // its key is gone or may be
 			err = e.revoke(ctx, c, ca.ReasonSuperseded)
 		}
@@ -90,7 +97,7 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 			return err
 		}
 	}
-	if emptied {
+	if emptied && !inUse {
 		if err := e.emptied(ctx, j, applet); err != nil {
 			return err
 		}

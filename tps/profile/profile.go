@@ -51,6 +51,10 @@ type Card struct {
 	CheckKeyInfo  bool   `toml:"check_key_info"`  // default true
 	KeyVersionMin uint8  `toml:"key_version_min"` // default 1
 	KeyVersionMax uint8  `toml:"key_version_max"` // default 255
+	// OtherFamily lets format and enroll take a card that is in use with an applet of
+	// another family. What that one holds stays on the card; its certificates are treated
+	// as [enroll] old_certs or [format] revoke says.
+	OtherFamily bool `toml:"other_family"`
 }
 
 // Channel says how secure channels are opened.
