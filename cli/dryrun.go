@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,5 +110,7 @@ func printSteps(w io.Writer, steps []tps.PreviewStep) {
 		}
 		return strings.Join([]string{string(s.Name), mark, what}, "\t")
 	})
-	fmt.Fprintln(w, "* cannot be taken back")
+	if slices.ContainsFunc(steps, func(s tps.PreviewStep) bool { return s.Irreversible }) {
+		fmt.Fprintln(w, "* cannot be taken back")
+	}
 }
