@@ -2,6 +2,7 @@ package peer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -34,6 +35,30 @@ func (a *array) join(ctx context.Context) error {
 		return nil
 	}
 	return a.x.Join(ctx, peer.JoinOptions{Primary: a.p.cfg.Address, Code: a.code, Fingerprint: a.p.CAs()[0].Fingerprint})
+}
+
+// detach takes the member out, unless the primary goes on with that meanwhile.
+func (a *array) detach(force bool) error {
+	m, err := a.p.member(a.q)
+	if err != nil {
+		return nil
+	}
+	if err = a.p.Detach(a.t.Context(), m.Node, force); errors.Is(err, peer.ErrUnknownNode) {
+		return nil
+	}
+	return err
+}
+
+// leave has the member leave, unless the primary's last word reaches it meanwhile.
+func (a *array) leave() error {
+	alone := func() bool { s, _ := a.q.State(); return len(s.Members) < 2 }
+	if alone() {
+		return nil
+	}
+	if err := a.q.DetachSelf(a.t.Context()); err != nil && !alone() {
+		return err
+	}
+	return nil
 }
 
 func (a *array) joined() bool {
@@ -113,16 +138,10 @@ var deeds = map[string]deed{
 		victim: func(a *array) *box { return a.p },
 		do:     func(ctx context.Context, a *array) error { return a.p.Detach(ctx, a.q.node(a.p), false) },
 		again: func(a *array) error {
-			m, err := a.p.member(a.q)
-			if err == nil {
-				err = a.p.Detach(a.t.Context(), m.Node, false)
-			} else { // the last word may not have reached it
-				err = nil
-				if s, _ := a.q.State(); len(s.Members) > 1 {
-					err = a.q.DetachSelf(a.t.Context())
-				}
+			if err := a.detach(false); err != nil {
+				return err
 			}
-			return err
+			return a.leave() // the last word may not have reached it
 		},
 		done: detached,
 	},
@@ -130,15 +149,10 @@ var deeds = map[string]deed{
 		victim: func(a *array) *box { return a.q },
 		do:     func(ctx context.Context, a *array) error { return a.p.Detach(ctx, a.q.node(a.p), false) },
 		again: func(a *array) error {
-			if s, _ := a.q.State(); len(s.Members) > 1 {
-				if err := a.q.DetachSelf(a.t.Context()); err != nil {
-					return err
-				}
+			if err := a.leave(); err != nil {
+				return err
 			}
-			if m, err := a.p.member(a.q); err == nil {
-				return a.p.Detach(a.t.Context(), m.Node, true)
-			}
-			return nil
+			return a.detach(true)
 		},
 		done: detached,
 	},
