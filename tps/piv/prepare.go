@@ -111,7 +111,10 @@ func (f Family) reset(ctx context.Context, l tps.Link, p profile.Profile) error 
 		return err
 	}
 	if len(c.Holds) == 0 && published(l.Card().Own) {
-		as, err := leftFactory(ctx, l.Doer())
+		if c.OwnAlgorithm != 0 {
+			return nil // as it left the factory: it would tell of another PUK
+		}
+		as, err := factoryPUK(ctx, l.Doer())
 		if err != nil || as {
 			return err
 		}
@@ -143,12 +146,9 @@ func (f Family) reset(ctx context.Context, l tps.Link, p profile.Profile) error 
 	return err
 }
 
-// leftFactory reports whether a card on which nothing is to be seen has the factory's PUK.
-// One that does not tell is asked with it.
-func leftFactory(ctx context.Context, d apdu.Doer) (bool, error) {
-	if _, err := piv.ReadMetadata(ctx, d, piv.PUK); !piv.IsUnsupported(err) {
-		return true, refusal(err) // else it would hold a PUK
-	}
+// factoryPUK asks a card that tells nothing of its keys with the factory's PUK whether
+// it has that one.
+func factoryPUK(ctx context.Context, d apdu.Doer) (bool, error) {
 	factory, err := secret.NewPIN([]byte(piv.DefaultPUK))
 	if err != nil {
 		return false, err
