@@ -108,11 +108,7 @@ func (r *run) putKeys(ctx context.Context, c changeover) error {
 	}
 	rep, err := r.e.Keys.WrapKeySet(ctx, tks.KeySetRequest{CardProof: r.link.proof(), NewKeySet: c.toSet, NewKeyVersion: c.to})
 	if err != nil {
-		err = fmt.Errorf("wrapping the new keys: %w", err)
-		if errors.Is(err, tks.ErrUnknownKeyVersion) { // the card has got nothing yet
-			err = Final(err)
-		}
-		return err
+		return FinalIf(fmt.Errorf("wrapping the new keys: %w", err), tks.ErrUnknownKeyVersion) // the card has got nothing yet
 	}
 	replaces := gp.KeyVersion(0) // add a set beside the present one
 	if r.replaceable(c.from, rep.Data) {

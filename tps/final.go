@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"inkan/apdu"
 	"inkan/tps/ca"
 	"inkan/tps/token"
 )
@@ -32,9 +31,10 @@ func Final(err error) error {
 	return finalError{err}
 }
 
-// FinalIf is Final where a card answered one of words. Every other error stays as it is.
-func FinalIf(err error, words ...apdu.StatusWord) error {
-	if slices.ContainsFunc(words, func(sw apdu.StatusWord) bool { return errors.Is(err, sw) }) {
+// FinalIf is Final where err is one of causes: what a card answered, or what a family or
+// the key service says of it. Every other error stays as it is.
+func FinalIf(err error, causes ...error) error {
+	if slices.ContainsFunc(causes, func(cause error) bool { return errors.Is(err, cause) }) {
 		return Final(err)
 	}
 	return err

@@ -167,10 +167,7 @@ func newManagementKey(ctx context.Context, l tps.Link, to token.AppletKeys) (sec
 	if err == nil && !ok {
 		err = tps.Final(fmt.Errorf("there is no management key of %v in the key set %s", alg, to.Set))
 	}
-	if errors.Is(err, tks.ErrUnknownKeyVersion) {
-		err = tps.Final(err)
-	}
-	return key, err
+	return key, tps.FinalIf(err, tks.ErrUnknownKeyVersion)
 }
 
 // setManagementKey gives the card a management key and has it prove that. The one that

@@ -25,11 +25,7 @@ func (a *applet) possession(ctx context.Context, k profile.Key, pub crypto.Publi
 		if err := a.login(ctx, k); err != nil {
 			return nil, err
 		}
-		err := piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer())
-		if errors.Is(err, piv.ErrNotPossessed) {
-			err = tps.Final(err)
-		}
-		return nil, err
+		return nil, tps.FinalIf(piv.Key{Slot: slotOf(k), Public: pub}.ProveAgreement(ctx, a.link.Doer()), piv.ErrNotPossessed)
 	}
 	s := &signer{a: a, ctx: ctx, key: k, pub: pub}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ // verifies what was signed
