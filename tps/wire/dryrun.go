@@ -94,13 +94,16 @@ func (s *Session) dryRun(ctx context.Context, report []byte) error {
 
 // mayTransmit refuses a command that has no place in a dry run.
 func (s *Session) mayTransmit(cmd []byte) error {
-	if s.DryRun() && !Reads(cmd) {
-		return notReading(cmd)
+	if !s.DryRun() {
+		return nil
 	}
-	return nil
+	return mustRead(cmd)
 }
 
-func notReading(cmd []byte) error {
+func mustRead(cmd []byte) error {
+	if Reads(cmd) {
+		return nil
+	}
 	return fmt.Errorf("the command %X may change the card: %w", cmd[:min(4, len(cmd))], ErrDryRun)
 }
 
@@ -121,10 +124,10 @@ func (d *dryRun) allows(m Message) error {
 	case DryRunRequest:
 		return nil
 	case TokenPDURequest:
-		err = d.mayRun(m.APDU)
+		err = mustRead(m.APDU)
 	case TokenPDUBatchRequest:
 		for _, f := range m.Frames {
-			err = errors.Join(err, d.mayRun(f.Cmd))
+			err = errors.Join(err, mustRead(f.Cmd))
 		}
 	case NewPINRequest:
 		err = fmt.Errorf("the server asks for a new PIN: %w", ErrDryRun)
@@ -136,13 +139,6 @@ func (d *dryRun) allows(m Message) error {
 	}
 	if err != nil {
 		return local("%w", err)
-	}
-	return nil
-}
-
-func (d *dryRun) mayRun(cmd []byte) error {
-	if !Reads(cmd) {
-		return notReading(cmd)
 	}
 	return nil
 }
