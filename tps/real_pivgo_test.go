@@ -5,7 +5,6 @@ package tps_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	pivgo "github.com/go-piv/piv-go/v2/piv"
 
@@ -46,7 +45,7 @@ func TestRealPIVGoTakeover(t *testing.T) {
 // management key is in the card's metadata.
 func setUpByPIVGo(t *testing.T, reader, pin string, key []byte) {
 	t.Helper()
-	yk := openByPIVGo(t, reader)
+	yk := vpcdtest.OpenWithPIVGo(t, reader)
 	defer yk.Close()
 	must(t, yk.SetManagementKey(pivgo.DefaultManagementKey, key))
 	must(t, yk.SetMetadata(key, &pivgo.Metadata{ManagementKey: &key}))
@@ -54,18 +53,4 @@ func setUpByPIVGo(t *testing.T, reader, pin string, key []byte) {
 	must(t, yk.SetPUK(pivgo.DefaultPUK, pin))
 	_, err := yk.GenerateKey(key, pivgo.SlotAuthentication, pivgo.Key{Algorithm: pivgo.AlgorithmEC256, PINPolicy: pivgo.PINPolicyOnce, TouchPolicy: pivgo.TouchPolicyAlways})
 	must(t, err)
-}
-
-// openByPIVGo tries again where pcscd has not managed to give the virtual card power.
-func openByPIVGo(t *testing.T, reader string) *pivgo.YubiKey {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
-		yk, err := pivgo.Open(reader)
-		if err == nil {
-			return yk
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
 }

@@ -38,24 +38,10 @@ func TestRealPIVGo(t *testing.T) {
 			check(t, err)
 			unplug := d.Plug(t, slot, s)
 			defer unplug()
-			yk := openWithPIVGo(t, d.Readers[slot])
+			yk := vpcdtest.OpenWithPIVGo(t, d.Readers[slot])
 			defer yk.Close()
 			useWithPIVGo(t, yk, root, s)
 		})
-	}
-}
-
-// openWithPIVGo tries again where pcscd has not managed to give the virtual card power.
-func openWithPIVGo(t *testing.T, reader string) *pivgo.YubiKey {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
-		yk, err := pivgo.Open(reader)
-		if err == nil {
-			return yk
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
 	}
 }
 
