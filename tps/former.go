@@ -30,7 +30,7 @@ func (f Facts) former(certs []CardCertificate) (all []CardCertificate, err error
 		}
 		present := token.Certificate{DER: on.DER}
 		for _, c := range slices.Backward(f.Certs) { // oldest first
-			if c.KeyType == on.Key.Type && wasUsed(c) && string(c.DER) != string(on.DER) && sameKey(c, present) {
+			if c.KeyType == on.Key.Type && wasUsed(c) && string(c.DER) != string(on.DER) && SameKey(c, present) {
 				all = append(all, CardCertificate{Key: on.Key, Label: on.Label, DER: c.DER})
 			}
 		}

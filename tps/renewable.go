@@ -103,7 +103,7 @@ func (f Facts) carried(k profile.Key) (c token.Certificate, there bool, err erro
 	shown := f.Certs[at]
 	if shown.State == token.CertActive {
 		for _, c := range f.Certs {
-			if of(c) && c.State == token.CertActive && !c.NotAfter.Before(shown.NotAfter) && sameKey(c, shown) {
+			if of(c) && c.State == token.CertActive && !c.NotAfter.Before(shown.NotAfter) && SameKey(c, shown) {
 				shown = c
 			}
 		}
@@ -160,7 +160,7 @@ func (f Facts) forbidden(k profile.Key, c token.Certificate) string {
 	its := "the " + k.Type + " certificate "
 	switch {
 	case slices.ContainsFunc(f.Certs, func(o token.Certificate) bool {
-		return o.Reason == int(ca.ReasonKeyCompromise) && (o.State == token.CertRevoked || o.Pending != "") && sameKey(o, c)
+		return o.Reason == int(ca.ReasonKeyCompromise) && (o.State == token.CertRevoked || o.Pending != "") && SameKey(o, c)
 	}):
 		return its + "has a key that is compromised"
 	case held(c):
@@ -182,8 +182,8 @@ func publicOf(c token.Certificate) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// sameKey reports two certificates of one key.
-func sameKey(a, b token.Certificate) bool {
+// SameKey reports two certificates of one key.
+func SameKey(a, b token.Certificate) bool {
 	x, err1 := x509.ParseCertificate(a.DER)
 	y, err2 := x509.ParseCertificate(b.DER)
 	return err1 == nil && err2 == nil && string(x.RawSubjectPublicKeyInfo) == string(y.RawSubjectPublicKeyInfo)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +10,7 @@ import (
 	"slices"
 
 	"inkan/cli/config"
+	"inkan/tps"
 	"inkan/tps/auth"
 	"inkan/tps/profile"
 	"inkan/tps/realm"
@@ -67,32 +67,21 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 // needsPIN reports whether the key of a certificate needs the PIN by all profiles that it
 // got a certificate by: how it was made says the first one, a renewal changes nothing.
 func (n *Node) needsPIN(ctx context.Context, c token.Certificate) (bool, error) {
-	key, err := keyInfo(c)
-	if err != nil {
-		return false, err
-	}
 	all, err := n.DB.CertificatesOf(ctx, c.CUID)
 	if err != nil {
 		return false, fmt.Errorf("reading the card's certificates: %w", err)
 	}
+	found := false
 	for _, other := range all {
-		if k, err := keyInfo(other); err != nil || !bytes.Equal(k, key) {
+		if !tps.SameKey(other, c) {
 			continue
 		}
 		if needs, err := n.profileNeedsPIN(ctx, other); err != nil || !needs {
 			return false, err
 		}
+		found = true
 	}
-	return len(all) > 0, nil
-}
-
-// keyInfo is the public key of a certificate.
-func keyInfo(c token.Certificate) ([]byte, error) {
-	x, err := x509.ParseCertificate(c.DER)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificate %s: %w", c.Serial, err)
-	}
-	return x.RawSubjectPublicKeyInfo, nil
+	return found, nil
 }
 
 // profileNeedsPIN finds the key of a certificate in the revision of the profile that it
