@@ -203,7 +203,7 @@ func (h history) timesMade(keyType string) int {
 // of the applet beyond the PIN.
 func (h history) changedCard() bool {
 	return slices.ContainsFunc(h.entries, func(e token.Entry) bool {
-		switch name, _, _ := strings.Cut(e.Step, " "); StepName(name) {
+		switch name, _ := StepName(e.Step).split(); name {
 		case StepPrepare, StepGenerateKey, StepImportKey, StepWrite:
 			return true
 		}

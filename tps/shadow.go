@@ -3,6 +3,7 @@ package tps
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"inkan/apdu"
 	"inkan/tps/audit"
@@ -122,12 +123,7 @@ func (s *shadowCertificates) CreateCertificate(_ context.Context, c token.Certif
 }
 
 func (s *shadowCertificates) find(id string) int {
-	for i, c := range s.after {
-		if c.ID == id {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(s.after, func(c token.Certificate) bool { return c.ID == id })
 }
 
 // changes are the certificates whose state is another one.
