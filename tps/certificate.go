@@ -126,9 +126,9 @@ func (e *Engine) mayChange(ctx context.Context, c token.Certificate, a Certifica
 	case a == ActionHold:
 		return true, nil
 	}
-	t, err := e.Stores.Tokens.Token(ctx, c.CUID)
+	t, err := e.tokenOf(ctx, c.CUID)
 	if err != nil && !errors.Is(err, token.ErrNotFound) {
-		return false, fmt.Errorf("reading the token record: %w", err)
+		return false, err
 	}
 	if lostCards[t.State] {
 		return refuseChange(c, fmt.Sprintf("its card is %s; change the card's state first", t.State))

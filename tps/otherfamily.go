@@ -16,19 +16,10 @@ import (
 // readFamilies finds the family of the card's record, and a profile of another family than
 // the operation's whose certificates on the card are still good.
 func (r *run) readFamilies(ctx context.Context) error {
-	f := &r.facts
-	of := map[token.ProfileName]FamilyName{r.profile.Name: r.family.Name()}
-	family := func(name token.ProfileName) (FamilyName, error) {
-		if n, known := of[name]; known || name == "" {
-			return n, nil
-		}
-		n, err := r.e.familyOf(ctx, name)
-		of[name] = n
-		return n, err
-	}
+	f, of := &r.facts, profileFamilies{e: r.e, known: map[token.ProfileName]FamilyName{r.profile.Name: r.family.Name()}}
 	var err error
 	if f.Record != nil {
-		if f.Recorded, err = family(f.Record.Profile); err != nil {
+		if f.Recorded, err = of.family(ctx, f.Record.Profile); err != nil {
 			return err
 		}
 	}
@@ -36,45 +27,51 @@ func (r *run) readFamilies(ctx context.Context) error {
 		if c.State != token.CertActive && c.State != token.CertOnHold {
 			continue
 		}
-		n, err := family(c.Profile)
+		other, err := of.differ(ctx, r.profile.Name, c.Profile)
 		if err != nil {
 			return err
 		}
-		if n != "" && n != r.family.Name() {
+		if other {
 			f.Elsewhere = c.Profile
 		}
 	}
 	return nil
 }
 
-// familyOf is the family of a profile, empty where that is gone or cannot be read.
-func (e *Engine) familyOf(ctx context.Context, name token.ProfileName) (FamilyName, error) {
-	rec, err := e.Profiles.Profile(ctx, name)
-	if errors.Is(err, token.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", within(StatusDatabase, StepRead, err)
-	}
-	p, err := profile.Decode([]byte(rec.Document))
-	if err != nil {
-		return "", nil
-	}
-	return FamilyName(p.Family), nil
+// profileFamilies finds the families of profiles, each once.
+type profileFamilies struct {
+	e     *Engine
+	known map[token.ProfileName]FamilyName
 }
 
-// ofOtherFamily reports whether a certificate belongs to an applet that an operation did
-// not touch.
-func (e *Engine) ofOtherFamily(ctx context.Context, c token.Certificate, j token.Journal) (bool, error) {
-	if c.Profile == j.Profile {
+// family is that of a profile, empty where that is gone or cannot be read.
+func (f profileFamilies) family(ctx context.Context, name token.ProfileName) (FamilyName, error) {
+	if n, known := f.known[name]; known || name == "" {
+		return n, nil
+	}
+	rec, err := f.e.Profiles.Profile(ctx, name)
+	if err != nil && !errors.Is(err, token.ErrNotFound) {
+		return "", within(StatusDatabase, StepRead, err)
+	}
+	var p profile.Profile
+	if err == nil {
+		p, _ = profile.Decode([]byte(rec.Document)) // the zero one has none
+	}
+	f.known[name] = FamilyName(p.Family)
+	return f.known[name], nil
+}
+
+// differ reports whether a profile is known to be of another family than mine is.
+func (f profileFamilies) differ(ctx context.Context, mine, other token.ProfileName) (bool, error) {
+	if mine == other {
 		return false, nil
 	}
-	mine, err := e.familyOf(ctx, j.Profile)
+	m, err := f.family(ctx, mine)
 	if err != nil {
 		return false, err
 	}
-	its, err := e.familyOf(ctx, c.Profile)
-	return its != "" && its != mine, err
+	o, err := f.family(ctx, other)
+	return o != "" && o != m, err
 }
 
 // mayLeave refuses to take the certificates of an applet from people that the operation

@@ -75,13 +75,14 @@ func (e *Engine) rollBack(ctx context.Context, j token.Journal, applet string) e
 		return err
 	}
 	emptied := historyOf(&j).changedCard() && Operation(j.Operation) != OpRenew // which leaves the keys
-	certs, err := e.certificatesOf(ctx, j)
+	certs, err := e.certificatesOf(ctx, j.CUID)
 	if err != nil {
 		return err
 	}
 	inUse := false // with another applet
+	of := profileFamilies{e: e, known: map[token.ProfileName]FamilyName{}}
 	for _, c := range certs {
-		other, err := e.ofOtherFamily(ctx, c, j)
+		other, err := of.differ(ctx, j.Profile, c.Profile)
 		if err != nil {
 			return err
 		}

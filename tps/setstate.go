@@ -71,15 +71,12 @@ func (e *Engine) SetTokenState(ctx context.Context, ch StateChange) (token.Token
 }
 
 func (e *Engine) stateFacts(ctx context.Context, cuid apdu.CUID) (token.Token, []token.Certificate, error) {
-	t, err := e.Stores.Tokens.Token(ctx, cuid)
+	t, err := e.tokenOf(ctx, cuid)
 	if err != nil {
-		return t, nil, fmt.Errorf("reading the token record: %w", err)
+		return t, nil, err
 	}
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, cuid)
-	if err != nil {
-		return t, nil, fmt.Errorf("reading the card's certificates: %w", err)
-	}
-	return t, certs, nil
+	certs, err := e.certificatesOf(ctx, cuid)
+	return t, certs, err
 }
 
 // stateChange is one change under way.
@@ -242,8 +239,8 @@ func (s stateChange) write(ctx context.Context, t token.Token) (token.Token, err
 		if !errors.Is(err, token.ErrConflict) || try == tries {
 			return t, fmt.Errorf("writing the token record: %w", err)
 		}
-		if t, err = s.e.Stores.Tokens.Token(ctx, s.CUID); err != nil {
-			return t, fmt.Errorf("reading the token record: %w", err)
+		if t, err = s.e.tokenOf(ctx, s.CUID); err != nil {
+			return t, err
 		}
 		if t.State != s.from {
 			return t, fmt.Errorf("token %s is %s now: %w", s.CUID, t.State, token.ErrConflict)

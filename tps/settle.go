@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strconv"
 
+	"inkan/apdu"
 	"inkan/tps/audit"
 	"inkan/tps/ca"
 	"inkan/tps/token"
@@ -89,7 +90,7 @@ func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 		_, err := e.replaceToken(ctx, t, end)
 		return err
 	}
-	certs, err := e.certificatesOf(ctx, j)
+	certs, err := e.certificatesOf(ctx, j.CUID)
 	if err != nil {
 		return err
 	}
@@ -104,8 +105,8 @@ func (e *Engine) settle(ctx context.Context, j token.Journal) error {
 	return e.retireCertificates(ctx, j, facts, certs)
 }
 
-func (e *Engine) certificatesOf(ctx context.Context, j token.Journal) ([]token.Certificate, error) {
-	certs, err := e.Stores.Certificates.CertificatesOf(ctx, j.CUID)
+func (e *Engine) certificatesOf(ctx context.Context, cuid apdu.CUID) ([]token.Certificate, error) {
+	certs, err := e.Stores.Certificates.CertificatesOf(ctx, cuid)
 	if err != nil {
 		return nil, fmt.Errorf("reading the card's certificates: %w", err)
 	}
@@ -160,7 +161,7 @@ func (e *Engine) activateCertificates(ctx context.Context, j token.Journal, fact
 func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts map[string]string, certs []token.Certificate) error {
 	claimed, err := e.claimIssued(ctx, j)
 	if err == nil && claimed {
-		certs, err = e.certificatesOf(ctx, j)
+		certs, err = e.certificatesOf(ctx, j.CUID)
 	}
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func (e *Engine) retireCertificates(ctx context.Context, j token.Journal, facts 
 // settleRevocations revokes what a formatted card carried.
 func (e *Engine) settleRevocations(ctx context.Context, j token.Journal) error {
 	facts, _ := settled(j)
-	certs, err := e.certificatesOf(ctx, j)
+	certs, err := e.certificatesOf(ctx, j.CUID)
 	if err != nil {
 		return err
 	}
